@@ -1,0 +1,1 @@
+"""The composition root: command line, study loop and store. Imports the other packages; nobody imports it."""
