@@ -1,0 +1,88 @@
+"""The registry of blocks: every module of this folder that does not start with an underscore.
+
+A module that fails to import is an error, never skipped: a search that silently lacks a block compares the wrong things.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from functools import cache
+
+from search_space.blocks._base import Block, Dim, FeedForward, Lowering, Mixer, StateSpec, positive
+from search_space.errors import SearchSpaceError
+
+__all__ = [
+    "Block",
+    "Dim",
+    "FeedForward",
+    "Lowering",
+    "Mixer",
+    "StateSpec",
+    "feed_forwards",
+    "mixers",
+    "mixers_by_letter",
+    "positive",
+    "register",
+]
+
+_extra: list[type[Block]] = []
+
+
+def register(block: type[Block]) -> type[Block]:
+    """Add a block that lives outside this folder (a plug-in, a test); usable as a class decorator.
+
+    Raises:
+        SearchSpaceError: If its kind or letter is taken.
+    """
+    _extra.append(block)
+    _all_blocks.cache_clear()
+    try:
+        _all_blocks()
+    except SearchSpaceError:
+        _extra.remove(block)
+        _all_blocks.cache_clear()
+        raise
+    return block
+
+
+@cache
+def _all_blocks() -> dict[str, type[Block]]:
+    found: dict[str, type[Block]] = {}
+    letters: dict[str, str] = {}
+    classes: list[type[Block]] = []
+    for info in pkgutil.iter_modules(__path__):
+        if not info.name.startswith("_"):
+            module = importlib.import_module(f"{__name__}.{info.name}")
+            classes += [
+                value
+                for value in vars(module).values()
+                if isinstance(value, type)
+                and issubclass(value, Block)
+                and value.__module__ == module.__name__
+                and hasattr(value, "kind")
+            ]
+    for block in [*classes, *_extra]:
+        if block.kind in found:
+            raise SearchSpaceError(f"two blocks call themselves {block.kind!r}: {found[block.kind]} and {block}")
+        found[block.kind] = block
+        if issubclass(block, Mixer):
+            if block.letter in letters:
+                raise SearchSpaceError(f"blocks {letters[block.letter]!r} and {block.kind!r} share letter {block.letter}")
+            letters[block.letter] = block.kind
+    return found
+
+
+def mixers() -> dict[str, type[Mixer]]:
+    """Mixer classes by kind."""
+    return {kind: block for kind, block in _all_blocks().items() if issubclass(block, Mixer)}
+
+
+def mixers_by_letter() -> dict[str, type[Mixer]]:
+    """Mixer classes by code letter."""
+    return {block.letter: block for block in mixers().values()}
+
+
+def feed_forwards() -> dict[str, type[FeedForward]]:
+    """Feed-forward classes by kind."""
+    return {kind: block for kind, block in _all_blocks().items() if issubclass(block, FeedForward)}

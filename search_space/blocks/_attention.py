@@ -1,0 +1,221 @@
+"""What full and sliding-window attention share: the spec, the torch truth and the lowering.
+
+Grouped-query attention (Ainslie et al. 2023, arXiv:2305.13245): H query heads share G key-value heads of K dimensions, with
+rotary positions (Su et al. 2021, arXiv:2104.09864; halves convention) on the first `rotary_fraction` of each head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from search_space.blocks._base import Block, Lowering, Mixer, positive
+
+if TYPE_CHECKING:
+    import torch
+    from onnx_ir import Value
+    from torch import nn
+
+    from search_space.graph.builder import GraphBuilder
+
+
+def _position_tables(g: GraphBuilder, spec: Attention) -> tuple[Value, Value]:
+    # One pair of tables for all layers with the same base; the kernel reads cos and sin of [position, rotary_dim / 2].
+    rotary = spec.rotary_dim
+    tables = []
+    for part in ("cos", "sin"):
+        fill = {"kind": "rope", "part": part, "theta": spec.rope_theta, "rotary_dim": rotary}
+        tables.append(g.constant(f"rope.{spec.rope_theta:g}.{rotary}.{part}", (g.context, rotary // 2), fill))
+    return tables[0], tables[1]
+
+
+def _head_norm(g: GraphBuilder, spec: Attention, name: str, x: Value, heads: int) -> Value:
+    # The kernel has inputs for these norms, but its CPU version refuses them (ONNX Runtime 1.31).
+    normed = g.rms_norm(name, g.reshape(x, 0, -1, heads, spec.head_dim), spec.head_dim, spec.qk_norm_eps)
+    return g.reshape(normed, 0, -1, heads * spec.head_dim)
+
+
+def lower_group_query(g: GraphBuilder, spec: Block, width: int, x: Value) -> Value:
+    """ONNX Runtime's `GroupQueryAttention`: rotary, cache update and softmax inside one kernel."""
+    assert isinstance(spec, Attention)
+    heads, groups, dim = spec.heads, spec.kv_heads, spec.head_dim
+    sizes = [heads * dim, groups * dim, groups * dim, *([heads * dim] if spec.output_gate else [])]
+    projected = g.linear("qkv", x, width, sum(sizes))
+    query, new_k, new_v, gate = projected, None, None, None
+    if spec.qk_norm:
+        query, new_k, new_v, *rest = g.split(projected, sizes)
+        query = _head_norm(g, spec, "q_norm", query, heads)
+        new_k = _head_norm(g, spec, "k_norm", new_k, groups)
+        gate = rest[0] if rest else None
+    elif spec.output_gate:
+        query, gate = g.split(projected, (sum(sizes[:3]), sizes[3]))
+    cos, sin = _position_tables(g, spec)
+    key, value = spec.states(width, context=g.context)
+    windowed = not key.growing
+    y, new_key, new_value = g.ops(
+        "GroupQueryAttention",
+        query,  # packed q, k and v when there is no norm between projection and rotation
+        new_k,
+        new_v,
+        g.state_input(key),
+        g.state_input(value),
+        g.seqlens_k(),
+        g.total_length(),
+        cos,
+        sin,
+        outputs=3,
+        domain="com.microsoft",
+        num_heads=heads,
+        kv_num_heads=groups,
+        do_rotary=1,
+        scale=spec.softmax_scale,
+        local_window_size=spec.visible if spec.visible is not None else -1,
+        sliding_window_cache=1 if windowed else None,
+    )
+    g.state_output(key, new_key)
+    g.state_output(value, new_value)
+    if gate is not None:
+        y = g.op("Mul", y, g.op("Sigmoid", gate))
+    return g.linear("out_proj", y, heads * dim, width, residual=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attention(Mixer):
+    """Softmax attention with rotary positions.
+
+    Attributes:
+        heads: Query heads H.
+        kv_heads: Key-value heads G; divides H.
+        head_dim: Dimensions per head K.
+        qk_norm: RMSNorm over each query and key head before rotation.
+        qk_norm_eps: Its epsilon.
+        rope_theta: Base of the rotary frequencies.
+        rotary_fraction: Share of each head that is rotated.
+        output_gate: Multiply the heads' output by a sigmoid of a further projection (Qwen3.5).
+        scale: Factor on the scores; None means 1/sqrt(K).
+    """
+
+    lowerings: ClassVar[dict[str, Lowering]] = {
+        "group_query": Lowering(build=lower_group_query, note="GroupQueryAttention with the cache updated in place"),
+    }
+
+    heads: int
+    kv_heads: int
+    head_dim: int
+    qk_norm: bool = True
+    qk_norm_eps: float = 1e-5
+    rope_theta: float = 1e6
+    rotary_fraction: float = 1.0
+    output_gate: bool = False
+    scale: float | None = None
+
+    @property
+    def visible(self) -> int | None:
+        """How many tokens back a query sees, itself included; None for all."""
+        return None
+
+    @property
+    def rotary_dim(self) -> int:
+        """Rotated dimensions of each head, even."""
+        return int(self.head_dim * self.rotary_fraction) // 2 * 2
+
+    @property
+    def softmax_scale(self) -> float:
+        """Factor on the scores."""
+        return self.head_dim**-0.5 if self.scale is None else self.scale
+
+    def problems(self, width: int) -> Iterator[str]:  # noqa: ARG002
+        """Heads must divide, and a head must have rotary pairs."""
+        bad = list(positive(heads=self.heads, kv_heads=self.kv_heads, head_dim=self.head_dim))
+        yield from bad
+        if not bad and self.heads % self.kv_heads:
+            yield (
+                f"heads {self.heads} is not a multiple of kv_heads {self.kv_heads}; "
+                f"kv_heads could be {', '.join(str(n) for n in range(1, self.heads + 1) if self.heads % n == 0)}"
+            )
+        if not 0 < self.rotary_fraction <= 1:
+            yield f"rotary_fraction is {self.rotary_fraction}; it must be in (0, 1]"
+        elif self.head_dim > 0 and (self.rotary_dim < 16 or self.rotary_dim % 16):
+            yield (
+                f"head_dim {self.head_dim} with rotary_fraction {self.rotary_fraction:g} rotates {self.rotary_dim} "
+                "dimensions; the attention kernel needs a multiple of 16"
+            )
+        if not self.rope_theta > 0:
+            yield f"rope_theta is {self.rope_theta}; it must be positive"
+        if self.scale is not None and not self.scale > 0:
+            yield f"scale is {self.scale}; it must be positive"
+
+    def params(self, width: int) -> int:
+        """D K (H + 2 G) + H K D, plus D H K with an output gate, plus 2 K with QK-norm."""
+        heads = self.heads * (2 if self.output_gate else 1)
+        projections = width * self.head_dim * (heads + 2 * self.kv_heads) + self.heads * self.head_dim * width
+        return projections + (2 * self.head_dim if self.qk_norm else 0)
+
+    def flops(self, width: int, *, tokens: int, context: int) -> int:
+        """2 T params + 4 H K (token pairs): scores and weighted sum over every visible pair."""
+        first = context - tokens
+        if self.visible is None:
+            pairs = tokens * first + tokens * (tokens + 1) // 2
+        else:
+            full = max(0, min(tokens, self.visible - first))  # tokens that still see everything
+            pairs = full * first + full * (full + 1) // 2 + (tokens - full) * self.visible
+        return 2 * tokens * self.params(width) + 4 * self.heads * self.head_dim * pairs
+
+    def module(self, width: int) -> nn.Module:
+        """The torch truth."""
+        import torch
+        from torch import nn
+
+        spec = self
+        heads, groups, dim = spec.heads, spec.kv_heads, spec.head_dim
+
+        def rotate(x_BHTK: torch.Tensor, position: int) -> torch.Tensor:
+            half = spec.rotary_dim // 2
+            frequency = spec.rope_theta ** (-torch.arange(half, dtype=torch.float64) / half)
+            angle = torch.arange(position, position + x_BHTK.shape[2], dtype=torch.float64)[:, None] * frequency
+            cos, sin = angle.cos().to(x_BHTK), angle.sin().to(x_BHTK)
+            a, b, rest = x_BHTK.split([half, half, dim - 2 * half], dim=-1)
+            return torch.cat([a * cos - b * sin, b * cos + a * sin, rest], dim=-1)
+
+        class AttentionModule(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                gate = heads * dim if spec.output_gate else 0
+                self.qkv = nn.Linear(width, (heads + 2 * groups) * dim + gate, bias=False)
+                if spec.qk_norm:
+                    self.q_norm = nn.RMSNorm(dim, eps=spec.qk_norm_eps)
+                    self.k_norm = nn.RMSNorm(dim, eps=spec.qk_norm_eps)
+                self.out_proj = nn.Linear(heads * dim, width, bias=False)
+
+            def forward(
+                self, x_BTD: torch.Tensor, state: tuple[torch.Tensor, ...] | None, position: int
+            ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+                B, T, _ = x_BTD.shape
+                projected = self.qkv(x_BTD)
+                q, k, v, gate = projected.split(
+                    [heads * dim, groups * dim, groups * dim, projected.shape[-1] - (heads + 2 * groups) * dim], dim=-1
+                )
+                q = q.view(B, T, heads, dim).transpose(1, 2)
+                k = k.view(B, T, groups, dim).transpose(1, 2)
+                v = v.view(B, T, groups, dim).transpose(1, 2)
+                if spec.qk_norm:
+                    q, k = self.q_norm(q), self.k_norm(k)
+                q, k = rotate(q, position), rotate(k, position)
+                if state is not None:
+                    k, v = torch.cat([state[0], k], dim=2), torch.cat([state[1], v], dim=2)
+                new_state = (k, v)
+                S = k.shape[2]
+                age_TS = (torch.arange(S - T, S)[:, None] - torch.arange(S)[None, :]).to(x_BTD.device)
+                hidden = age_TS < 0
+                if spec.visible is not None:
+                    hidden = hidden | (age_TS >= spec.visible)
+                repeat = heads // groups
+                scores = q @ k.repeat_interleave(repeat, dim=1).transpose(-1, -2) * spec.softmax_scale
+                weights = scores.masked_fill(hidden, float("-inf")).softmax(dim=-1)
+                y = (weights @ v.repeat_interleave(repeat, dim=1)).transpose(1, 2).reshape(B, T, heads * dim)
+                if spec.output_gate:
+                    y = y * gate.sigmoid()
+                return self.out_proj(y), new_state
+
+        return AttentionModule()

@@ -1,0 +1,147 @@
+"""The contract of a block: what a mixer or a feed-forward network must answer, and how it is found.
+
+Shape letters used in every block: B batch, T tokens of this call, S tokens in the cache, D model width,
+H heads, K key (head) dimension, V value dimension, C channels.
+
+A block is one module in `search_space/blocks/`. It defines a frozen dataclass (the *spec*), a torch module
+(the numerical truth, written for reading), and one or more *lowerings*: named ways to say the same mathematics in
+ONNX. The model width is not part of the spec; it belongs to the layout and is passed where it matters.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from onnx_ir import Value
+    from torch import nn
+
+    from search_space.graph.builder import GraphBuilder
+
+Dim = int | str
+"""A dimension of a state: a number, or one of the symbols ``"batch"`` and ``"capacity"``."""
+
+STATE_BYTES = {"float32": 4, "float16": 2}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateSpec:
+    """One tensor that a block carries from call to call.
+
+    Attributes:
+        name: Name inside the block, for example ``key`` or ``conv``.
+        shape: Dimensions; ``"batch"`` and ``"capacity"`` (rows of a growing cache) are symbols.
+        growing: True for a cache with one row per token of context.
+        in_place: True when the runtime updates one buffer instead of writing a new one.
+    """
+
+    name: str
+    shape: tuple[Dim, ...]
+    growing: bool = False
+    in_place: bool = False
+
+    def elements(self, *, batch: int, context: int) -> int:
+        """Number of elements for `batch` sequences of `context` tokens."""
+        sizes = {"batch": batch, "capacity": context}
+        return prod(sizes[dim] if isinstance(dim, str) else dim for dim in self.shape)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lowering:
+    """One way to write a block as ONNX nodes.
+
+    Attributes:
+        build: ``build(graph, spec, width, x) -> y`` with x and y of shape [B, T, D].
+        note: One sentence: which operator carries the work, and where it does well.
+    """
+
+    build: Callable[[GraphBuilder, Block, int, Value], Value]
+    note: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block(ABC):
+    """What mixers and feed-forward networks have in common.
+
+    Class attributes:
+        kind: Name in layout and space files.
+        title: Name in tables and figures.
+        lowerings: By name; the first is used unless a choice says otherwise.
+    """
+
+    kind: ClassVar[str]
+    title: ClassVar[str]
+    lowerings: ClassVar[Mapping[str, Lowering]]
+
+    @abstractmethod
+    def problems(self, width: int) -> Iterator[str]:
+        """Yield one sentence for each reason why this spec cannot stand in a model of this width."""
+
+    @abstractmethod
+    def params(self, width: int) -> int:
+        """Number of trainable parameters, without the norm before the block."""
+
+    @abstractmethod
+    def flops(self, width: int, *, tokens: int, context: int) -> int:
+        """Floating-point operations (a multiply-add counts as two) for one sequence.
+
+        Args:
+            width: Model width D.
+            tokens: New tokens of this call.
+            context: Tokens visible at the end of the call, the new ones included.
+        """
+
+    @abstractmethod
+    def module(self, width: int) -> nn.Module:
+        """A fresh torch module: ``forward(x_BTD, state, position) -> (y_BTD, new_state)``.
+
+        `state` is a tuple of tensors in the order of `states`, or None at the start of a sequence; `position` is the
+        number of tokens already seen.
+        """
+
+    def states(self, width: int, *, context: int) -> tuple[StateSpec, ...]:  # noqa: ARG002
+        """The tensors carried from call to call when at most `context` tokens are to be held."""
+        return ()
+
+    def state_bytes(self, width: int, *, context: int, batch: int = 1, dtype: str = "float32") -> int:
+        """Bytes of carried state at `context` tokens: the sum over `states` of elements times bytes per element."""
+        specs = self.states(width, context=context)
+        return sum(spec.elements(batch=batch, context=context) for spec in specs) * STATE_BYTES[dtype]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mixer(Block):
+    """A block that moves information between tokens.
+
+    Class attributes:
+        letter: One letter for layout codes.
+        color: Hex colour for pictures.
+        is_global: True when every token can attend to the whole context.
+    """
+
+    letter: ClassVar[str]
+    color: ClassVar[str]
+    is_global: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedForward(Block):
+    """A block that works on each token alone; its hidden width is what iso-parameter sampling solves for."""
+
+    hidden: int
+
+    @classmethod
+    @abstractmethod
+    def params_per_hidden(cls, width: int) -> int:
+        """Parameters that one more hidden unit adds at this width."""
+
+
+def positive(**fields: int) -> Iterator[str]:
+    """Yield a sentence for every named value below 1."""
+    for name, value in fields.items():
+        if value < 1:
+            yield f"{name} is {value}; it must be at least 1"

@@ -1,0 +1,1 @@
+"""Layout -> ONNX graph without weights, plus the recipe from which a device writes the weights."""

@@ -1,0 +1,93 @@
+"""The weight recipe: what the device needs to write the external-data file by itself.
+
+A recipe names every stored tensor with its type, shape, place in the file and the seeded distribution of its values, so that
+kilobytes travel instead of weights. The values are drawn on the device; this module only describes them. Random weights are
+scaled like a real initialisation (uniform, variance 1/inputs): kernels then run on ordinary numbers, not on zeros or denormals.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from math import prod, sqrt
+from typing import Any
+
+RECIPE_FORMAT = 1
+DATA_FILE = "weights.bin"
+DTYPE_BYTES = {"float32": 4, "float16": 2, "uint8": 1}
+_PAGE, _LINE = 4096, 64
+_LARGE = 1 << 16
+
+
+def tensor_seed(seed: int, name: str) -> int:
+    """A 64-bit seed for one tensor, a function of the study's weight seed and the tensor's name alone."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8], "little")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredTensor:
+    """One tensor of the external-data file; `fill` says how its values are made."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+    fill: dict[str, Any]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in the file."""
+        return prod(self.shape) * DTYPE_BYTES[self.dtype]
+
+    def to_json(self) -> dict[str, Any]:
+        """The tensor's entry in the recipe."""
+        return {
+            "name": self.name,
+            "dtype": self.dtype,
+            "shape": list(self.shape),
+            "offset": self.offset,
+            "fill": self.fill,
+        }
+
+
+@dataclass(slots=True)
+class RecipeWriter:
+    """Collects tensors and gives each its place: cache-line aligned, page aligned from 64 KiB (so that it can be mapped)."""
+
+    seed: int
+    tensors: list[StoredTensor] = field(default_factory=list)
+    size: int = 0
+
+    def add(self, name: str, dtype: str, shape: tuple[int, ...], fill: dict[str, Any]) -> StoredTensor:
+        """Append one tensor and return it with its offset."""
+        nbytes = prod(shape) * DTYPE_BYTES[dtype]
+        align = _PAGE if nbytes >= _LARGE else _LINE
+        offset = -(-self.size // align) * align
+        tensor = StoredTensor(name=name, dtype=dtype, shape=shape, offset=offset, fill=fill)
+        self.size = offset + nbytes
+        self.tensors.append(tensor)
+        return tensor
+
+    def uniform(self, name: str, shape: tuple[int, ...], *, low: float, high: float) -> StoredTensor:
+        """Float32 values drawn uniformly from [low, high)."""
+        fill = {"kind": "uniform", "seed": tensor_seed(self.seed, name), "low": low, "high": high}
+        return self.add(name, "float32", shape, fill)
+
+    def matrix(self, name: str, shape: tuple[int, ...], *, std: float) -> StoredTensor:
+        """Float32 values of mean 0 and the given standard deviation (uniform)."""
+        bound = sqrt(3.0) * std
+        return self.uniform(name, shape, low=-bound, high=bound)
+
+    def packed(self, name: str, shape: tuple[int, ...]) -> StoredTensor:
+        """Uniform random bytes: quantised values of every size alike."""
+        return self.add(name, "uint8", shape, {"kind": "bytes", "seed": tensor_seed(self.seed, name)})
+
+    def to_json(self) -> dict[str, Any]:
+        """The recipe as it travels."""
+        return {"format": RECIPE_FORMAT, "size": self.size, "tensors": [tensor.to_json() for tensor in self.tensors]}
+
+
+def quantized_scale(bits: int, std: float) -> float:
+    """The scale at which uniform `bits`-bit values have standard deviation `std`: those of 0..n-1 have sqrt((n^2-1)/12)."""
+    n = 1 << bits
+    return std / sqrt((n * n - 1) / 12)

@@ -1,0 +1,141 @@
+"""A layout: the frozen value that names one language model, from embedding to output head.
+
+Its canonical form is JSON with sorted keys; its id is the hash of that form, so two spellings of one layout are one candidate.
+Its code has one letter per layer (LFM2-350M: ``CCGCCGCCGCGCGCGC``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any
+
+from search_space.blocks import FeedForward, Mixer, positive
+from search_space.errors import LayoutError
+
+LAYOUT_FORMAT = 1
+MAX_LAYERS = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embedding:
+    """Input table and output head.
+
+    Attributes:
+        vocab_size: Tokens V.
+        rank: Width r of the tables when they are factorised (V x r, then r x D; Lan et al. 2019, arXiv:1909.11942), or None
+            for tables as wide as the model.
+        tied: The output head reads the input table. Factorised tables keep their two projections (r to D, D to r) apart.
+        scaled: Multiply embeddings by sqrt(D) (Gemma).
+    """
+
+    vocab_size: int
+    rank: int | None = None
+    tied: bool = True
+    scaled: bool = False
+
+    def problems(self, width: int) -> Iterator[str]:
+        """Yield a sentence for each impossible field."""
+        yield from positive(vocab_size=self.vocab_size)
+        if self.rank is not None:
+            yield from positive(rank=self.rank)
+            if self.rank >= width:
+                yield f"rank {self.rank} is not below the width {width}; leave it out for tables of full width"
+
+    def input_params(self, width: int) -> int:
+        """V D, or V r + r D when factorised."""
+        return self.vocab_size * width if self.rank is None else self.rank * (self.vocab_size + width)
+
+    def head_params(self, width: int) -> int:
+        """0 when tied (D r when factorised); else as many as the input side."""
+        if not self.tied:
+            return self.input_params(width)
+        return 0 if self.rank is None else self.rank * width
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """One layer: a mixer, then a feed-forward network (None leaves it out)."""
+
+    mixer: Mixer
+    ffn: FeedForward | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """A language model.
+
+    Attributes:
+        width: Model width D.
+        embedding: Tables and head.
+        layers: From the first to the last.
+        norm_eps: Epsilon of the RMSNorm before each block and at the end.
+        post_norm: A second RMSNorm after each block, before its residual sum (Gemma 3).
+
+    Raises:
+        LayoutError: On creation, with every impossible field named.
+    """
+
+    width: int
+    embedding: Embedding
+    layers: tuple[Layer, ...]
+    norm_eps: float = 1e-5
+    post_norm: bool = False
+
+    def __post_init__(self) -> None:
+        problems = list(self._problems())
+        if problems:
+            raise LayoutError("; ".join(problems))
+
+    def _problems(self) -> Iterator[str]:
+        yield from positive(width=self.width)
+        if self.width < 1:
+            return
+        if not 0 < self.norm_eps < 1:
+            yield f"norm_eps is {self.norm_eps}; it must lie between 0 and 1"
+        yield from self.embedding.problems(self.width)
+        if not 1 <= len(self.layers) <= MAX_LAYERS:
+            yield f"there are {len(self.layers)} layers; there must be 1 to {MAX_LAYERS}"
+        seen: dict[str, list[int]] = {}
+        for index, layer in enumerate(self.layers):
+            for block in (layer.mixer, layer.ffn):
+                for problem in block.problems(self.width) if block is not None else ():
+                    assert block is not None
+                    seen.setdefault(f"{block.kind}: {problem}", []).append(index)
+        for problem, where in seen.items():
+            yield f"layer{'s' if len(where) > 1 else ''} {', '.join(map(str, where))}: {problem}"
+
+    @property
+    def code(self) -> str:
+        """One letter per layer."""
+        return "".join(layer.mixer.letter for layer in self.layers)
+
+    @cached_property
+    def layout_id(self) -> str:
+        """Twelve hexadecimal digits: the SHA-256 of the canonical form, shortened."""
+        canonical = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+    def to_json(self) -> dict[str, Any]:
+        """The canonical form: every field written out, layers one by one."""
+        return {
+            "format": LAYOUT_FORMAT,
+            "width": self.width,
+            "embedding": _spec_fields(self.embedding),
+            "layers": [
+                {
+                    "mixer": {"kind": layer.mixer.kind, **_spec_fields(layer.mixer)},
+                    "ffn": None if layer.ffn is None else {"kind": layer.ffn.kind, **_spec_fields(layer.ffn)},
+                }
+                for layer in self.layers
+            ],
+            "norm_eps": self.norm_eps,
+            "post_norm": self.post_norm,
+        }
+
+
+def _spec_fields(spec: Any) -> dict[str, Any]:
+    return {field.name: getattr(spec, field.name) for field in fields(spec)}

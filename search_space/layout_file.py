@@ -1,0 +1,199 @@
+"""layout.json: reading and writing. Every mistake is reported at once, with its place in the file.
+
+Besides the canonical form a file may carry a `name`, `notes`, and `extra_params`: parameters of the published model that lie
+outside the language model (a vision tower), kept as a named line. They are no part of the layout and of its id.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import UnionType
+from typing import Any, get_args, get_type_hints
+
+from search_space.blocks import feed_forwards, mixers
+from search_space.errors import LayoutError
+from search_space.layout import LAYOUT_FORMAT, Embedding, Layer, Layout
+
+_MAX_FILE_BYTES = 16 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedLayout:
+    """A layout with what its file says about it.
+
+    Attributes:
+        layout: The layout.
+        name: A name for tables, or None.
+        notes: Where its numbers come from.
+        extra_params: Parameters outside the language model, by name.
+    """
+
+    layout: Layout
+    name: str | None = None
+    notes: str = ""
+    extra_params: Mapping[str, int] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of a layout file."""
+        head: dict[str, Any] = {"name": self.name} if self.name else {}
+        if self.notes:
+            head["notes"] = self.notes
+        if self.extra_params:
+            head["extra_params"] = dict(self.extra_params)
+        return {**head, **self.layout.to_json()}
+
+
+def read_layout(path: Path) -> NamedLayout:
+    """Read a layout file.
+
+    Raises:
+        LayoutError: The file cannot be read, is not JSON, or describes no possible layout.
+    """
+    try:
+        if path.stat().st_size > _MAX_FILE_BYTES:
+            raise LayoutError(f"{path}: larger than {_MAX_FILE_BYTES >> 20} MiB, which no layout file is")
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise LayoutError(f"{path}: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise LayoutError(f"{path}: not a JSON file ({error})") from error
+    try:
+        return parse_layout(data)
+    except LayoutError as error:
+        raise LayoutError(f"{path}: {error}", hint=error.hint) from error
+
+
+def write_layout(named: NamedLayout, path: Path) -> None:
+    """Write a layout file that `read_layout` reads back to the same layout."""
+    path.write_text(json.dumps(named.to_json(), indent=1) + "\n", encoding="utf-8")
+
+
+def parse_layout(data: object) -> NamedLayout:
+    """Turn parsed JSON into a layout.
+
+    Raises:
+        LayoutError: With every mistake found.
+    """
+    problems: list[str] = []
+    named = _Reader(problems).named(data)
+    if problems or named is None:
+        raise LayoutError("; ".join(problems))
+    return named
+
+
+class _Reader:
+    """Collects problems instead of stopping at the first."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+
+    def named(self, data: object) -> NamedLayout | None:
+        if not isinstance(data, dict):
+            self.problems.append(f"a layout is a JSON object, not {_typename(data)}")
+            return None
+        known = {"format", "name", "notes", "extra_params", "width", "embedding", "layers", "norm_eps", "post_norm"}
+        self.unknown(data, known, "layout")
+        if data.get("format", LAYOUT_FORMAT) != LAYOUT_FORMAT:
+            self.problems.append(f"format {data.get('format')!r} is not known; this version reads format {LAYOUT_FORMAT}")
+        values: dict[str, Any] = {}
+        for name, kind, default in (("width", int, None), ("norm_eps", float, 1e-5), ("post_norm", bool, False)):
+            values[name] = self.value(data, name, kind, default, "layout")
+        embedding = self.spec(Embedding, data.get("embedding"), "embedding")
+        layers = self.layers(data.get("layers"))
+        extra = data.get("extra_params", {})
+        if not isinstance(extra, dict) or not all(type(n) is int and n >= 0 for n in extra.values()):
+            self.problems.append("extra_params must map names to whole numbers")
+        for text in ("name", "notes"):
+            if not isinstance(data.get(text, ""), str):
+                self.problems.append(f"{text} must be text")
+        if self.problems:
+            return None
+        try:
+            layout = Layout(embedding=embedding, layers=tuple(layers), **values)
+        except LayoutError as error:
+            self.problems.append(str(error))
+            return None
+        return NamedLayout(
+            layout=layout, name=data.get("name"), notes=data.get("notes", ""), extra_params=dict(extra)
+        )
+
+    def layers(self, data: object) -> list[Layer]:
+        if not isinstance(data, list):
+            self.problems.append("layers must be a list")
+            return []
+        layers = []
+        for index, entry in enumerate(data):
+            where = f"layers[{index}]"
+            if not isinstance(entry, dict):
+                self.problems.append(f"{where} must be an object with mixer and ffn")
+                continue
+            self.unknown(entry, {"mixer", "ffn", "repeat"}, where)
+            mixer = self.block(mixers(), entry.get("mixer"), f"{where}.mixer")
+            ffn = None
+            if entry.get("ffn") is not None:
+                ffn = self.block(feed_forwards(), entry["ffn"], f"{where}.ffn")
+            repeat = entry.get("repeat", 1)
+            if type(repeat) is not int or not 1 <= repeat <= 512:
+                self.problems.append(f"{where}.repeat is {repeat!r}; it must be 1 to 512")
+                repeat = 1
+            layers += [Layer(mixer=mixer, ffn=ffn)] * repeat
+        return layers
+
+    def block(self, kinds: Mapping[str, type[Any]], data: object, where: str) -> Any:
+        if not isinstance(data, dict) or data.get("kind") not in kinds:
+            given = data.get("kind") if isinstance(data, dict) else data
+            self.problems.append(f"{where}: kind {given!r} is not one of {', '.join(sorted(kinds))}")
+            return None
+        return self.spec(kinds[data["kind"]], {k: v for k, v in data.items() if k != "kind"}, where)
+
+    def spec(self, cls: type[Any], data: object, where: str) -> Any:
+        if not isinstance(data, dict):
+            self.problems.append(f"{where} must be an object")
+            return None
+        before = len(self.problems)
+        hints = get_type_hints(cls)
+        declared = cls.__dataclass_fields__
+        self.unknown(data, set(declared), where)
+        values = {}
+        for name, spec_field in declared.items():
+            required = object()
+            default = spec_field.default if spec_field.default is not spec_field.default_factory else required
+            if name in data:
+                values[name] = self.value(data, name, hints[name], None, where)
+            elif default is required:
+                self.problems.append(f"{where}.{name} is missing")
+        return cls(**values) if len(self.problems) == before else None
+
+    def value(self, data: Mapping[str, Any], name: str, kind: Any, default: Any, where: str) -> Any:
+        if name not in data:
+            if default is None:
+                self.problems.append(f"{where}.{name} is missing")
+            return default
+        value = data[name]
+        options = get_args(kind) if isinstance(kind, UnionType) or hasattr(kind, "__args__") else (kind,)
+        if all(not isinstance(option, type) for option in options):  # Literal
+            if value not in options:
+                self.problems.append(f"{where}.{name} is {value!r}; it must be one of {', '.join(map(repr, options))}")
+            return value
+        if type(value) is int and float in options:
+            return float(value)
+        if type(value) not in options:
+            expected = " or ".join("null" if option is type(None) else option.__name__ for option in options)
+            self.problems.append(f"{where}.{name} is {value!r}; it must be {expected}")
+        return value
+
+    def unknown(self, data: Mapping[str, Any], known: set[str], where: str) -> None:
+        import difflib
+
+        for key in data:
+            if key not in known:
+                near = difflib.get_close_matches(str(key), known, n=1)
+                hint = f"; did you mean {near[0]}?" if near else f" (known: {', '.join(sorted(known))})"
+                self.problems.append(f"{where}: unknown field {key!r}{hint}")
+
+
+def _typename(value: object) -> str:
+    return {"list": "a list", "str": "a text", "NoneType": "null"}.get(type(value).__name__, type(value).__name__)

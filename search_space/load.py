@@ -1,0 +1,63 @@
+"""Stored tensors -> torch: the weights that a graph runs with, dequantised, as the torch model's state dict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from search_space.graph.builder import Parameter
+from search_space.graph.precision import QUANTIZATION, BlockQuantization
+
+if TYPE_CHECKING:
+    import torch
+
+    from search_space.export import Candidate
+
+Values = Callable[[str], np.ndarray]
+"""Gives the stored array of a tensor by name."""
+
+
+def dequantize(packed: np.ndarray, scales: np.ndarray, inputs: int, quantization: BlockQuantization) -> np.ndarray:
+    """Packed values [N, blocks, bytes] and scales [N, blocks] -> float32 [N, inputs]."""
+    per_byte = 8 // quantization.bits
+    mask = (1 << quantization.bits) - 1
+    values = np.stack([(packed >> (quantization.bits * i)) & mask for i in range(per_byte)], axis=-1)
+    values = values.reshape(*packed.shape[:2], quantization.block).astype(np.float32) - quantization.zero_point
+    return (values * scales[..., None]).reshape(packed.shape[0], -1)[:, :inputs]
+
+
+def parameter_values(parameter: Parameter, values: Values) -> np.ndarray:
+    """The float32 array of one torch parameter."""
+    parts = []
+    for part in parameter.parts:
+        stored = [values(name) for name in part]
+        if parameter.encoding in ("int8", "int4"):
+            quantization = QUANTIZATION[parameter.encoding]  # type: ignore[index]
+            assert quantization is not None
+            parts.append(dequantize(stored[0], stored[1], parameter.shape[-1], quantization))
+        else:
+            parts.append(stored[0].T if parameter.encoding == "transposed" else stored[0])
+    return np.ascontiguousarray(np.concatenate(parts, axis=0), dtype=np.float32).reshape(parameter.shape)
+
+
+def state_dict(
+    candidate: Candidate, values: Values, *, strip: str = "", only: Iterable[str] | None = None
+) -> dict[str, torch.Tensor]:
+    """All parameters as torch tensors.
+
+    Args:
+        candidate: The exported graph.
+        values: Where stored arrays come from (an external-data file, or the recipe's own values).
+        strip: Prefix to remove from names (``"block."`` for a block exported alone).
+        only: Names to keep, or None for all.
+    """
+    import torch
+
+    wanted = None if only is None else set(only)
+    return {
+        parameter.name.removeprefix(strip): torch.from_numpy(parameter_values(parameter, values))
+        for parameter in candidate.parameters
+        if wanted is None or parameter.name in wanted
+    }
