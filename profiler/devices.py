@@ -1,0 +1,380 @@
+"""devices.yaml: which devices there are, how each is reached, and what a measurement on it may use.
+
+Every mistake in a file is found before the first is reported. The JSON schema for editors is generated from the models.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+
+from profiler.errors import ConfigError
+from profiler.yaml_errors import Positions, Problems, did_you_mean, read_yaml
+
+SCHEMA_NAME = "devices.schema.json"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_PROVIDERS = (
+    "CPUExecutionProvider", "XnnpackExecutionProvider", "NnapiExecutionProvider", "QNNExecutionProvider",
+    "CUDAExecutionProvider", "ROCMExecutionProvider", "MIGraphXExecutionProvider", "OpenVINOExecutionProvider",
+    "DmlExecutionProvider", "WebGpuExecutionProvider", "CoreMLExecutionProvider", "VitisAIExecutionProvider",
+    "TensorrtExecutionProvider", "AzureExecutionProvider",
+)  # fmt: skip
+
+
+def physical_cores() -> int:
+    """Physical cores that this process may use: a number of at least 1, never "let the runtime decide"."""
+    import psutil
+
+    physical = psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
+    process = psutil.Process()
+    allowed = len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else physical
+    return int(max(1, min(physical, allowed)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provider:
+    """An ONNX Runtime execution provider and its options, as text."""
+
+    name: str
+    options: Mapping[str, str]
+
+
+def _read_providers(value: object) -> tuple[Provider, ...]:
+    if isinstance(value, tuple) and all(isinstance(item, Provider) for item in value):
+        return value
+    if not isinstance(value, list) or not value:
+        raise ValueError("must be a list such as [CPUExecutionProvider] or [{QNNExecutionProvider: {backend_type: htp}}]")
+    found: list[Provider] = []
+    for item in value:
+        pair = {item: {}} if isinstance(item, str) else item
+        if not isinstance(pair, dict) or len(pair) != 1:
+            raise ValueError(f"each entry is a name or {{name: options}}, not {item!r}")
+        ((name, options),) = pair.items()
+        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9]+ExecutionProvider", name):
+            raise ValueError(f"{name!r} is no execution provider{did_you_mean(name, _PROVIDERS)}")
+        options = {} if options is None else options
+        if not isinstance(options, dict) or not all(isinstance(v, str | int | float) for v in options.values()):
+            raise ValueError(f"the options of {name} must be a mapping of names to text or numbers")
+        text = {str(key): str(v).lower() if isinstance(v, bool) else str(v) for key, v in options.items()}
+        found.append(Provider(name=name, options=text))
+    if len({provider.name for provider in found}) < len(found):
+        raise ValueError("names a provider twice")
+    return tuple(found)
+
+
+_OPTION_SCHEMA = {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}
+Providers = Annotated[
+    tuple[Provider, ...],
+    BeforeValidator(_read_providers),
+    WithJsonSchema({
+        "type": "array",
+        "minItems": 1,
+        "items": {"anyOf": [
+            {"type": "string", "examples": list(_PROVIDERS)},
+            {"type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": _OPTION_SCHEMA},
+        ]},
+    }),
+]  # fmt: skip
+Text = Annotated[str, Field(min_length=1, max_length=4096)]
+Count = Annotated[int, Field(ge=1, le=4096)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+CoreId = Annotated[int, Field(ge=0, le=4095)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
+
+
+class Cooling(_Strict):
+    """What must hold before a measurement starts; otherwise its status is `not_cooled`."""
+
+    max_temperature_c: float | None = Field(
+        default=None, gt=0, le=150, description="Hottest sensor allowed at the start, in °C; omit to ignore temperature."
+    )
+    max_other_cpu: float = Field(
+        default=0.10, gt=0, le=1, description="Share of all cores that other programs may use, 0 to 1."
+    )
+    timeout_s: float = Field(default=60.0, ge=0, le=3600, description="How long to wait for it.")
+
+
+class _DeviceFields(_Strict):
+    """What every device has, whatever its transport."""
+
+    name: str = Field(
+        description="Letters, digits, '.', '_' and '-'; at most 64. It names results: keep it.",
+        json_schema_extra={"pattern": f"^{_NAME.pattern}$"},
+    )
+    enabled: bool = Field(default=True, description="Whether runs use it.")
+    cores: Annotated[tuple[CoreId, ...], Field(min_length=1, strict=False)] | None = Field(
+        default=None, description="Ids of the cores to run on; omit to allow all."
+    )
+    providers: Providers = Field(
+        default=(Provider(name="CPUExecutionProvider", options={}),),
+        description="Execution providers in order of preference: names, or {name: {option: value}}.",
+        json_schema_extra={"default": ["CPUExecutionProvider"]},
+    )
+    memory_limit_mib: int | None = Field(
+        default=None, ge=16, le=2**24, description="Memory of the agent's worker in MiB; above it: out_of_memory."
+    )
+    cooling: Cooling = Field(default=Cooling(), description="What must hold before a measurement starts.")
+    clock_policy: Literal["stock", "fixed"] = Field(
+        default="stock",
+        description="`fixed` says that you fixed the clocks; this version changes none, and keeps the two series apart.",
+    )
+    timeout_s: float = Field(default=300.0, gt=0, le=86400, description="Longest time for one candidate, in seconds.")
+
+    @field_validator("name")
+    @classmethod
+    def _safe_name(cls, value: str) -> str:
+        if not _NAME.fullmatch(value):
+            raise ValueError("must be letters, digits, '.', '_' or '-', start with a letter or digit, at most 64 long")
+        return value
+
+    @model_validator(mode="after")
+    def _across_fields(self) -> _DeviceFields:
+        for _, message in _cross_checks(self.model_dump(mode="python")):
+            raise ValueError(message)
+        return self
+
+
+def _local_threads(data: dict[str, Any]) -> int:
+    cores = data.get("cores")
+    return len(cores) if cores else physical_cores()
+
+
+class LocalDevice(_DeviceFields):
+    """The machine that runs `archsearch`."""
+
+    transport: Literal["local"]
+    threads: Count = Field(
+        default_factory=_local_threads, description="Threads of the runtime; default: the physical cores of this machine."
+    )
+    work_dir: Text = Field(
+        default="~/.cache/archsearch", description="Folder for the agent, weights and jobs: an absolute path or ~/..."
+    )
+    python: Text | None = Field(default=None, description="Python that has numpy and onnxruntime; default: this one.")
+
+    @field_validator("work_dir")
+    @classmethod
+    def _absolute(cls, value: str) -> str:
+        if not value.startswith(("/", "~/")):
+            raise ValueError("must be an absolute path or start with ~/")
+        return value
+
+
+class SshDevice(_DeviceFields):
+    """A machine reached by SSH."""
+
+    transport: Literal["ssh"]
+    host: Text = Field(description="Name or address.")
+    port: Port = Field(default=22, description="TCP port.")
+    user: Text | None = Field(default=None, description="Default: your own name.")
+    key_file: Text | None = Field(default=None, description="Private key; default: the agent's and ~/.ssh keys.")
+    jump: Text | None = Field(default=None, description="user@host:port to go through.")
+    known_hosts: Text = Field(default="~/.ssh/known_hosts", description="Host keys; unknown hosts are refused.")
+    threads: Count | None = Field(default=None, description="Threads of the runtime; default: its physical cores.")
+    work_dir: Text = Field(default="~/.cache/archsearch", description="Folder on the device.")
+    python: Text = Field(default="python3", description="Python on the device that has numpy and onnxruntime.")
+
+
+class AdbDevice(_DeviceFields):
+    """An Android device reached by ADB."""
+
+    transport: Literal["adb"]
+    connection: Literal["usb", "tcp", "server"] = Field(
+        default="usb", description="usb: directly; tcp: host and port; server: a running adb server."
+    )
+    serial: Text | None = Field(default=None, description="Serial number as `adb devices` shows it (usb, server).")
+    host: Text | None = Field(default=None, description="Address of the device (tcp) or of the adb server (server).")
+    port: Port | None = Field(default=None, description="Default: 5555 (tcp), 5037 (server).")
+    threads: Count | None = Field(default=None, description="Threads of the runtime; default: its physical cores.")
+    work_dir: Text = Field(default="/data/local/tmp/archsearch", description="Folder on the device.")
+
+
+Device = LocalDevice | SshDevice | AdbDevice
+_MODELS: dict[str, type[LocalDevice | SshDevice | AdbDevice]] = {
+    "local": LocalDevice, "ssh": SshDevice, "adb": AdbDevice,
+}  # fmt: skip
+
+
+class DevicesFile(_Strict):
+    """The whole file."""
+
+    devices: Annotated[
+        tuple[Annotated[Device, Field(discriminator="transport")], ...],
+        Field(min_length=1, max_length=1000, strict=False, description="One entry per device."),
+    ]
+
+    def enabled(self) -> tuple[Device, ...]:
+        """The devices that runs use, in file order."""
+        return tuple(device for device in self.devices if device.enabled)
+
+    def named(self, name: str) -> Device:
+        """One device by name, enabled or not.
+
+        Raises:
+            ConfigError: No device has this name.
+        """
+        for device in self.devices:
+            if device.name == name:
+                return device
+        names = [device.name for device in self.devices]
+        raise ConfigError([f"no device {name!r}{did_you_mean(name, names)}"])
+
+
+def _cross_checks(device: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Rules over several fields of one device, on plain values that may still be of wrong types."""
+    found = []
+    cores, threads = device.get("cores"), device.get("threads")
+    if isinstance(cores, list | tuple) and all(isinstance(core, int) for core in cores):
+        if len(set(cores)) < len(cores):
+            found.append(("cores", f"cores: {list(cores)!r} names a core twice"))
+        if type(threads) is int and len(set(cores)) < threads:
+            found.append(("threads", f"threads: {threads} is more than the {len(set(cores))} cores listed in `cores`"))
+    if device.get("transport") == "adb":
+        connection, host, serial = device.get("connection", "usb"), device.get("host"), device.get("serial")
+        if connection == "tcp" and not host:
+            found.append(("connection", "connection: tcp needs `host`"))
+        if connection == "tcp" and serial:
+            found.append(("serial", "serial: goes with connection usb or server; for tcp give `host`"))
+        if connection == "usb" and (host or device.get("port")):
+            found.append(("host", "host and port go with connection tcp or server, not usb"))
+    return found
+
+
+def load_devices(path: Path) -> DevicesFile:
+    """Read a device file.
+
+    Raises:
+        ConfigError: Every mistake in it, one `file:line: ...` each, with the wrong value and the allowed ones.
+    """
+    data, positions, problems = read_yaml(path)
+    if not isinstance(data, dict):
+        problems.add(positions.line, "the file must start with `devices:` and a list")
+        problems.raise_if_any()
+    devices = data.get("devices")
+    file: DevicesFile | None = None
+    try:
+        file = DevicesFile.model_validate(data)
+    except ValidationError as error:
+        _report(error, data, positions, problems)
+    if isinstance(devices, list):
+        _check_list(devices, positions, problems)
+    problems.raise_if_any(hint=f"`archsearch devices schema` prints what {path.name} may hold.")
+    assert file is not None
+    return file
+
+
+def _check_list(devices: list[Any], positions: Positions, problems: Problems) -> None:
+    first: dict[str, int] = {}
+    for index, device in enumerate(devices):
+        if not isinstance(device, dict):
+            continue
+        at: Callable[[str], int] = lambda key, index=index: positions.line_of(["devices", index, key])  # type: ignore[misc]  # noqa: E731
+        name = device.get("name")
+        if isinstance(name, str):
+            if name in first:
+                problems.add(at("name"), f"name: {name!r} is already the device on line {first[name]}")
+            first.setdefault(name, at("name"))
+        for key, message in _cross_checks(device):
+            problems.add(at(key), message)
+        if device.get("transport") not in _MODELS:
+            _check_common(device, index, positions, problems)
+
+
+def _check_common(device: dict[str, Any], index: int, positions: Positions, problems: Problems) -> None:
+    """What can still be said of a device whose transport is unknown."""
+    known = {key: value for key, value in device.items() if key in _DeviceFields.model_fields}
+    try:
+        _DeviceFields.model_validate(known)
+    except ValidationError as error:
+        for item in error.errors(include_url=False):
+            path = ["devices", index, *item["loc"]]
+            problems.add(positions.line_of(path), _message(path, item, _DeviceFields))
+
+
+def _report(error: ValidationError, data: dict[str, Any], positions: Positions, problems: Problems) -> None:
+    for item in error.errors(include_url=False):
+        path: list[str | int] = list(item["loc"])
+        model: type[BaseModel] = DevicesFile
+        if len(path) > 1 and path[0] == "devices":
+            if len(path) > 2:
+                model = _MODELS[str(path.pop(2))]
+                if path[2:3] == ["cooling"] and len(path) > 3:
+                    model = Cooling
+            elif item["type"] == "value_error":
+                continue  # raised by _across_fields; _check_list says it with the right line
+            device = data["devices"][path[1]]
+            if item["type"].startswith("union_tag") and isinstance(device, dict):
+                given = device.get("transport")
+                text = "is missing" if given is None else f"{given!r} is unknown"
+                message = f"transport: {text}{did_you_mean(given or '', list(_MODELS))}"
+                problems.add(positions.line_of([*path, "transport"]), message)
+                continue
+        if item["type"] == "default_factory_not_called" or (item["type"] == "too_short" and item["input"]):
+            continue  # follows from a mistake that is reported by itself
+        problems.add(positions.line_of(path), _message(path, item, model))
+
+
+_SAY = {
+    "missing": "is missing",
+    "string_type": "must be text (quote it)",
+    "int_type": "must be a whole number",
+    "float_type": "must be a number",
+    "bool_type": "must be true or false",
+    "finite_number": "must be a finite number",
+    "tuple_type": "must be a list",
+    "string_too_short": "must not be empty",
+    "too_short": "must not be empty",
+}
+
+
+def _message(path: list[Any], item: Any, model: type[BaseModel]) -> str:
+    """One mistake in words: the field, the wrong value, what is allowed."""
+    keys = [str(part) for part in path if isinstance(part, str)]
+    field = ".".join(keys[1:] if keys[:1] == ["devices"] and len(keys) > 1 else keys) or "a device"
+    kind, value, context = item["type"], item["input"], item.get("ctx", {})
+    if kind == "extra_forbidden":
+        return f"unknown key {path[-1]!r}{did_you_mean(path[-1], list(model.model_fields))}"
+    if kind in ("model_type", "model_attributes_type", "dict_type"):
+        return f"{field}: must be a mapping of keys to values, not {_show(value)}"
+    if kind == "missing":
+        return f"{field}: is missing"
+    if kind == "literal_error":
+        return f"{field}: {_show(value)} is not allowed; allowed: {str(context['expected']).replace(' or ', ', ')}"
+    if kind == "value_error":
+        return f"{field}: {context['error']}" + ("" if field.startswith("providers") else f", not {_show(value)}")
+    said = _SAY.get(kind) or item["msg"].removeprefix("Input ").removeprefix("Value ").replace("should", "must")
+    return f"{field}: {said}, not {_show(value)}"
+
+
+def _show(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def devices_schema() -> dict[str, Any]:
+    """JSON schema of devices.yaml, for editors that complete and check it."""
+    schema = TypeAdapter(DevicesFile).json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "archsearch devices"}
+
+
+def devices_schema_text() -> str:
+    """The schema as the text of `devices.schema.json`."""
+    return json.dumps(devices_schema(), indent=2, ensure_ascii=False) + "\n"

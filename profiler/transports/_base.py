@@ -1,0 +1,147 @@
+"""The contract of a transport: how bytes and commands reach one device.
+
+A transport moves files, runs short commands and starts detached ones. It knows nothing of jobs or measurements.
+
+Threads: an instance belongs to the thread that opened it; one thread per device. Nothing is shared between instances.
+Ownership: `open` acquires the link and `close` releases it; both may be repeated. A detached process belongs to the
+device: it outlives the transport, the driver and the connection.
+Commands are argument lists. No text ever passes through a shell of ours; a transport whose protocol knows only command
+lines quotes every argument itself.
+Errors: everything that fails raises a `TransportError` (or a subclass) and chains its cause. `ConnectionLost` means that
+the link broke and that the same call may be tried again; no other error may be.
+Paths on the device are POSIX strings, absolute or relative to `work_dir`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completed:
+    """A command that ended by itself.
+
+    Attributes:
+        exit_code: 0-255; the negative signal number where the platform tells of a death by signal.
+        stdout: Every byte it wrote.
+        stderr: Every byte it wrote there.
+    """
+
+    exit_code: int
+    stdout: bytes
+    stderr: bytes
+
+
+class Transport(ABC):
+    """A way to one device. One file of this folder holds one subclass, registered by its `name`."""
+
+    name: ClassVar[str]
+    """The value of `transport:` in devices.yaml."""
+
+    @classmethod
+    @abstractmethod
+    def from_device(cls, device: Any) -> Self:
+        """Make an unopened transport from the device's configuration model."""
+
+    @property
+    @abstractmethod
+    def work_dir(self) -> str:
+        """Folder on the device that belongs to us; absolute once open."""
+
+    @property
+    @abstractmethod
+    def python(self) -> tuple[str, ...]:
+        """Argument prefix that starts Python there, such as `("/usr/bin/python3",)`."""
+
+    @abstractmethod
+    def open(self) -> None:
+        """Connect and create `work_dir`.
+
+        Raises:
+            TransportError: The device does not answer or the folder cannot be created.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the link. Detached processes go on."""
+
+    @abstractmethod
+    def run(self, argv: Sequence[str], *, timeout_s: float, stdin: bytes = b"") -> Completed:
+        """Run a command to its end, in `work_dir`.
+
+        Raises:
+            CommandTimeout: It ran longer than `timeout_s`; it and its children were killed.
+            RemoteFileMissing: The program does not exist.
+        """
+
+    @abstractmethod
+    def start_detached(self, argv: Sequence[str], *, log: str) -> int:
+        """Start a command that outlives us: own session, no terminal, output appended to `log`.
+
+        Returns:
+            Its process id on the device.
+        """
+
+    @abstractmethod
+    def alive(self, pid: int) -> bool:
+        """Whether the process still runs; one that ended but was not collected does not."""
+
+    @abstractmethod
+    def terminate(self, pid: int, *, force: bool = False) -> None:
+        """Ask a detached process to end (SIGTERM), or with `force` end it and its session's group (SIGKILL)."""
+
+    @abstractmethod
+    def push(self, source: bytes | Path, remote: str) -> int:
+        """Write a file: temporary name, size and sha256 checked there, then renamed. Parents are created.
+
+        Returns:
+            Bytes that crossed the link.
+
+        Raises:
+            TransferError: What arrived differs from what was sent; nothing stands under `remote`.
+        """
+
+    @abstractmethod
+    def pull(self, remote: str, *, max_bytes: int) -> bytes:
+        """Read a file whole.
+
+        Raises:
+            RemoteFileMissing: There is no such file.
+            TransferError: It is larger than `max_bytes`.
+        """
+
+    @abstractmethod
+    def exists(self, remote: str) -> bool:
+        """Whether a file or folder of this name is there."""
+
+    @abstractmethod
+    def listdir(self, remote: str) -> tuple[str, ...]:
+        """Names in a folder, sorted.
+
+        Raises:
+            RemoteFileMissing: There is no such folder.
+        """
+
+    @abstractmethod
+    def mkdir(self, remote: str) -> None:
+        """Create a folder and its parents; one that exists is fine."""
+
+    @abstractmethod
+    def remove(self, remote: str) -> None:
+        """Remove a file or a whole folder; one that does not exist is fine."""
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

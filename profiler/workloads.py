@@ -1,0 +1,147 @@
+"""Workloads: which prompt lengths and decode depths a measurement runs, by name or spelled out.
+
+A point is one (batch, prompt, decode): a prefill of `prompt` tokens with empty state, then `decode` single steps at
+positions prompt, prompt + 1, ... Different points are never pooled.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from profiler.errors import WorkloadError
+from profiler.yaml_errors import did_you_mean
+
+MAX_TOKENS = 1 << 20
+MAX_BATCH = 1024
+MAX_POINTS = 16
+_CUSTOM = re.compile(r"(?:prompt=)?([0-9]+)\s*[/,]\s*(?:decode=)?([0-9]+)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Point:
+    """One measured situation.
+
+    Attributes:
+        batch: Sequences at once.
+        prompt: Tokens of the prefill.
+        decode: Single-token steps after it.
+    """
+
+    batch: int = 1
+    prompt: int
+    decode: int
+
+    def __post_init__(self) -> None:
+        for name, value, most in (
+            ("batch", self.batch, MAX_BATCH), ("prompt", self.prompt, MAX_TOKENS), ("decode", self.decode, MAX_TOKENS),
+        ):  # fmt: skip
+            if not 1 <= value <= most:
+                raise WorkloadError(f"{name} must be 1 to {most}, not {value}")
+
+    @property
+    def context(self) -> int:
+        """Positions that a KV cache must hold: prompt + decode."""
+        return self.prompt + self.decode
+
+    @property
+    def text(self) -> str:
+        """`1024/32`, and `4x1024/32` at batch 4."""
+        sizes = f"{self.prompt}/{self.decode}"
+        return sizes if self.batch == 1 else f"{self.batch}x{sizes}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """A named list of points.
+
+    Attributes:
+        name: Its name, or for a custom one its sizes.
+        points: What is measured, in this order.
+        description: One line for listings.
+    """
+
+    name: str
+    points: tuple[Point, ...]
+    description: str
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.points) <= MAX_POINTS:
+            raise WorkloadError(f"workload {self.name!r} has {len(self.points)} points; 1 to {MAX_POINTS} are allowed")
+        if len(set(self.points)) < len(self.points):
+            raise WorkloadError(f"workload {self.name!r} has the same point twice")
+
+    @property
+    def max_context(self) -> int:
+        """Largest prompt + decode over the points."""
+        return max(point.context for point in self.points)
+
+    def with_batches(self, batches: Iterable[int]) -> Workload:
+        """The same sizes at each of these batch sizes, for throughput against concurrency."""
+        sizes = tuple(dict.fromkeys(batches))
+        if not sizes:
+            raise WorkloadError("give at least one batch size")
+        points = tuple(replace(point, batch=batch) for batch in sizes for point in self.points)
+        name = self.name if sizes == (1,) else f"{self.name} batch {','.join(map(str, sizes))}"
+        return Workload(name=name, points=points, description=self.description)
+
+
+def _named(name: str, sizes: tuple[tuple[int, int], ...], description: str) -> Workload:
+    points = tuple(Point(prompt=prompt, decode=decode) for prompt, decode in sizes)
+    return Workload(name=name, points=points, description=description)
+
+
+_NAMED = {
+    workload.name: workload
+    for workload in (
+        _named("quick", ((256, 32),), "a short question: for searching"),
+        _named("edge", ((1024, 32), (4096, 32)), "what on-device assistants do: 1K and 4K prompts"),
+        _named("long", ((4096, 32), (32768, 32)), "documents: 4K and 32K prompts"),
+    )
+}
+
+
+def workloads() -> tuple[Workload, ...]:
+    """The named workloads, shortest first."""
+    return tuple(_NAMED.values())
+
+
+def parse_workload(text: str, batches: str | None = None) -> Workload:
+    """A workload from the command line.
+
+    Args:
+        text: A name, or `P/D` or `prompt=P,decode=D`; several with `;` between.
+        batches: Batch sizes such as `1,4`; default 1.
+
+    Raises:
+        WorkloadError: Neither a name nor sizes, or sizes out of range; the message says which and what is allowed.
+    """
+    text = text.strip()
+    if text in _NAMED:
+        workload = _NAMED[text]
+    else:
+        points = []
+        for part in text.split(";"):
+            match = _CUSTOM.fullmatch(part.strip())
+            if match is None or max(map(len, match.groups())) > 9:
+                raise WorkloadError(
+                    f"no workload {part.strip()!r}{did_you_mean(part.strip(), list(_NAMED))}, or sizes such as "
+                    "512/64 or prompt=512,decode=64"
+                )
+            points.append(Point(prompt=int(match[1]), decode=int(match[2])))
+        workload = Workload(name=";".join(p.text for p in points), points=tuple(points), description="custom")
+    return workload if batches is None else workload.with_batches(parse_batches(batches))
+
+
+def parse_batches(text: str) -> tuple[int, ...]:
+    """Batch sizes from `1,4`.
+
+    Raises:
+        WorkloadError: An entry is no whole number from 1 to `MAX_BATCH`.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    for part in parts:
+        if not re.fullmatch(r"[0-9]{1,6}", part) or not 1 <= int(part) <= MAX_BATCH:
+            raise WorkloadError(f"batch sizes are whole numbers from 1 to {MAX_BATCH} such as 1,4; not {part!r}")
+    return tuple(int(part) for part in parts)
