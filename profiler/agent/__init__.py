@@ -1,0 +1,26 @@
+"""The agent: the only code of archsearch that runs on a device.
+
+It travels as one file, `agent-<sha12>.pyz` (see `profiler.agent_bundle`), and needs Python 3.10, numpy and onnxruntime there.
+`python agent.pyz run JOBDIR` supervises one job and starts fresh worker processes, one at work at a time;
+`python agent.pyz info` prints the environment as JSON.
+
+Folders on the device; `WORK` belongs to archsearch alone::
+
+    WORK/
+        agent-<sha12>.pyz           this package; several versions may stand side by side
+        lease                       flock held by the one job that measures; its pid and label as JSON
+        weights/<recipe id>/        external data, written here from the recipe and kept for later jobs
+            weights.bin             the external-data file of every graph with this recipe
+            model-<sha12>.onnx      copies of those graphs: onnxruntime wants data inside the model's folder
+            done                    written last; its modification time is the last use
+        jobs/<job id>/
+            job.json                the order, with model.onnx, recipe.json, check*.onnx and check*.json beside it
+            cancel                  whoever creates this file cancels the job
+            status.json             what happens now, rewritten every second
+            result.json             what was measured; its appearance ends the job
+            agent.log               what the workers wrote to stderr
+
+Modules: `protocol` (names and JSON files), `main` (command line), `supervisor` (one job), `processes` (workers, seen from
+outside), `limits` (memory limits), `lease`, `conditions` (environment and other load), `agreement` (when to stop, whether
+processes agree), and, inside workers only, `worker`, `session`, `driver`, `timing`, `memory`, `checks`, `weights`, `cache`.
+"""
