@@ -39,7 +39,7 @@ _PROVIDERS = (
 
 def physical_cores() -> int:
     """Physical cores that this process may use: a number of at least 1, never "let the runtime decide"."""
-    import psutil
+    import psutil  # type: ignore[import-untyped]
 
     physical = psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
     process = psutil.Process()
@@ -59,7 +59,9 @@ def _read_providers(value: object) -> tuple[Provider, ...]:
     if isinstance(value, tuple) and all(isinstance(item, Provider) for item in value):
         return value
     if not isinstance(value, list) or not value:
-        raise ValueError("must be a list such as [CPUExecutionProvider] or [{QNNExecutionProvider: {backend_type: htp}}]")
+        raise ValueError(
+            "must be a list such as [CPUExecutionProvider] or [{QNNExecutionProvider: {backend_type: htp}}]"
+        )
     found: list[Provider] = []
     for item in value:
         pair = {item: {}} if isinstance(item, str) else item
@@ -98,14 +100,19 @@ CoreId = Annotated[int, Field(ge=0, le=4095)]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, arbitrary_types_allowed=True
+    )
 
 
 class Cooling(_Strict):
     """What must hold before a measurement starts; otherwise its status is `not_cooled`."""
 
     max_temperature_c: float | None = Field(
-        default=None, gt=0, le=150, description="Hottest sensor allowed at the start, in °C; omit to ignore temperature."
+        default=None,
+        gt=0,
+        le=150,
+        description="Hottest sensor allowed at the start, in °C; omit to ignore temperature.",
     )
     max_other_cpu: float = Field(
         default=0.10, gt=0, le=1, description="Share of all cores that other programs may use, 0 to 1."
@@ -163,7 +170,8 @@ class LocalDevice(_DeviceFields):
 
     transport: Literal["local"]
     threads: Count = Field(
-        default_factory=_local_threads, description="Threads of the runtime; default: the physical cores of this machine."
+        default_factory=_local_threads,
+        description="Threads of the runtime; default: its physical cores.",
     )
     work_dir: Text = Field(
         default="~/.cache/archsearch", description="Folder for the agent, weights and jobs: an absolute path or ~/..."
@@ -286,8 +294,8 @@ def _check_list(devices: list[Any], positions: Positions, problems: Problems) ->
     for index, device in enumerate(devices):
         if not isinstance(device, dict):
             continue
-        at: Callable[[str], int] = lambda key, index=index: positions.line_of(["devices", index, key])  # type: ignore[misc]  # noqa: E731
-        name = device.get("name")
+        at: Callable[[str], int] = lambda key, index=index: positions.line_of(["devices", index, key])  # type:
+        ignore[misc]
         if isinstance(name, str):
             if name in first:
                 problems.add(at("name"), f"name: {name!r} is already the device on line {first[name]}")

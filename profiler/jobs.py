@@ -1,7 +1,7 @@
-"""A job: everything that an agent needs to measure one graph on one device, and the key that says when two are the same.
+"""A job: what an agent needs to measure one graph on one device, and the key that says when two are the same.
 
-Jobs become the JSON that the agent reads (`Job.to_json`). A key (`Job.key`) holds what a number depends on and leaves out
-what only decides how well it is known (protocol, time-outs, cooling): a measurement under an equal key is reused.
+Jobs become the JSON that the agent reads (`Job.to_json`). A key (`Job.key`) holds what a number depends on and leaves
+out what only decides how well it is known (protocol, time-outs, cooling): a measurement under an equal key is reused.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Reads YAML with the line of every key, so that a mistake can be reported where it stands.
 
-`read_yaml` parses a whole file into plain Python values plus a `Positions` tree; `Problems` collects messages and raises
-them together. Anchors, aliases and merge keys work; a file that refers to itself, or unfolds into more than
+`read_yaml` parses a whole file into plain Python values plus a `Positions` tree; `Problems` collects messages and
+raises them together. Anchors, aliases and merge keys work; a file that refers to itself, or unfolds into more than
 `MAX_NODES` values, is refused.
 """
 

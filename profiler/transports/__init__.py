@@ -1,7 +1,7 @@
 """The registry of transports: every module of this folder brings one, found by its presence.
 
-To add one, write `profiler/transports/NAME.py` with a subclass of `Transport` whose `name` is the value of `transport:` in
-devices.yaml. A module that does not import, or brings no transport, is an error and not a silent gap.
+To add one, write `profiler/transports/NAME.py` with a subclass of `Transport` whose `name` is the value of `transport:`
+in devices.yaml. A module that does not import, or brings no transport, is an error and not a silent gap.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ def transports() -> dict[str, type[Transport]]:
         classes = [
             value
             for value in vars(module).values()
-            if isinstance(value, type) and issubclass(value, Transport) and value.__module__ == qualified
+            if isinstance(value, type)
+            and issubclass(value, Transport)
+            and value.__module__ == qualified
             and not getattr(value, "__abstractmethods__", None)
         ]
         if len(classes) != 1:

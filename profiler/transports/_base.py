@@ -7,8 +7,8 @@ Ownership: `open` acquires the link and `close` releases it; both may be repeate
 device: it outlives the transport, the driver and the connection.
 Commands are argument lists. No text ever passes through a shell of ours; a transport whose protocol knows only command
 lines quotes every argument itself.
-Errors: everything that fails raises a `TransportError` (or a subclass) and chains its cause. `ConnectionLost` means that
-the link broke and that the same call may be tried again; no other error may be.
+Errors: everything that fails raises a `TransportError` (or a subclass) and chains its cause. `ConnectionLost` means
+that the link broke and that the same call may be tried again; no other error may be.
 Paths on the device are POSIX strings, absolute or relative to `work_dir`.
 """
 

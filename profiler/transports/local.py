@@ -1,8 +1,8 @@
 """The local transport: the device is the machine that the driver runs on.
 
-Commands and the detached agent run in sessions of their own, so that neither Ctrl-C in the terminal nor the death of the
-driver (`kill -9` included) reaches them. A detached process is started by a short-lived helper process, which makes it a
-child of the system's reaper rather than ours: nothing of it is left to the driver.
+Commands and the detached agent run in sessions of their own, so that neither Ctrl-C in the terminal nor the death of
+the driver (`kill -9` included) reaches them. A detached process is started by a short-lived helper process, which makes
+it a child of the system's reaper rather than ours: nothing of it is left to the driver.
 """
 
 from __future__ import annotations
@@ -81,7 +81,9 @@ class LocalTransport(Transport):
         with _mapped(self.work_dir):
             self._work.mkdir(parents=True, exist_ok=True)
         if not os.access(self._work, os.W_OK | os.X_OK):
-            raise TransportError(f"{self.work_dir}: not writable", hint="Set work_dir to a folder that you may write to.")
+            raise TransportError(
+                f"{self.work_dir}: not writable", hint="Set work_dir to a folder that you may write to."
+            )
 
     def close(self) -> None:
         """Nothing is held."""
@@ -91,7 +93,11 @@ class LocalTransport(Transport):
         with (
             _mapped(argv[0]),
             subprocess.Popen(
-                list(argv), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=self.work_dir,
+                list(argv),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                cwd=self.work_dir,
                 start_new_session=True,
             ) as process,
         ):
@@ -121,7 +127,7 @@ class LocalTransport(Transport):
 
     def alive(self, pid: int) -> bool:
         """Ask the process table; a zombie is not alive."""
-        import psutil
+        import psutil  # type: ignore[import-untyped]
 
         try:
             return bool(psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD))

@@ -1,0 +1,303 @@
+"""Reads what an agent wrote. It is untrusted: sizes, counts, ranges and types are bounded before anything is used.
+
+`parse_result`, `parse_status` and `parse_environment` turn bytes into frozen objects or raise `ResultError`, which says what
+was wrong. Numbers are finite, times are non-negative nanoseconds, memory is MiB.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
+
+from profiler.errors import ResultError
+from profiler.jobs import Job
+
+MAX_RESULT_BYTES = 32 * 2**20
+MAX_STATUS_BYTES = 64 * 2**10
+_HOUR_NS = 3_600_000_000_000
+
+Status = Literal[
+    "ok", "invalid", "timeout", "out_of_memory", "not_cooled", "throttled", "failed", "cancelled"
+]  # fmt: skip
+AgentState = Literal["waiting_lease", "cooling", "weights", "checking", "timing", "memory", "done"]
+
+Text = Annotated[str, Field(max_length=4000)]
+Word = Annotated[str, Field(max_length=200)]
+Nanoseconds = Annotated[int, Field(ge=0, le=24 * _HOUR_NS)]
+Seconds = Annotated[float, Field(ge=0, le=1e6)]
+MiB = Annotated[float, Field(ge=0, le=2**26)]
+SecondsByPhase = Annotated[dict[Word, Seconds], Field(max_length=32)]
+
+
+class _Read(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Rep(_Read):
+    """One sequence: zero states, a prefill, then single steps.
+
+    Attributes:
+        prefill_ns: The prefill call.
+        ttft_ns: Prefill and arg-max.
+        decode_ns: Each step, arg-max included.
+        other_cpu: Share of all cores that others used meanwhile; None where it cannot be read.
+        kept: Whether it counts; discarded ones stay on record.
+    """
+
+    prefill_ns: Nanoseconds
+    ttft_ns: Nanoseconds
+    decode_ns: Annotated[tuple[Nanoseconds, ...], Field(max_length=65536)]
+    other_cpu: Annotated[float, Field(ge=0, le=1.5)] | None = None
+    kept: bool = True
+
+
+class Logits(_Read):
+    """What the first sequence of a point produced, for comparison between processes and devices."""
+
+    finite: bool
+    tokens: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(max_length=4096)] = ()
+    sample: Annotated[tuple[float, ...], Field(max_length=1024)] = ()
+    rms: float | None = None
+
+
+class PointSamples(_Read):
+    """One point in one process.
+
+    Attributes:
+        point: Index into the job's points.
+        warmup: Sequences before warm-up ended.
+        repeats: Timed sequences.
+        warm: Whether warm-up was seen to end.
+        logits: Output sample, where one was taken.
+    """
+
+    point: Annotated[int, Field(ge=0, le=64)]
+    warmup: Annotated[tuple[Rep, ...], Field(max_length=256)] = ()
+    repeats: Annotated[tuple[Rep, ...], Field(max_length=1024)] = ()
+    warm: bool
+    logits: Logits | None = None
+
+
+class Memory(_Read):
+    """Peak memory of a worker process, from its own pass."""
+
+    peak_rss_mib: MiB
+    rss_anon_mib: MiB | None = None
+    rss_file_mib: MiB | None = None
+    swap_mib: MiB | None = None
+    baseline_rss_mib: MiB | None = None
+    phases: Annotated[dict[Word, MiB], Field(max_length=32)] = Field(default_factory=dict)
+    source: Word = ""
+
+
+class ProcessRecord(_Read):
+    """One worker process, from start to exit."""
+
+    index: Annotated[int, Field(ge=0, le=10_000)]
+    kind: Literal["timing", "memory", "check"]
+    pid: Annotated[int, Field(ge=0, le=2**31)] | None = None
+    seconds: SecondsByPhase = Field(default_factory=dict)
+    load_ms: Annotated[float, Field(ge=0, le=1e8)] | None = None
+    points: Annotated[tuple[PointSamples, ...], Field(max_length=64)] = ()
+    operators: Annotated[dict[Word, Annotated[int, Field(ge=0)]], Field(max_length=1000)] | None = None
+    providers: Annotated[dict[Word, JsonValue], Field(max_length=64)] | None = None
+    memory: Memory | None = None
+    exit: Text = ""
+
+
+class CheckRecord(_Read):
+    """One block compared with its host reference on the device."""
+
+    name: Word
+    ok: bool
+    rel_rms: float | None = None
+    tolerance: float | None = None
+    message: Text = ""
+
+
+class Weights(_Read):
+    """The external-data file that the device wrote."""
+
+    bytes: Annotated[int, Field(ge=0)]
+    cached: bool
+
+
+class Environment(BaseModel):
+    """The device as it describes itself. Further keys are kept as bounded JSON, for the record."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
+
+    host: Word | None = None
+    machine: Word | None = None
+    cpu_model: Word | None = None
+    cores: int | None = Field(default=None, ge=1, le=65536)
+    memory_mib: MiB | None = None
+    os: Word | None = None
+    kernel: Word | None = None
+    libc: Word | None = None
+    python: Word | None = None
+    numpy: Word | None = None
+    onnxruntime: Word | None = None
+    governor: Word | None = None
+    cpu_mhz: Annotated[tuple[float, ...], Field(max_length=4096)] | None = None
+    temperature_c: float | None = None
+    load1: float | None = None
+
+    @model_validator(mode="after")
+    def _bounded_extras(self) -> Self:
+        extras: dict[str, Any] = self.__pydantic_extra__ or {}
+        if len(extras) > 100:
+            raise ValueError("more than 100 keys")
+        for key, value in extras.items():
+            _bound(value, key, depth=0)
+        return self
+
+
+def _bound(value: object, where: str, *, depth: int) -> None:
+    if depth > 6:
+        raise ValueError(f"{where} is nested too deeply")
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):  # noqa: PLR0124
+        raise ValueError(f"{where} is not finite")
+    if isinstance(value, str) and len(value) > 4000:
+        raise ValueError(f"{where} is longer than 4000 characters")
+    if isinstance(value, list | dict):
+        if len(value) > 4096:
+            raise ValueError(f"{where} has more than 4096 entries")
+        for item in value.values() if isinstance(value, dict) else value:
+            _bound(item, where, depth=depth + 1)
+
+
+class Result(_Read):
+    """What one job produced.
+
+    Attributes:
+        method: Version of the measuring code; it separates series.
+        status: `ok`, or why there are no (trustworthy) numbers.
+        reason: In words, for people.
+        processes: Raw samples of every worker process.
+        seconds: Where the wall time went.
+        stopped_because: Which rule ended the repetition.
+    """
+
+    format: Literal[1]
+    job_id: Word
+    method: Word | int
+    status: Status
+    reason: Text = ""
+    environment: Environment
+    processes: Annotated[tuple[ProcessRecord, ...], Field(max_length=64)] = ()
+    checks: Annotated[tuple[CheckRecord, ...], Field(max_length=1000)] = ()
+    seconds: SecondsByPhase = Field(default_factory=dict)
+    stopped_because: Literal["interval", "time_budget", "max_processes"] | None = None
+    weights: Weights | None = None
+
+    @field_validator("stopped_because", mode="before")
+    @classmethod
+    def _absent(cls, value: object) -> object:
+        return None if value == "" else value
+
+    @property
+    def timing(self) -> tuple[ProcessRecord, ...]:
+        """The processes that were timed."""
+        return tuple(process for process in self.processes if process.kind == "timing")
+
+    @property
+    def memory(self) -> Memory | None:
+        """Peak memory, where the pass was made."""
+        return next((process.memory for process in self.processes if process.memory is not None), None)
+
+
+class JobStatus(BaseModel):
+    """What the agent does now. Keys that this version does not know are ignored."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True, allow_inf_nan=False)
+
+    state: AgentState
+    detail: Text = ""
+    process: Annotated[int, Field(ge=0, le=10_000)] | None = None
+    processes: Annotated[int, Field(ge=0, le=10_000)] | None = None
+    heartbeat_unix: float
+    pid: Annotated[int, Field(ge=2, le=2**31)]
+    started_unix: float | None = None
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def _parse(model: type[Model], raw: bytes, limit: int, what: str) -> Model:
+    if len(raw) > limit:
+        raise ResultError(f"{what}: {len(raw)} bytes, more than the {limit} allowed")
+    try:
+        return model.model_validate_json(raw)
+    except ValidationError as error:
+        mistakes = error.errors(include_url=False, include_context=False)
+        said = [f"{'.'.join(map(str, item['loc'])) or 'the file'}: {item['msg']}" for item in mistakes[:3]]
+        if len(mistakes) > 3:
+            said.append(f"and {len(mistakes) - 3} more")
+        raise ResultError(f"{what} is not valid: {'; '.join(said)}") from error
+    except RecursionError as error:
+        raise ResultError(f"{what} is nested too deeply") from error
+
+
+def parse_environment(raw: bytes) -> Environment:
+    """The answer to `agent info`.
+
+    Raises:
+        ResultError: It is not an environment record.
+    """
+    return _parse(Environment, raw, MAX_STATUS_BYTES, "the agent's environment")
+
+
+def parse_status(raw: bytes) -> JobStatus:
+    """The content of status.json.
+
+    Raises:
+        ResultError: It is not a status.
+    """
+    return _parse(JobStatus, raw, MAX_STATUS_BYTES, "the agent's status")
+
+
+def parse_result(raw: bytes, job: Job) -> Result:
+    """The content of result.json, checked against the job that it answers.
+
+    Raises:
+        ResultError: It is not a result, belongs to another job, or lacks what an `ok` result must hold.
+    """
+    result = _parse(Result, raw, MAX_RESULT_BYTES, f"the result of job {job.job_id}")
+    where = f"the result of job {job.job_id}"
+    if result.job_id != job.job_id:
+        raise ResultError(f"{where} is of job {result.job_id!r}")
+    for process in result.processes:
+        indices = [samples.point for samples in process.points]
+        if any(index >= len(job.points) for index in indices) or len(set(indices)) < len(indices):
+            raise ResultError(f"{where}: process {process.index} has points {indices}, and the job {len(job.points)}")
+        for samples in process.points:
+            steps = job.points[samples.point].decode
+            if any(len(rep.decode_ns) != steps for rep in samples.repeats):
+                raise ResultError(f"{where}: process {process.index} has a sequence without its {steps} decode steps")
+            if any(rep.ttft_ns < rep.prefill_ns for rep in samples.repeats):
+                raise ResultError(f"{where}: process {process.index} has a first token before its prefill ended")
+    if result.status == "ok":
+        _require_complete(result, job, where)
+    return result
+
+
+def _require_complete(result: Result, job: Job, where: str) -> None:
+    for index, point in enumerate(job.points):
+        kept = [
+            rep
+            for process in result.timing
+            for samples in process.points
+            if samples.point == index
+            for rep in samples.repeats
+            if rep.kept
+        ]
+        if not kept:
+            raise ResultError(f"{where} says ok, but holds no timed sequence of {point.text}")
+        if any(rep.ttft_ns == 0 or 0 in rep.decode_ns for rep in kept):
+            raise ResultError(f"{where}: a time of zero at {point.text}")
+    if failed := [check.name for check in result.checks if not check.ok]:
+        raise ResultError(f"{where} says ok, but check {failed[0]} failed")
+    if any(s.logits is not None and not s.logits.finite for process in result.timing for s in process.points):
+        raise ResultError(f"{where} says ok, but its logits are not finite")

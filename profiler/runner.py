@@ -1,0 +1,432 @@
+"""Drives one device: installs the agent, hands it jobs, watches them, brings results back.
+
+Threads: a session belongs to one thread; only `cancel` events may be set from others.
+Ownership: the agent owns its measurement. A session that ends, or a driver that is killed, leaves it running; `attach`
+finds it again. Polling is a sleep and one small read: on the local device the driver shares the cores with the work.
+Retries: `ConnectionLost` at most twice, with back-off. A measurement is never started twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shlex
+import time
+import zipfile
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from threading import Event
+from types import TracebackType
+from typing import Final, Self, TypeVar
+
+from profiler.devices import Device
+from profiler.errors import (
+    AgentDied,
+    CommandTimeout,
+    ConnectionLost,
+    DeviceUnavailable,
+    JobError,
+    RemoteFileMissing,
+    ResultError,
+)
+from profiler.jobs import Job, Runtime, pack_files
+from profiler.results import (
+    MAX_RESULT_BYTES,
+    MAX_STATUS_BYTES,
+    Environment,
+    JobStatus,
+    parse_environment,
+    parse_status,
+)
+from profiler.transports import Transport, make_transport
+
+POLL_S: Final = 0.25
+STALE_S: Final = 60.0
+COMPRESS_ABOVE: Final = 192 * 2**10
+_RETRY_WAITS_S: Final = (0.5, 2.0)
+_CANCEL_GRACE_S: Final = 10.0
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentFile:
+    """The agent as one file.
+
+    Attributes:
+        name: File name, with a hash of the content.
+        data: The file.
+    """
+
+    name: str
+    data: bytes
+
+
+@dataclass(slots=True, kw_only=True)
+class JobHandle:
+    """A job on the device.
+
+    Attributes:
+        job_id: Its id.
+        folder: Its folder on the device.
+        pid: The agent's process id, or None when it ended before we came.
+        bytes_sent: Bytes that crossed the link for this job; 0 for one that was attached.
+    """
+
+    job_id: str
+    folder: str
+    pid: int | None
+    bytes_sent: int = 0
+    _heartbeat: float | None = None
+    _seen_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Poll:
+    """One look at a job.
+
+    Attributes:
+        done: A result can be fetched.
+        status: What the agent said last; None before its first word.
+    """
+
+    done: bool
+    status: JobStatus | None
+
+
+def bundled_agent() -> AgentFile:
+    """The agent of this version."""
+    from profiler.agent_bundle import agent_bytes, agent_name
+
+    return AgentFile(name=agent_name(), data=agent_bytes())
+
+
+class DeviceSession:
+    """An open device. Use it as a context manager, from one thread.
+
+    Args:
+        device: Which one.
+        transport: In place of the one that the device names.
+        agent: In place of the bundled one.
+        poll_s: Pause between two looks at a job.
+        stale_s: A heartbeat that has not moved for so long is a dead agent.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        *,
+        transport: Transport | None = None,
+        agent: AgentFile | None = None,
+        poll_s: float = POLL_S,
+        stale_s: float = STALE_S,
+    ) -> None:
+        self.device = device
+        self._transport = transport or make_transport(device)
+        self._agent = agent
+        self._poll_s = max(poll_s, 0.02)
+        self._stale_s = stale_s
+        self._environment: Environment | None = None
+        self._agent_path = ""
+
+    def open(self) -> None:
+        """Connect, install the agent and ask it for the device's environment.
+
+        Raises:
+            UnsupportedTransport: This version cannot reach such a device.
+            TransportError: The device does not answer.
+            DeviceUnavailable: It answers but lacks Python, numpy or onnxruntime.
+        """
+        agent = self._agent or bundled_agent()
+        self._retry(self._transport.open)
+        try:
+            self._agent_path = str(PurePosixPath(self._transport.work_dir) / agent.name)
+            if not self._retry(lambda: self._transport.exists(self._agent_path)):
+                self._retry(lambda: self._transport.push(agent.data, self._agent_path))
+            self._environment = self._ask_environment()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Release the link; jobs go on."""
+        self._transport.close()
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def environment(self) -> Environment:
+        """The device as it described itself when the session was opened."""
+        if self._environment is None:
+            raise DeviceUnavailable(f"device {self.device.name!r} is not open")
+        return self._environment
+
+    @property
+    def runtime_version(self) -> str:
+        """Version of ONNX Runtime on the device."""
+        return self.environment.onnxruntime or "unknown"
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity of the hardware and its fixed conditions, 16 hex digits.
+
+        Hashed: machine, processor, core count, memory in GiB, operating system, libc, governor, clock policy. Host
+        name, kernel, addresses and the device's name in devices.yaml are not: they change without changing a number.
+        """
+        env = self.environment
+        fields = {
+            "machine": env.machine,
+            "cpu_model": env.cpu_model,
+            "cores": env.cores,
+            "memory_gib": None if env.memory_mib is None else round(env.memory_mib / 1024),
+            "os": env.os,
+            "libc": env.libc,
+            "governor": env.governor,
+            "clock_policy": self.device.clock_policy,
+        }
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
+
+    def runtime(self, session_config: Mapping[str, str] | None = None) -> Runtime:
+        """The device's runtime settings with every default resolved to a number.
+
+        Raises:
+            DeviceUnavailable: No thread count is configured and the device does not tell its cores.
+        """
+        cores = self.device.cores
+        threads = self.device.threads or (len(cores) if cores else None)
+        if threads is None:
+            extras = self.environment.__pydantic_extra__ or {}
+            physical = extras.get("physical_cores")
+            threads = physical if isinstance(physical, int) and physical > 0 else self.environment.cores
+        if threads is None:
+            raise DeviceUnavailable(
+                f"device {self.device.name!r} does not tell its cores",
+                hint="Set `threads` for it in the device file.",
+            )
+        return Runtime(
+            threads=threads, cores=cores, providers=self.device.providers, session_config=dict(session_config or {})
+        )
+
+    def submit(self, job: Job, files: Mapping[str, bytes]) -> JobHandle:
+        """Send a job and start its agent, detached. Returns at once; the agent waits for the device's lease itself.
+
+        Args:
+            job: What to measure.
+            files: Content of `job.file_names()`, by name.
+
+        Raises:
+            JobError: A file is missing or unexpected, or a job of this id is already on the device.
+            TransportError: The device could not be reached or written to.
+        """
+        folder = self._folder(job.job_id)
+        if self._retry(lambda: self._transport.exists(folder)):
+            raise JobError(f"job {job.job_id} is already on {self.device.name!r}", hint="Attach to it, or clean it up.")
+        sent = self._send(pack_files(job, files), folder)
+        return JobHandle(
+            job_id=job.job_id, folder=folder, pid=self._start(folder), bytes_sent=sent, _seen_at=time.monotonic()
+        )
+
+    def poll(self, handle: JobHandle) -> Poll:
+        """Look once at a job, without waiting.
+
+        Raises:
+            AgentDied: Its process is gone, or its heartbeat stopped, and there is no result.
+            ResultError: Its status file is not one.
+        """
+        status = self._status(handle.folder)
+        now = time.monotonic()
+        if status is not None:
+            if status.heartbeat_unix != handle._heartbeat:
+                handle._heartbeat, handle._seen_at = status.heartbeat_unix, now
+            handle.pid = handle.pid or status.pid
+            if status.state == "done" and self._has_result(handle.folder):
+                return Poll(done=True, status=status)
+        pid = handle.pid
+        if pid is not None and self._retry(lambda: self._transport.alive(pid)):
+            if now - handle._seen_at <= self._stale_s:
+                return Poll(done=False, status=status)
+            what = f"gave no sign for {self._stale_s:g} s"
+        else:
+            what = "ended without a result"
+        if self._has_result(handle.folder):
+            return Poll(done=True, status=status)
+        raise AgentDied(
+            f"the agent of job {handle.job_id} on {self.device.name!r} {what}{self._log_tail(handle.folder)}"
+        )
+
+    def wait(
+        self,
+        handle: JobHandle,
+        on_status: Callable[[JobStatus | None], None] | None = None,
+        cancel: Event | None = None,
+    ) -> bytes:
+        """Wait for a job and bring its result.
+
+        Args:
+            handle: Which.
+            on_status: Called after each look with what the agent said last.
+            cancel: When set, the job is asked to stop and its `cancelled` result is awaited for 10 s; then it is
+                killed.
+
+        Returns:
+            The raw bytes of result.json, for `parse_result`.
+
+        Raises:
+            AgentDied: It ended without a result, was killed, or stopped giving signs.
+        """
+        pause = cancel or Event()
+        cancelled_at: float | None = None
+        while True:
+            look = self.poll(handle)
+            if on_status is not None:
+                on_status(look.status)
+            if look.done:
+                return self._retry(
+                    lambda: self._transport.pull(f"{handle.folder}/result.json", max_bytes=MAX_RESULT_BYTES)
+                )
+            if cancel is not None and cancel.is_set():
+                if cancelled_at is None:
+                    cancelled_at = time.monotonic()
+                    self.cancel(handle)
+                elif time.monotonic() - cancelled_at > _CANCEL_GRACE_S:
+                    self.kill(handle)
+                time.sleep(self._poll_s)
+            else:
+                pause.wait(self._poll_s)
+
+    def cancel(self, handle: JobHandle) -> None:
+        """Ask a job to stop; it then writes a result with status `cancelled`."""
+        self._retry(lambda: self._transport.push(b"", f"{handle.folder}/cancel"))
+
+    def kill(self, handle: JobHandle) -> None:
+        """End a job's agent by force; a measurement in flight is lost."""
+        pid = handle.pid
+        if pid is not None:
+            self._retry(lambda: self._transport.terminate(pid, force=True))
+
+    def attach(self, job_id: str) -> JobHandle | None:
+        """Find a job that a driver before us submitted.
+
+        Returns:
+            A handle when it still runs or has a result; None when it is unknown or died (then `cleanup` it).
+        """
+        folder = self._folder(job_id)
+        if not self._retry(lambda: self._transport.exists(folder)):
+            return None
+        handle = JobHandle(job_id=job_id, folder=folder, pid=None, _seen_at=time.monotonic())
+        try:
+            self.poll(handle)
+        except (AgentDied, ResultError):
+            return None
+        return handle
+
+    def cleanup(self, job_id: str) -> None:
+        """Remove a job's folder from the device; weights and agent stay for the next job.
+
+        Raises:
+            JobError: Its agent still runs.
+        """
+        folder = self._folder(job_id)
+        status = None
+        with suppress(ResultError):  # a damaged status does not keep a folder
+            status = self._status(folder)
+        if status is not None and status.state != "done":
+            pid = status.pid
+            if self._retry(lambda: self._transport.alive(pid)):
+                raise JobError(f"job {job_id} still runs on {self.device.name!r}", hint="Cancel it first.")
+        self._retry(lambda: self._transport.remove(folder))
+
+    def _ask_environment(self) -> Environment:
+        argv = (*self._transport.python, self._agent_path, "info")
+        where = f"device {self.device.name!r}"
+        hint = "It needs Python 3.11 or newer with numpy and onnxruntime; set `python` in the device file."
+        try:
+            done = self._retry(lambda: self._transport.run(argv, timeout_s=120))
+        except (RemoteFileMissing, CommandTimeout) as error:
+            raise DeviceUnavailable(f"{where}: {error}", hint=hint) from error
+        if done.exit_code != 0:
+            lines = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {done.exit_code}"]
+            raise DeviceUnavailable(f"{where}: {shlex.join(argv)} failed: {lines[-1][:300]}", hint=hint)
+        environment = parse_environment(done.stdout)
+        if not environment.onnxruntime:
+            raise DeviceUnavailable(f"{where}: its Python has no onnxruntime", hint=hint)
+        return environment
+
+    def _folder(self, job_id: str) -> str:
+        return str(PurePosixPath(self._transport.work_dir) / "jobs" / job_id)
+
+    def _send(self, files: Mapping[str, bytes], folder: str) -> int:
+        """Push the files, job.json last; above `COMPRESS_ABOVE` as one archive that Python there unpacks."""
+        if sum(map(len, files.values())) <= COMPRESS_ABOVE:
+            ordered = sorted(files, key=lambda name: name == "job.json")
+            return sum(self._push(files[name], f"{folder}/{name}") for name in ordered)
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+            for name, data in files.items():
+                archive.writestr(name, data)
+        target = f"{folder}/files.zip"
+        sent = self._push(packed.getvalue(), target)
+        argv = (*self._transport.python, "-I", "-S", "-m", "zipfile", "-e", target, folder)
+        done = self._retry(lambda: self._transport.run(argv, timeout_s=60))
+        if done.exit_code != 0:
+            lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
+            raise DeviceUnavailable(f"device {self.device.name!r} could not unpack a job: {lines[-1]}")
+        self._retry(lambda: self._transport.remove(target))
+        return sent
+
+    def _push(self, data: bytes, remote: str) -> int:
+        return self._retry(lambda: self._transport.push(data, remote))
+
+    def _start(self, folder: str) -> int | None:
+        """Start the agent once. After a lost connection its status tells whether it runs; it is not started again."""
+        argv = (*self._transport.python, self._agent_path, "run", folder)
+        try:
+            return self._transport.start_detached(argv, log=f"{folder}/agent.log")
+        except ConnectionLost:
+            for _ in range(20):
+                time.sleep(self._poll_s)
+                status = self._status(folder)
+                if status is not None:
+                    return status.pid
+            raise
+
+    def _status(self, folder: str) -> JobStatus | None:
+        try:
+            raw = self._retry(lambda: self._transport.pull(f"{folder}/status.json", max_bytes=MAX_STATUS_BYTES))
+        except RemoteFileMissing:
+            return None
+        return parse_status(raw)
+
+    def _has_result(self, folder: str) -> bool:
+        return self._retry(lambda: self._transport.exists(f"{folder}/result.json"))
+
+    def _log_tail(self, folder: str) -> str:
+        try:
+            raw = self._transport.pull(f"{folder}/agent.log", max_bytes=2**20)
+        except Exception:  # noqa: BLE001 - the log only adds to a message
+            return ""
+        lines = raw.decode(errors="replace").strip().splitlines()
+        return f": {lines[-1][:300]}" if lines else ""
+
+    def _retry(self, action: Callable[[], T]) -> T:
+        """Run an action that may be repeated; a lost connection is tried again twice."""
+        for wait_s in _RETRY_WAITS_S:
+            try:
+                return action()
+            except ConnectionLost:
+                time.sleep(wait_s)
+                try:
+                    self._transport.close()
+                    self._transport.open()
+                except ConnectionLost:
+                    continue
+        return action()
