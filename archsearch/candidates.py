@@ -1,0 +1,170 @@
+"""Layout -> job: the files that travel, the block checks with their host reference values, and the counts for tables.
+
+This is the only place where a layout meets a device's job: `search_space` knows no job and `profiler` no layout.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from search_space.blocks import Block, Mixer
+from search_space.export import Candidate, export_block, export_layout
+from search_space.graph.precision import PrecisionName
+from search_space.layout import Layout
+
+if TYPE_CHECKING:
+    from profiler.jobs import Check
+    from profiler.workloads import Workload
+
+CHECK_VALUES = 96
+"""Output values compared per call, spread evenly over the output."""
+
+CHECK_TOLERANCE: Mapping[str, float] = {"fp32": 1e-3, "int8": 0.04, "int4": 0.04}
+"""Largest relative RMS difference between device and torch. Products in int8 arithmetic differ by 1-2% because the
+activations are rounded too; a wrong kernel differs by 100%."""
+
+_MIN_CHECK_TOKENS = 9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A candidate ready to be sent.
+
+    Attributes:
+        candidate: Graph, recipe and signature.
+        files: ``model.onnx`` and ``recipe.json``.
+        recipe_id: Hash of the recipe.
+        content_id: Identity of graph and weights, part of the measurement key.
+    """
+
+    candidate: Candidate
+    files: Mapping[str, bytes]
+    recipe_id: str
+    content_id: str
+
+
+def prepare(
+    layout: Layout, *, workload: Workload, precision: PrecisionName, lowerings: Mapping[str, str] | None = None
+) -> Prepared:
+    """Export a layout for a workload: caches and position tables hold the workload's largest context."""
+    from profiler.agent.weights import recipe_id
+    from profiler.jobs import candidate_id
+
+    candidate = export_layout(layout, precision=precision, context=workload.max_context, lowerings=lowerings)
+    recipe = recipe_id(candidate.recipe)
+    return Prepared(
+        candidate=candidate,
+        files={"model.onnx": candidate.graph, "recipe.json": _json(candidate.recipe)},
+        recipe_id=recipe,
+        content_id=candidate_id(candidate.graph, recipe),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockCheck:
+    """A block whose numbers are to be compared on a device.
+
+    Attributes:
+        check_id: Hash of graph, recipe and calls: a device that passed it need not be asked again.
+        name: For messages.
+    """
+
+    block: Block
+    width: int
+    precision: PrecisionName
+    context: int
+    lowering: str
+    candidate: Candidate
+    check_id: str
+    name: str
+
+
+def block_checks(layout: Layout, candidate: Candidate) -> Iterator[BlockCheck]:
+    """One check for each distinct block spec of a layout, as lowered in `candidate`."""
+    seen: set[Block] = set()
+    for layer in layout.layers:
+        for block in (layer.mixer, layer.ffn):
+            if block is None or block.kind == "none" or block in seen:
+                continue
+            seen.add(block)
+            yield _block_check(
+                block, layout.width, candidate.precision, candidate.context, candidate.lowerings[block.kind]
+            )
+
+
+@lru_cache(maxsize=512)
+def _block_check(block: Block, width: int, precision: PrecisionName, context: int, lowering: str) -> BlockCheck:
+    # The check's cache is no longer than it must be to take the same path as in the model (a window that slides, or not).
+    states = block.states(width, context=context)
+    slides = any(state.in_place and not state.growing for state in states)
+    check_context = context if slides else min(context, 64)
+    candidate = export_block(block, width, precision=precision, context=check_context, lowering=lowering)
+    digest = hashlib.sha256(candidate.graph + _json(candidate.recipe)).hexdigest()[:24]
+    name = f"{block.kind} ({lowering}, {precision}, width {width})"
+    return BlockCheck(
+        block=block, width=width, precision=precision, context=check_context, lowering=lowering,
+        candidate=candidate, check_id=digest, name=name,
+    )  # fmt: skip
+
+
+def check_tokens(check: BlockCheck) -> tuple[int, int]:
+    """Tokens of the two calls: a prefill (past the window where one slides), then one step."""
+    rows = [
+        state.shape[2]
+        for state in check.block.states(check.width, context=check.context)
+        if state.in_place and not state.growing and isinstance(state.shape[2], int)
+    ]
+    return (max([_MIN_CHECK_TOKENS, *(row + 3 for row in rows)]), 1)
+
+
+def reference_check(check: BlockCheck, index: int) -> tuple[Check, dict[str, bytes]]:
+    """The agent's form of a check, with expected values computed here by the torch module on the same seeded weights."""
+    import numpy as np
+    import torch
+
+    from profiler.agent.weights import tensor_values
+    from profiler.jobs import Check, CheckCall
+    from search_space.load import state_dict
+
+    tensors = {tensor["name"]: tensor for tensor in check.candidate.recipe["tensors"]}
+    values: Callable[[str], Any] = lambda name: tensor_values(tensors[name])  # noqa: E731
+    module = check.block.module(check.width).eval()
+    module.load_state_dict(state_dict(check.candidate, values, strip="block."))
+    calls, state, position = [], None, 0
+    with torch.no_grad():
+        for number, tokens in enumerate(check_tokens(check)):
+            fill = {"kind": "uniform", "seed": 1 + number, "low": -1.7, "high": 1.7}
+            shape = [1, tokens, check.width]
+            x = torch.from_numpy(
+                tensor_values({"name": "x", "dtype": "float32", "shape": shape, "offset": 0, "fill": fill}).copy()
+            )
+            if isinstance(check.block, Mixer):
+                y, state = module(x, state, position)
+            else:
+                y = module(x)
+            position += tokens
+            flat = y.numpy().ravel()
+            where = np.round(np.linspace(0, flat.size - 1, min(CHECK_VALUES, flat.size))).astype(int)
+            calls.append(CheckCall(tokens=tokens, fill=fill, expected=tuple(flat[where].tolist())))
+    graph, recipe = f"check{index}.onnx", f"check{index}.json"
+    return (
+        Check(
+            name=check.name,
+            graph=graph,
+            recipe=recipe,
+            signature=check.candidate.signature,
+            output=check.candidate.signature["logits"],
+            calls=tuple(calls),
+            tolerance=CHECK_TOLERANCE[check.precision],
+        ),
+        {graph: check.candidate.graph, recipe: _json(check.candidate.recipe)},
+    )
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":"), sort_keys=True).encode()
