@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -142,7 +142,7 @@ class _DeviceFields(_Strict):
     cooling: Cooling = Field(default=Cooling(), description="What must hold before a measurement starts.")
     clock_policy: Literal["stock", "fixed"] = Field(
         default="stock",
-        description="`fixed` says that you fixed the clocks; this version changes none, and keeps the two series apart.",
+        description="`fixed` says that you fixed the clocks: this version changes none, and keeps both series apart.",
     )
     timeout_s: float = Field(default=300.0, gt=0, le=86400, description="Longest time for one candidate, in seconds.")
 
@@ -294,14 +294,14 @@ def _check_list(devices: list[Any], positions: Positions, problems: Problems) ->
     for index, device in enumerate(devices):
         if not isinstance(device, dict):
             continue
-        at: Callable[[str], int] = lambda key, index=index: positions.line_of(["devices", index, key])  # type:
-        ignore[misc]
+        name = device.get("name")
         if isinstance(name, str):
+            line = positions.line_of(["devices", index, "name"])
             if name in first:
-                problems.add(at("name"), f"name: {name!r} is already the device on line {first[name]}")
-            first.setdefault(name, at("name"))
+                problems.add(line, f"name: {name!r} is already the device on line {first[name]}")
+            first.setdefault(name, line)
         for key, message in _cross_checks(device):
-            problems.add(at(key), message)
+            problems.add(positions.line_of(["devices", index, key]), message)
         if device.get("transport") not in _MODELS:
             _check_common(device, index, positions, problems)
 

@@ -93,7 +93,7 @@ class Protocol:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckCall:
-    """One call of a check: `tokens` positions filled by `fill`, and the values expected at evenly spread flat indices."""
+    """One call of a check: `tokens` positions filled by `fill`; the values expected at evenly spread flat indices."""
 
     tokens: int
     fill: Mapping[str, Any]

@@ -1,7 +1,7 @@
 """Reads what an agent wrote. It is untrusted: sizes, counts, ranges and types are bounded before anything is used.
 
-`parse_result`, `parse_status` and `parse_environment` turn bytes into frozen objects or raise `ResultError`, which says what
-was wrong. Numbers are finite, times are non-negative nanoseconds, memory is MiB.
+`parse_result`, `parse_status` and `parse_environment` turn bytes into frozen objects or raise `ResultError`, which says
+what was wrong. Numbers are finite, times are non-negative nanoseconds, memory is MiB.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Logits(_Read):
 
     finite: bool
     tokens: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(max_length=4096)] = ()
-    sample: Annotated[tuple[float, ...], Field(max_length=1024)] = ()
+    sample: Annotated[tuple[float | None, ...], Field(max_length=1024)] = ()
     rms: float | None = None
 
 

@@ -22,6 +22,7 @@ from threading import Event
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
+from profiler.agent.protocol import METHOD
 from profiler.devices import Device
 from profiler.errors import (
     AgentDied,
@@ -32,7 +33,7 @@ from profiler.errors import (
     RemoteFileMissing,
     ResultError,
 )
-from profiler.jobs import Job, Runtime, pack_files
+from profiler.jobs import Job, MeasurementKey, Runtime, pack_files
 from profiler.results import (
     MAX_RESULT_BYTES,
     MAX_STATUS_BYTES,
@@ -215,6 +216,10 @@ class DeviceSession:
         return Runtime(
             threads=threads, cores=cores, providers=self.device.providers, session_config=dict(session_config or {})
         )
+
+    def key(self, job: Job) -> MeasurementKey:
+        """What this job's numbers would depend on here: job, device, runtime version and measuring code."""
+        return job.key(method=METHOD, runtime_version=self.runtime_version, device_fingerprint=self.fingerprint)
 
     def submit(self, job: Job, files: Mapping[str, bytes]) -> JobHandle:
         """Send a job and start its agent, detached. Returns at once; the agent waits for the device's lease itself.
