@@ -135,7 +135,11 @@ class Transport(ABC):
 
     @abstractmethod
     def remove(self, remote: str) -> None:
-        """Remove a file or a whole folder; one that does not exist is fine."""
+        """Remove a file or a whole folder inside `work_dir`; one that does not exist is fine.
+
+        Raises:
+            TransportError: It is the work folder itself or lies outside; nothing was removed.
+        """
 
     def __enter__(self) -> Self:
         self.open()

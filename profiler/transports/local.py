@@ -189,10 +189,10 @@ class LocalTransport(Transport):
             self._path(remote).mkdir(parents=True, exist_ok=True)
 
     def remove(self, remote: str) -> None:
-        """Remove a file or a folder with everything in it; never the work folder itself."""
-        target = self._path(remote)
-        if target == self._work.absolute() or target in self._work.absolute().parents:
-            raise TransportError(f"{remote}: refusing to remove the work folder or what it lies in")
+        """Remove a file or a folder with everything in it; only inside the work folder."""
+        target = Path(os.path.normpath(self._path(remote)))
+        if Path(os.path.normpath(self._work.absolute())) not in target.parents:
+            raise TransportError(f"{remote!r}: only what lies inside the work folder is ever removed")
         with suppress(RemoteFileMissing), _mapped(remote):
             if target.is_dir() and not target.is_symlink():
                 shutil.rmtree(target)

@@ -1,0 +1,195 @@
+"""What every transport must do. Subclass `TransportConformance` and provide the `transport` fixture.
+
+The fixture yields an open transport whose work folder is empty and whose device has Python 3.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from profiler.errors import CommandTimeout, RemoteFileMissing, TransferError, TransportError
+from profiler.transports import Transport
+
+AWKWARD = ["with space", "quote'\"quote", "new\nline", "-dash", "$HOME `id` ;|&*?[]", "ümläut", "back\\slash", ""]
+NAMES = ["with space.bin", "quote'\".bin", "new\nline.bin", "$(touch x).bin", "ü.bin"]
+
+
+def eventually(condition: Callable[[], bool], timeout_s: float = 10.0) -> bool:
+    end = time.monotonic() + timeout_s
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return condition()
+
+
+class TransportConformance:
+    """The suite. `python(transport, code, *args)` is how it runs code on the device."""
+
+    def python(self, transport: Transport, code: str, *args: str, timeout_s: float = 30, stdin: bytes = b""):
+        return transport.run([*transport.python, "-c", code, *args], timeout_s=timeout_s, stdin=stdin)
+
+    def pid_of(self, transport: Transport, name: str) -> int:
+        assert eventually(lambda: transport.exists(name) and transport.pull(name, max_bytes=100) != b"")
+        return int(transport.pull(name, max_bytes=100))
+
+    @pytest.mark.parametrize("code", [0, 1, 3, 255])
+    def test_exit_codes_arrive(self, transport: Transport, code: int):
+        assert self.python(transport, f"raise SystemExit({code})").exit_code == code
+
+    def test_stdout_and_stderr_are_apart(self, transport: Transport):
+        done = self.python(transport, "import sys; print('out'); print('err', file=sys.stderr)")
+        assert (done.stdout, done.stderr) == (b"out\n", b"err\n")
+
+    def test_streams_are_binary_safe(self, transport: Transport):
+        data = bytes(range(256)) * 64 + b"\r\n\0\xff"
+        done = self.python(transport, "import sys; sys.stdout.buffer.write(sys.stdin.buffer.read())", stdin=data)
+        assert done.stdout == data
+
+    def test_large_output_on_both_streams_does_not_block(self, transport: Transport):
+        done = self.python(
+            transport, "import os\nfor _ in range(64): os.write(1, b'o' * 8192); os.write(2, b'e' * 8192)"
+        )
+        assert (len(done.stdout), len(done.stderr)) == (64 * 8192, 64 * 8192)
+
+    def test_arguments_arrive_unchanged(self, transport: Transport):
+        done = self.python(transport, "import sys, json; print(json.dumps(sys.argv[1:]))", *AWKWARD)
+        assert __import__("json").loads(done.stdout) == AWKWARD
+
+    def test_commands_run_in_the_work_folder(self, transport: Transport):
+        transport.push(b"here", "marker")
+        assert self.python(transport, "print(open('marker').read())").stdout == b"here\n"
+
+    def test_unknown_program_is_missing(self, transport: Transport):
+        with pytest.raises(RemoteFileMissing):
+            transport.run(["/no/such/program"], timeout_s=10)
+
+    def test_time_out_kills_the_command_and_its_children(self, transport: Transport):
+        code = (
+            "import subprocess, sys, time\n"
+            "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+            "open('child', 'w').write(str(child.pid)); time.sleep(60)"
+        )
+        start = time.monotonic()
+        with pytest.raises(CommandTimeout):
+            self.python(transport, code, timeout_s=2)
+        assert time.monotonic() - start < 10
+        pid = self.pid_of(transport, "child")
+        assert eventually(lambda: not transport.alive(pid))
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_file_names_are_taken_literally(self, transport: Transport, name: str):
+        transport.push(b"content", f"folder/{name}")
+        assert transport.listdir("folder") == (name,)
+        assert transport.pull(f"folder/{name}", max_bytes=100) == b"content"
+        transport.remove(f"folder/{name}")
+        assert transport.listdir("folder") == ()
+
+    @pytest.mark.parametrize(
+        "data", [b"", b"\0", bytes(range(256)), b"\r\n" * 5000], ids=["empty", "nul", "all", "crlf"]
+    )
+    def test_contents_survive(self, transport: Transport, data: bytes):
+        sent = transport.push(data, "file")
+        assert transport.pull("file", max_bytes=len(data)) == data
+        assert sent >= len(data)
+
+    def test_20_mb_arrive_whole(self, transport: Transport, tmp_path: Path):
+        data = random.Random(7).randbytes(20_000_000)
+        source = tmp_path / "source"
+        source.write_bytes(data)
+        transport.push(source, "large")
+        done = self.python(transport, "import hashlib; print(hashlib.sha256(open('large','rb').read()).hexdigest())")
+        assert done.stdout.decode().strip() == hashlib.sha256(data).hexdigest()
+        assert transport.pull("large", max_bytes=len(data)) == data
+
+    def test_push_replaces_and_leaves_nothing_beside(self, transport: Transport):
+        transport.push(b"first, longer", "folder/file")
+        transport.push(b"second", "folder/file")
+        assert transport.pull("folder/file", max_bytes=100) == b"second"
+        assert transport.listdir("folder") == ("file",)
+
+    def test_push_of_a_missing_source_changes_nothing(self, transport: Transport, tmp_path: Path):
+        transport.push(b"kept", "folder/file")
+        with pytest.raises((TransportError, FileNotFoundError)):
+            transport.push(tmp_path / "absent", "folder/file")
+        assert transport.pull("folder/file", max_bytes=100) == b"kept"
+        assert transport.listdir("folder") == ("file",)
+
+    def test_pull_is_bounded(self, transport: Transport):
+        transport.push(b"x" * 101, "file")
+        with pytest.raises(TransferError):
+            transport.pull("file", max_bytes=100)
+
+    def test_missing_files_are_told(self, transport: Transport):
+        with pytest.raises(RemoteFileMissing):
+            transport.pull("absent", max_bytes=10)
+        with pytest.raises(RemoteFileMissing):
+            transport.listdir("absent")
+        assert not transport.exists("absent")
+
+    def test_remove_and_mkdir_may_be_repeated(self, transport: Transport):
+        transport.mkdir("a/b/c")
+        transport.mkdir("a/b/c")
+        transport.push(b"", "a/b/c/file")
+        transport.remove("a")
+        transport.remove("a")
+        assert not transport.exists("a")
+
+    @pytest.mark.parametrize("path", [".", "", "..", "a/../.."])
+    def test_the_work_folder_itself_is_never_removed(self, transport: Transport, path: str):
+        transport.push(b"kept", "file")
+        with pytest.raises(TransportError):
+            transport.remove(path)
+        assert transport.exists("file")
+
+    def test_detached_process_survives_the_link(self, transport: Transport):
+        code = (
+            "import os, time\nopen('pid.tmp', 'w').write(str(os.getpid())); os.rename('pid.tmp', 'pid')\n"
+            "print('said', flush=True)\nwhile not os.path.exists('stop'): time.sleep(0.02)\n"
+            "open('stopped', 'w').close()"
+        )
+        pid = transport.start_detached([*transport.python, "-c", code], log="folder/log")
+        assert self.pid_of(transport, "pid") == pid
+        transport.close()
+        transport.open()
+        assert transport.alive(pid)
+        assert eventually(lambda: transport.pull("folder/log", max_bytes=100) == b"said\n")
+        transport.push(b"", "stop")
+        assert eventually(lambda: transport.exists("stopped"))
+        assert eventually(lambda: not transport.alive(pid))
+
+    def test_starting_an_unknown_program_is_an_error(self, transport: Transport):
+        with pytest.raises(TransportError):
+            transport.start_detached(["/no/such/program"], log="log")
+
+    @pytest.mark.parametrize("force", [False, True])
+    def test_terminate_ends_a_detached_process(self, transport: Transport, force: bool):
+        pid = transport.start_detached([*transport.python, "-c", "import time; time.sleep(60)"], log="log")
+        assert transport.alive(pid)
+        transport.terminate(pid, force=force)
+        assert eventually(lambda: not transport.alive(pid))
+        transport.terminate(pid, force=force)
+
+    def test_force_ends_the_whole_group(self, transport: Transport):
+        code = (
+            "import subprocess, sys, time\n"
+            "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+            "open('child', 'w').write(str(child.pid)); time.sleep(60)"
+        )
+        pid = transport.start_detached([*transport.python, "-c", code], log="log")
+        child = self.pid_of(transport, "child")
+        transport.terminate(pid, force=True)
+        assert eventually(lambda: not transport.alive(child) and not transport.alive(pid))
+
+    def test_close_and_open_may_be_repeated(self, transport: Transport):
+        transport.close()
+        transport.close()
+        transport.open()
+        transport.open()
+        assert transport.run([*transport.python, "-c", "pass"], timeout_s=30).exit_code == 0

@@ -1,0 +1,44 @@
+"""The `needs` marker: what a test needs beside the pinned dependencies, and what to install when it is missing."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+
+import pytest
+
+MODULES = {
+    "onnxruntime_genai": "pip install onnxruntime-genai",
+    "transformers": "pip install transformers",
+    "psycopg": "pip install 'psycopg[binary]'",
+}
+COMMANDS = {
+    "sshd": "apt-get install openssh-server",
+    "adbd": "apt-get install adbd",
+    "chromium": "apt-get install chromium",
+    "postgres": "apt-get install postgresql",
+    "make": "apt-get install make",
+}
+
+
+def _missing(thing: str) -> str | None:
+    """How to install a thing that is not here; None when it is."""
+    if thing in COMMANDS:
+        path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+        return None if shutil.which(thing, path=path) else COMMANDS[thing]
+    if thing not in MODULES:
+        raise pytest.UsageError(f"needs({thing!r}): not in tests/conftest.py; add it with how to install it")
+    return None if importlib.util.find_spec(thing) else MODULES[thing]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    absent = {
+        thing: how for mark in item.iter_markers("needs") for thing in mark.args if (how := _missing(thing)) is not None
+    }
+    if not absent:
+        return
+    message = "needs " + "; ".join(f"{thing} ({how})" for thing, how in absent.items())
+    if os.environ.get("CI", "").lower() in ("1", "true", "yes"):
+        pytest.fail(f"{message}: a missing part is a failure under CI", pytrace=False)
+    pytest.skip(message)
