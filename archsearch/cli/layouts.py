@@ -1,0 +1,185 @@
+"""Commands about layouts that need no device: describe, export, anchors, workloads, objectives."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from archsearch.cli.exits import CommandError
+from archsearch.cli.output import code_text, console, count, mib, one_of, print_json, print_table
+from search_space.graph.precision import PRECISIONS, PrecisionName
+
+
+def precision_option(value: str) -> PrecisionName:
+    """Check --precision."""
+    return next(name for name in PRECISIONS if name == one_of(value, PRECISIONS, "--precision"))
+
+
+def lowering_options(values: Sequence[str] | None) -> dict[str, str]:
+    """``BLOCK=NAME`` options as a mapping.
+
+    Raises:
+        CommandError: Not of that form, an unknown block, or a lowering that the block does not have.
+    """
+    from search_space.blocks import feed_forwards, mixers
+
+    blocks: Mapping[str, Any] = {**mixers(), **feed_forwards()}
+    chosen = {}
+    for value in values or ():
+        kind, equals, name = value.partition("=")
+        if not equals:
+            raise CommandError(f"--lowering {value!r} is not of the form BLOCK=NAME, such as short_conv=conv")
+        one_of(kind, [k for k, b in blocks.items() if b.lowerings], f"--lowering {value!r}: the block")
+        chosen[kind] = one_of(name, list(blocks[kind].lowerings), f"--lowering {value!r}: the lowering")
+    return chosen
+
+
+def describe_command(what: str, *, output_format: str) -> None:
+    """`archsearch describe`."""
+    from archsearch.describe import describe
+    from search_space.notation import resolve
+
+    one_of(output_format, ("table", "json"), "--format")
+    facts = describe(resolve(what))
+    if output_format == "json":
+        print_json(facts)
+        return
+    out = console()
+    title = facts["name"] or facts["layout_id"]
+    out.print(f"{title}  {facts['depth']} layers, width {facts['width']}, id {facts['layout_id']}", style="bold")
+    out.print(code_text(facts["code"]))
+    if facts["notes"]:
+        out.print(facts["notes"], style="dim")
+    total = facts["total_params"]
+    rows = [(part, f"{n:,}", f"{n / total:.2%}") for part, n in facts["params"].items()]
+    rows += [("total", f"{total:,}", "100.00%"), ("effective (without embedding and head)", f"{facts['effective_params']:,}", f"{facts['effective_params'] / total:.2%}")]  # fmt: skip
+    for name, extra in facts["extra_params"].items():
+        rows.append((f"outside the language model: {name}", f"{extra:,}", ""))
+    if facts["extra_params"]:
+        share = facts["embedding_share_of_all_tensors"]
+        rows.append(("all tensors (embedding share of these)", f"{facts['all_tensors_params']:,}", f"{share:.2%}"))
+    print_table(("parameters", "count", "share"), rows, right=(1, 2))
+    out.print(f"embedding share {facts['embedding_share']:.2%} of the language model's {count(total)} parameters")
+    weights = facts["weight_bytes"]
+    print_table(("weights", *weights), [("stored", *(mib(size) for size in weights.values()))], right=(1, 2, 3))
+    contexts = list(facts["state_bytes"])
+    print_table(
+        ("at context", *contexts),
+        [
+            ("carried state (fp32, batch 1)", *(mib(facts["state_bytes"][c]) for c in contexts)),
+            ("FLOPs per decoded token", *(f"{facts['flops_per_token'][c] / 1e9:.3f} G" for c in contexts)),
+            ("FLOPs of a prefill this long", *(f"{facts['prefill_flops'][c] / 1e12:.3f} T" for c in contexts)),
+        ],
+        right=range(1, len(contexts) + 1),
+    )
+    print_table(("layers", "mixer", "feed-forward"), [_layer_row(run) for run in facts["layers"]])
+
+
+def _layer_row(run: Mapping[str, Any]) -> tuple[str, str, str]:
+    where = str(run["first"]) if run["first"] == run["last"] else f"{run['first']}-{run['last']}"
+    return where, _spec_text(run["mixer"]), "none" if run["ffn"] is None else _spec_text(run["ffn"])
+
+
+def _spec_text(spec: Mapping[str, Any]) -> str:
+    fields = " ".join(
+        f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
+        for name, value in spec.items()
+        if name != "kind" and value is not None and value is not False
+    )
+    return f"{spec['kind']} {fields}".strip()
+
+
+def export_command(
+    what: str,
+    *,
+    output: Path,
+    precision: str,
+    context: int,
+    with_weights: bool,
+    lowering: Sequence[str] | None,
+    seed: int,
+    force: bool,
+) -> None:
+    """`archsearch export`: model.onnx, recipe.json, signature.json, layout.json and, on request, weights.bin."""
+    import json
+
+    from search_space.export import export_layout
+    from search_space.layout_file import write_layout
+    from search_space.notation import resolve
+
+    named = resolve(what)
+    candidate = export_layout(
+        named.layout,
+        precision=precision_option(precision),
+        context=context,
+        lowerings=lowering_options(lowering),
+        seed=seed,
+    )
+    if output.exists() and not output.is_dir():
+        raise CommandError(f"{output} exists and is no folder")
+    if output.is_dir() and any(output.iterdir()) and not (force and (output / "layout.json").exists()):
+        raise CommandError(
+            f"{output} is not empty",
+            hint="another folder, or --force to overwrite an earlier export",
+        )
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        (output / "weights.bin").unlink(missing_ok=True)
+        _write(output / "model.onnx", candidate.graph)
+        _write(output / "recipe.json", json.dumps(candidate.recipe).encode())
+        _write(output / "signature.json", json.dumps(candidate.signature, indent=1).encode())
+        write_layout(named, output / "layout.json")
+        if with_weights:
+            from profiler.agent.protocol import JobFailure
+            from profiler.agent.weights import write_weights
+
+            try:
+                write_weights(candidate.recipe, output / "weights.bin")
+            except JobFailure as error:
+                raise CommandError(error.reason) from error
+    except OSError as error:
+        raise CommandError(f"{output}: {error.strerror or error}") from error
+    out = console()
+    out.print(f"{named.name or named.layout.layout_id}: {precision}, context {context}")
+    for path in sorted(output.iterdir()):
+        out.print(f"  {path}  {path.stat().st_size:,} bytes")
+    if not with_weights:
+        out.print("weights.bin is not written; the recipe makes it (--with-weights), the graph refers to it.", style="dim")
+
+
+def _write(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_bytes(data)
+    os.replace(temporary, path)
+
+
+def anchors_command() -> None:
+    """`archsearch anchors`."""
+    from search_space.anchors import anchor, anchor_names
+    from search_space.cost import parameters
+
+    rows = []
+    for name in anchor_names():
+        layout = anchor(name).layout
+        counts = parameters(layout)
+        rows.append((name, code_text(layout.code), f"{counts.total:,}", f"{counts.embedding_share:.2%}"))
+    print_table(("anchor", "code", "parameters", "embedding share"), rows, right=(2, 3))
+
+
+def workloads_command() -> None:
+    """`archsearch workloads`."""
+    from profiler.workloads import workloads
+
+    rows = [(w.name, ", ".join(point.text for point in w.points), w.description) for w in workloads()]
+    print_table(("workload", "prompt/decode", "for"), rows)
+    console().print("Custom: 512/64, or prompt=512,decode=64; several with ';' between.", style="dim")
+
+
+def objectives_command() -> None:
+    """`archsearch objectives`."""
+    from archsearch.objectives import objectives
+
+    rows = [(o.name, o.unit, "lower" if o.direction == "min" else "higher", o.doc) for o in objectives().values()]
+    print_table(("objective", "unit", "better", "what it is"), rows)

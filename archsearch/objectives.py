@@ -1,0 +1,149 @@
+"""Objectives: named numbers of one measured point, each with unit and direction. A new one is one decorated function here.
+
+A name given here works at once as a command-line objective and budget and as a column of every table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from profiler.stats import Interval
+
+if TYPE_CHECKING:
+    from archsearch.measurement import MeasuredPoint
+
+Value = Interval | float | int | None
+Direction = Literal["min", "max"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objective:
+    """A number of a measured point.
+
+    Attributes:
+        name: Column and option name; ends in its unit where it has one.
+        unit: For axes.
+        direction: Which way is better.
+        measured: False for numbers that follow from the layout alone.
+        value: Computes it; None where the measurement does not have it.
+        doc: One line.
+    """
+
+    name: str
+    unit: str
+    direction: Direction
+    measured: bool
+    value: Callable[[MeasuredPoint], Value]
+    doc: str
+
+
+_registry: dict[str, Objective] = {}
+
+
+def objective(
+    unit: str, direction: Direction, *, measured: bool = True
+) -> Callable[[Callable[[MeasuredPoint], Value]], Callable[[MeasuredPoint], Value]]:
+    """Register the decorated function under its own name; its docstring's first line describes it."""
+
+    def register(function: Callable[[MeasuredPoint], Value]) -> Callable[[MeasuredPoint], Value]:
+        name = function.__name__
+        if name in _registry:
+            raise ValueError(f"an objective called {name} exists already")
+        doc = (function.__doc__ or "").strip().splitlines()[0]
+        _registry[name] = Objective(
+            name=name, unit=unit, direction=direction, measured=measured, value=function, doc=doc
+        )
+        return function
+
+    return register
+
+
+def objectives() -> Mapping[str, Objective]:
+    """All objectives by name, in table order."""
+    return _registry
+
+
+@objective("ms", "min")
+def ttft_ms(m: MeasuredPoint) -> Value:
+    """Time to the first token: prefill of the prompt with empty state, and arg-max."""
+    return m.summary and m.summary.ttft_ms
+
+
+@objective("tokens/s", "max")
+def prefill_tokens_per_s(m: MeasuredPoint) -> Value:
+    """Prompt tokens of the batch per second of prefill."""
+    return m.summary and 1e3 * m.point.batch * m.point.prompt / m.summary.ttft_ms.value
+
+
+@objective("ms", "min")
+def decode_ms(m: MeasuredPoint) -> Value:
+    """Median time of one decode step at the workload's depth."""
+    return m.summary and m.summary.decode_ms
+
+
+@objective("ms", "min")
+def decode_ms_p95(m: MeasuredPoint) -> Value:
+    """95th percentile of one decode step."""
+    return m.summary and m.summary.decode_ms_p95
+
+
+@objective("tokens/s", "max")
+def decode_tokens_per_s(m: MeasuredPoint) -> Value:
+    """Tokens per second of the whole batch while decoding."""
+    return m.summary and 1e3 * m.point.batch / m.summary.decode_ms.value
+
+
+@objective("MiB", "min")
+def peak_rss_mib(m: MeasuredPoint) -> Value:
+    """Peak resident memory of the whole measuring process, at the workload's largest point."""
+    return m.peak_rss_mib
+
+
+@objective("MiB", "min", measured=False)
+def weights_mib(m: MeasuredPoint) -> Value:
+    """Stored weights with their scales."""
+    return m.weights_bytes and m.weights_bytes / 2**20
+
+
+@objective("MiB", "min", measured=False)
+def state_mib(m: MeasuredPoint) -> Value:
+    """Carried state of the batch at the point's full context."""
+    return None if m.state_bytes is None else m.state_bytes / 2**20
+
+
+@objective("ms", "min")
+def load_ms(m: MeasuredPoint) -> Value:
+    """Loading the model into a session, with the file in the page cache."""
+    return m.load_ms
+
+
+@objective("", "min", measured=False)
+def total_params(m: MeasuredPoint) -> Value:
+    """Parameters of the language model."""
+    return m.counts and m.counts.total
+
+
+@objective("", "min", measured=False)
+def embedding_params(m: MeasuredPoint) -> Value:
+    """Parameters of the embedding and output-head tables."""
+    return m.counts and m.counts.vocabulary
+
+
+@objective("", "max", measured=False)
+def effective_params(m: MeasuredPoint) -> Value:
+    """Parameters outside the embedding and output-head tables."""
+    return m.counts and m.counts.effective
+
+
+@objective("", "min", measured=False)
+def embedding_share(m: MeasuredPoint) -> Value:
+    """Embedding and output-head tables over all parameters."""
+    return m.counts and m.counts.embedding_share
+
+
+@objective("params/MiB", "max")
+def effective_params_per_mib(m: MeasuredPoint) -> Value:
+    """Effective parameters per MiB of peak memory."""
+    return m.counts.effective / m.peak_rss_mib if m.counts and m.peak_rss_mib else None
