@@ -1,6 +1,7 @@
 """The agent: the only code of archsearch that runs on a device.
 
-It travels as one file, `agent-<sha12>.pyz` (see `profiler.agent_bundle`), and needs Python 3.10, numpy and onnxruntime there.
+It travels as one file, `agent-<sha12>.pyz` (see `profiler.agent_bundle`), and needs Python 3.10 or newer, numpy and
+onnxruntime there.
 `python agent.pyz run JOBDIR` supervises one job and starts fresh worker processes, one at work at a time;
 `python agent.pyz info` prints the environment as JSON.
 
@@ -20,7 +21,8 @@ Folders on the device; `WORK` belongs to archsearch alone::
             result.json             what was measured; its appearance ends the job
             agent.log               what the workers wrote to stderr
 
-Modules: `protocol` (names and JSON files), `main` (command line), `supervisor` (one job), `processes` (workers, seen from
-outside), `limits` (memory limits), `lease`, `conditions` (environment and other load), `agreement` (when to stop, whether
-processes agree), and, inside workers only, `worker`, `session`, `driver`, `timing`, `memory`, `checks`, `weights`, `cache`.
+Modules: `protocol` (names and JSON files), `main` (command line), `supervisor` (one job), `processes` (workers, seen
+from outside), `limits` (memory limits), `lease`, `conditions` (environment and other load), `agreement` (when to stop,
+whether processes agree), and, inside workers only, `worker`, `session`, `driver`, `timing`, `memory`, `checks`,
+`weights`, `cache`.
 """

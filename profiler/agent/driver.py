@@ -1,0 +1,222 @@
+"""Drives a graph through its signature: buffers and bindings made once, state fed back without copies.
+
+Shapes: B batch, T tokens of one call, V vocabulary. A KV cache is one buffer, bound as past and as present; a state of
+fixed size has two buffers that change roles at every call, hence two bindings per T.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from .protocol import JobFailure, Json
+
+Array = npt.NDArray[Any]
+_CPU = "cpu"
+_ALIGNMENT = 64
+_TYPES = {
+    "float32": np.float32, "float16": np.float16, "uint8": np.uint8, "int8": np.int8, "int32": np.int32,
+    "int64": np.int64, "bool": np.bool_,
+}  # fmt: skip
+
+
+def zeros(shape: tuple[int, ...], dtype: Any) -> Array:
+    """A zeroed array that starts at a multiple of 64 bytes."""
+    kind = np.dtype(dtype)
+    size = math.prod(shape) * kind.itemsize
+    raw = np.zeros(size + _ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % _ALIGNMENT
+    array: Array = raw[start : start + size].view(kind).reshape(shape)
+    return array
+
+
+@dataclass
+class _State:
+    input: str
+    output: str
+    sides: tuple[Array, Array]
+    keep: bool  # growing: what lies behind the valid length is never read
+
+
+class Driver:
+    """One session at one point: states and the position in the sequence.
+
+    Raises:
+        JobFailure: The signature names something that the graph does not have, or a dtype that we cannot make.
+    """
+
+    def __init__(self, session: ort.InferenceSession, signature: Json, *, batch: int, capacity: int) -> None:
+        self.session = session
+        self.signature = signature
+        self.batch = batch
+        self.capacity = capacity
+        self.past = 0
+        self.side = 0
+        self.states = [self._state(entry) for entry in signature["states"]]
+        self.outputs: dict[str, Any] = {output.name: output for output in session.get_outputs()}
+        self._check_names()
+
+    def _state(self, entry: Json) -> _State:
+        sizes: dict[str, int] = {"batch": self.batch, "capacity": self.capacity}
+        shape = tuple(sizes[dim] if isinstance(dim, str) else int(dim) for dim in entry["shape"])
+        dtype = numpy_type(entry["dtype"])
+        growing = bool(entry["growing"])
+        first = zeros(shape, dtype)
+        second = first if entry.get("in_place", growing) else zeros(shape, dtype)
+        return _State(entry["input"], entry["output"], (first, second), growing)
+
+    def _check_names(self) -> None:
+        there = {value.name for value in self.session.get_inputs()}
+        wanted = {entry["name"] for entry in self.signature["inputs"]} | {state.input for state in self.states}
+        if there != wanted:
+            odd = ", ".join(sorted(there ^ wanted))
+            raise JobFailure("failed", f"the signature and the graph do not have the same inputs: {odd}")
+        if missing := [state.output for state in self.states if state.output not in self.outputs]:
+            raise JobFailure("failed", f"the graph has no output {missing[0]!r}")
+
+    def reset(self) -> None:
+        """Begin a new sequence: empty caches, zero states."""
+        self.past = 0
+        self.side = 0
+        for state in self.states:
+            if not state.keep:
+                state.sides[0].fill(0)
+
+    def call(self, tokens: int, *, output: str | None = None) -> Call:
+        """Prepare calls of T = `tokens`; `output` names one that is handed out instead of the logits."""
+        return Call(self, tokens, output)
+
+
+class Call:
+    """Calls of one length T. `tokens` or `hidden` is written before `run`, `logits` read after it.
+
+    Attributes:
+        tokens: int [B, T], or None for a block.
+        hidden: float [B, T, d], or None for a model.
+        logits: float [B, V], the last position's; a view of the bound output. None for a block.
+    """
+
+    def __init__(self, driver: Driver, length: int, output: str | None) -> None:
+        self._driver = driver
+        self._length = length
+        self._output = output
+        self._run = driver.session.run_with_iobinding
+        self.tokens: Array | None = None
+        self.hidden: Array | None = None
+        self.logits: Array | None = None
+        self._totals: list[tuple[Array, int]] = []  # filled with total + offset at every call
+        self._positions: tuple[Array, Array] | None = None
+        self._mask: tuple[str, Any, int] | None = None
+        self._buffers: list[tuple[str, Array]] = []
+        self._keep: list[Array] = []
+        for entry in driver.signature["inputs"]:
+            self._input(entry)
+        bound = self._bind_logits() if output is None else None
+        self._bindings = [self._binding(0, bound)]
+        if any(state.sides[0] is not state.sides[1] for state in driver.states):
+            self._bindings.append(self._binding(1, bound))
+        else:
+            self._bindings.append(self._bindings[0])
+
+    def _input(self, entry: Json) -> None:
+        batch, length = self._driver.batch, self._length
+        name, role, dtype = entry["name"], entry["role"], numpy_type(entry["dtype"])
+        if role == "attention_mask":
+            ones = zeros((batch * self._driver.capacity,), dtype)
+            ones.fill(1)
+            self._keep.append(ones)
+            self._mask = (name, dtype, ones.ctypes.data)
+            return
+        if role == "tokens":
+            buffer = self.tokens = zeros((batch, length), dtype)
+        elif role == "hidden":
+            buffer = self.hidden = zeros((batch, length, int(entry["shape"][-1])), dtype)
+        elif role == "position_ids":
+            buffer = zeros((batch, length), dtype)
+            self._positions = (buffer, np.arange(length, dtype=dtype))
+        elif role == "seqlens_k":
+            buffer = zeros((batch, 1) if len(entry["shape"]) == 2 else (batch,), dtype)
+            self._totals.append((buffer, -1))
+        elif role == "total_length":
+            buffer = zeros((1,) if entry["shape"] else (), dtype)
+            self._totals.append((buffer, 0))
+        else:
+            raise JobFailure("failed", f"input {name!r} has the unknown role {role!r}")
+        self._buffers.append((name, buffer))
+
+    def _bind_logits(self) -> tuple[str, Array]:
+        signature, batch = self._driver.signature, self._driver.batch
+        name = signature["logits"]
+        if name not in self._driver.outputs:
+            raise JobFailure("failed", f"the graph has no output {name!r}")
+        value = self._driver.outputs[name]
+        size = value.shape[-1] if isinstance(value.shape[-1], int) else int(signature["vocab_size"])
+        positions = self._length if signature["logits_positions"] == "all" else 1
+        shape = (batch, size) if len(value.shape) == 2 else (batch, positions, size)
+        buffer = zeros(shape, numpy_type(value.type))
+        vocabulary = min(size, int(signature["vocab_size"]))
+        self.logits = (buffer if buffer.ndim == 2 else buffer[:, -1, :])[:, :vocabulary]
+        return name, buffer
+
+    def _binding(self, side: int, logits: tuple[str, Array] | None) -> ort.IOBinding:
+        binding = self._driver.session.io_binding()
+        for name, buffer in self._buffers:
+            bind_input(binding, name, buffer)
+        if logits is not None:
+            bind_output(binding, *logits)
+        else:
+            binding.bind_output(self._output, _CPU)
+        for state in self._driver.states:
+            bind_input(binding, state.input, state.sides[side])
+            bind_output(binding, state.output, state.sides[1 - side])
+        return binding
+
+    def run(self) -> None:
+        """Run the graph on what the input buffer holds, and move on by T tokens. Allocates nothing."""
+        driver = self._driver
+        past = driver.past
+        total = past + self._length
+        binding = self._bindings[driver.side]
+        if self._positions is not None:
+            np.add(self._positions[1], past, out=self._positions[0])
+        for buffer, offset in self._totals:
+            buffer.fill(total + offset)
+        if self._mask is not None:
+            name, dtype, address = self._mask
+            binding.bind_input(name, _CPU, 0, dtype, [driver.batch, total], address)
+        self._run(binding)
+        driver.past = total
+        driver.side = 1 - driver.side
+
+    def result(self) -> Array:
+        """A copy of the named output of the last `run`."""
+        return np.array(self._bindings[1 - self._driver.side].get_outputs()[0].numpy())  # bound before the states
+
+
+def bind_input(binding: ort.IOBinding, name: str, buffer: Array) -> None:
+    """Bind an array's own memory as an input."""
+    binding.bind_input(name, _CPU, 0, buffer.dtype.type, list(buffer.shape), buffer.ctypes.data)
+
+
+def bind_output(binding: ort.IOBinding, name: str, buffer: Array) -> None:
+    """Bind an array's own memory as an output."""
+    binding.bind_output(name, _CPU, 0, buffer.dtype.type, list(buffer.shape), buffer.ctypes.data)
+
+
+def numpy_type(name: str) -> Any:
+    """Numpy's type for a dtype of a signature or of onnxruntime (`tensor(float)`).
+
+    Raises:
+        JobFailure: Numpy has no such type.
+    """
+    plain = name.removeprefix("tensor(").removesuffix(")")
+    plain = {"float": "float32", "double": "float64"}.get(plain, plain)
+    try:
+        return _TYPES[plain]
+    except KeyError:
+        raise JobFailure("failed", f"dtype {name!r} is none of {', '.join(_TYPES)}") from None

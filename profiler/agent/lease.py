@@ -1,0 +1,50 @@
+"""One measurement at a time on a device: a lock file held by the running agent and released by its death."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from pathlib import Path
+
+
+class Lease:
+    """An flock on `WORK/lease`. The descriptor is not inherited, so that only this process's life counts."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+
+    def try_acquire(self, label: str) -> bool:
+        """Take the lock if it is free, and write who holds it into the file."""
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            return False
+        self._descriptor = descriptor
+        with contextlib.suppress(OSError):  # a full disk must not keep the lock from being taken
+            os.ftruncate(descriptor, 0)
+            text = json.dumps({"pid": os.getpid(), "label": label[:200], "since_unix": time.time()})
+            os.pwrite(descriptor, text.encode(), 0)
+        return True
+
+    def holder(self) -> str:
+        """Who holds the lock, in words."""
+        try:
+            record = json.loads(self._path.read_text(encoding="utf-8"))
+            seconds = max(0, int(time.time() - float(record["since_unix"])))
+            return f"held by process {int(record['pid'])} ({record['label']}) for {seconds} s"
+        except (OSError, ValueError, KeyError, TypeError):
+            return "held by another process"
+
+    def release(self) -> None:
+        """Give the lock back; may be repeated."""
+        if self._descriptor is not None:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, 0)
+            os.close(self._descriptor)
+            self._descriptor = None

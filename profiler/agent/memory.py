@@ -1,0 +1,70 @@
+"""The memory pass: peak resident memory of a process that only loads, prefills and decodes."""
+
+from __future__ import annotations
+
+import resource
+from typing import Any
+
+from .conditions import read_text
+from .protocol import Json
+
+
+def _status() -> dict[str, float]:
+    """Fields of /proc/self/status that are given in kB, as MiB."""
+    fields = {}
+    for line in (read_text("/proc/self/status") or "").splitlines():
+        key, _, value = line.partition(":")
+        if value.endswith(" kB"):
+            fields[key] = int(value.split()[0]) / 1024
+    return fields
+
+
+class MemoryMeter:
+    """High-water marks per phase: reset at a phase's begin (`clear_refs` 5), read (`VmHWM`) at its end.
+
+    Where the mark cannot be reset, the phases hold the peak so far, and `source` says so.
+    """
+
+    def __init__(self) -> None:
+        self._baseline = _status().get("VmRSS")
+        self._phases: dict[str, float] = {}
+        self._largest: dict[str, float] = {}
+        self._resettable = self._reset()
+
+    @staticmethod
+    def _reset() -> bool:
+        try:
+            with open("/proc/self/clear_refs", "w", encoding="ascii") as file:  # noqa: PTH123
+                file.write("5")
+        except OSError:
+            return False
+        return True
+
+    def end_phase(self, name: str) -> None:
+        """Read the marks of the phase that ends here and begin the next."""
+        now = _status()
+        self._phases[name] = now.get("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        for field in ("RssAnon", "RssFile", "VmSwap"):
+            if field in now:
+                self._largest[field] = max(now[field], self._largest.get(field, 0.0))
+        if self._resettable:
+            self._reset()
+
+    def result(self) -> Json:
+        """The record of the pass, in MiB; `rss_*` and `swap_mib` are the largest values at a phase's end."""
+
+        def rounded(value: float | None) -> float | None:
+            return None if value is None else round(value, 2)
+
+        known = "VmHWM" in _status()
+        source = "VmHWM per phase" if known and self._resettable else "VmHWM, not reset" if known else "ru_maxrss"
+        phases: dict[str, Any] = {name: rounded(value) for name, value in self._phases.items()}
+        return {
+            "peak_rss_mib": rounded(max(self._phases.values())),
+            "rss_anon_mib": rounded(self._largest.get("RssAnon")),
+            "rss_file_mib": rounded(self._largest.get("RssFile")),
+            "swap_mib": rounded(self._largest.get("VmSwap")),
+            "baseline_rss_mib": rounded(self._baseline),
+            "phases": phases,
+            "source": source,
+        }

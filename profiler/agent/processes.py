@@ -1,0 +1,109 @@
+"""Worker processes seen from outside: started ahead of need, idle until they get their task, never left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+
+from .protocol import Json
+
+_QUIET_LIBRARIES = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+"""Thread pools of numpy, which the agent uses for arg-max and weights only; they would take memory and start time."""
+
+PATH_VARIABLE = "ARCHSEARCH_AGENT_PATH"
+
+
+def launcher() -> list[str]:
+    """The command that started this interpreter, up to and including the agent's file.
+
+    It is taken from the kernel: `sys.executable` is wrong where Python was started through a dynamic loader, as on
+    Android.
+    """
+    try:
+        with open("/proc/self/cmdline", "rb") as file:  # noqa: PTH123
+            words = [os.fsdecode(word) for word in file.read().split(b"\0")[:-1]]
+        return words[: words.index(sys.argv[0]) + 1]
+    except (OSError, ValueError):
+        return [sys.executable, sys.argv[0]]
+
+
+class Worker:
+    """One `agent worker` process.
+
+    It is started without the `site` module, which costs a tenth of its start, and gets our `sys.path` instead.
+
+    Attributes:
+        pid: Its process id.
+        status: Exit status as `os.wait4` gives it, once reaped.
+        peak_mib: Largest resident memory of its life, once reaped.
+    """
+
+    def __init__(self, log: int) -> None:
+        command = launcher()
+        if "-S" not in command:
+            command.insert(-1, "-S")
+        command += ["worker", str(os.getpid())]
+        environment = {**os.environ, **_QUIET_LIBRARIES, PATH_VARIABLE: os.pathsep.join(sys.path[1:])}
+        task_read, self._task = os.pipe()
+        self.answers, answers_write = os.pipe()
+        self.spawned = time.monotonic()
+        try:
+            self.pid = os.posix_spawnp(
+                command[0],
+                command,
+                environment,
+                file_actions=[
+                    (os.POSIX_SPAWN_DUP2, task_read, 0),
+                    (os.POSIX_SPAWN_DUP2, answers_write, 1),
+                    (os.POSIX_SPAWN_DUP2, log, 2),
+                ],
+            )
+        finally:
+            os.close(task_read)
+            os.close(answers_write)
+        self.status: int | None = None
+        self.peak_mib = 0.0
+        self.ready: Json | None = None
+        self._pending = b""
+
+    def send(self, task: Json) -> None:
+        """Hand over the task; a worker that has died already is noticed by its silence."""
+        data = memoryview(json.dumps(task).encode() + b"\n")
+        with contextlib.suppress(BrokenPipeError):
+            while data:
+                data = data[os.write(self._task, data) :]
+
+    def events(self) -> Sequence[Json] | None:
+        """Read what has arrived, without waiting longer than for the first byte; None at the end."""
+        chunk = os.read(self.answers, 1 << 20)
+        if not chunk:
+            return None
+        *lines, self._pending = (self._pending + chunk).split(b"\n")
+        return [json.loads(line) for line in lines if line]
+
+    def reap(self, *, kill: bool = False) -> int:
+        """Wait for its end, which `kill` brings about; the exit status as `os.wait4` gives it. May be repeated."""
+        if self.status is None:
+            if kill:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self.pid, signal.SIGKILL)
+            _, self.status, usage = os.wait4(self.pid, 0)
+            self.peak_mib = usage.ru_maxrss / 1024
+            os.close(self._task)
+            os.close(self.answers)
+        return self.status
+
+    def describe_exit(self) -> str:
+        """How it ended: `ok`, `exit 3`, `SIGSEGV`."""
+        status = self.reap()
+        if os.WIFSIGNALED(status):
+            with contextlib.suppress(ValueError):
+                return signal.Signals(os.WTERMSIG(status)).name
+            return f"signal {os.WTERMSIG(status)}"
+        code = os.WEXITSTATUS(status)
+        return "ok" if code == 0 else f"exit {code}"

@@ -1,0 +1,59 @@
+"""Opens a graph with onnxruntime exactly as the job says; nothing is left to the runtime's choice."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import onnxruntime as ort
+
+from .protocol import JobFailure, Json
+
+_ERRORS_ONLY = 3
+
+
+def pin(runtime: Json) -> None:
+    """Bind this process, and the threads it will start, to the job's cores.
+
+    Raises:
+        JobFailure: The device does not have them.
+    """
+    cores = runtime.get("cores")
+    if cores:
+        try:
+            os.sched_setaffinity(0, cores)
+        except (OSError, AttributeError) as error:
+            raise JobFailure("failed", f"the process cannot be bound to cores {cores}: {error}") from error
+
+
+def open_session(model: Path, runtime: Json, *, profile: Path | None = None) -> ort.InferenceSession:
+    """Load a graph: explicit thread count, sequential, all optimisations, the job's configuration entries.
+
+    Args:
+        model: Path of the graph; its external data lies beside it.
+        runtime: The job's `runtime`; the optional keys `mem_arena` and `mem_pattern` (both default to true) switch the
+            CPU allocator's arena and the memory-pattern planner.
+        profile: Prefix of a trace file that onnxruntime is to write.
+
+    Raises:
+        JobFailure: A wanted execution provider is not there.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = int(runtime["threads"])
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.enable_cpu_mem_arena = bool(runtime.get("mem_arena", True))
+    options.enable_mem_pattern = bool(runtime.get("mem_pattern", True))
+    options.log_severity_level = _ERRORS_ONLY
+    for key, value in runtime.get("session_config", {}).items():
+        options.add_session_config_entry(key, str(value))
+    if profile is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile)
+    wanted: list[Any] = [tuple(entry) for entry in runtime.get("providers") or [["CPUExecutionProvider", {}]]]
+    there = ort.get_available_providers()
+    if missing := [name for name, _ in wanted if name not in there]:
+        raise JobFailure("failed", f"onnxruntime here has no {', '.join(missing)}; it has {', '.join(there)}")
+    return ort.InferenceSession(str(model), options, providers=wanted)

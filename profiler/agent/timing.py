@@ -1,0 +1,201 @@
+"""The timed work of one process: warm up until it is warm, then repeat whole sequences.
+
+One sequence: zero states; prefill of P tokens and arg-max (TTFT); then `decode` single steps, each with arg-max, the
+token fed back. Inside the timed region nothing is allocated and garbage collection is off.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from .agreement import median
+from .conditions import OtherLoad
+from .driver import Array, Driver
+from .protocol import PROTOCOL_DEFAULTS, JobFailure, Json
+from .weights import raw_words
+
+SAMPLED_LOGITS = 64
+SAMPLED_TOKENS = 16
+_now = time.perf_counter_ns
+
+
+class Sequence:
+    """One point of a job on one session, ready to run again and again."""
+
+    def __init__(self, session: ort.InferenceSession, signature: Json, point: Json, seed: int) -> None:
+        self.batch, self.prompt, self.decode = (int(point[key]) for key in ("batch", "prompt", "decode"))
+        self.driver = Driver(session, signature, batch=self.batch, capacity=self.prompt + self.decode)
+        self._prefill = self.driver.call(self.prompt)
+        self._step = self.driver.call(1) if self.decode else self._prefill
+        if self._prefill.tokens is None or self._prefill.logits is None or self._step.logits is None:
+            raise JobFailure("failed", "the signature has no input with the role tokens")
+        self._prefill_logits, self._step_logits = self._prefill.logits, self._step.logits
+        words = raw_words(seed, self.batch * self.prompt).reshape(self.batch, self.prompt)
+        self._prefill.tokens[...] = words % np.uint64(signature["vocab_size"])
+        self._prompt_tokens = self._prefill.tokens
+        self._next = self._step.tokens if self._step.tokens is not None else self._prefill.tokens
+        self._best = np.zeros(self.batch, np.intp)
+        self._steps = [0] * self.decode
+
+    def reset(self) -> None:
+        """Zero the states. Not timed."""
+        self.driver.reset()
+
+    def run(self) -> tuple[int, int, list[int]]:
+        """Run one sequence; times in ns of prefill, first token, and each step."""
+        best, following, steps = self._best, self._next, self._steps
+        logits, prefill, step = self._step_logits, self._prefill.run, self._step.run
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            start = _now()
+            prefill()
+            prefilled = _now()
+            self._prefill_logits.argmax(axis=1, out=best)
+            first = _now()
+            for index in range(self.decode):
+                begun = _now()
+                following[:, 0] = best
+                step()
+                logits.argmax(axis=1, out=best)
+                steps[index] = _now() - begun
+        finally:
+            if collecting:
+                gc.enable()
+        return prefilled - start, first - start, list(steps)
+
+    def run_checked(self) -> tuple[tuple[int, int, list[int]], Json]:
+        """Run one sequence as `run` does, looking at every logit between the timed calls."""
+        best, steps = self._best, [0] * self.decode
+        start = _now()
+        self._prefill.run()
+        prefilled = _now()
+        self._prefill_logits.argmax(axis=1, out=best)
+        first = _now()
+        seen = summary(self._prefill_logits)
+        tokens = [int(best[0])]
+        for index in range(self.decode):
+            begun = _now()
+            self._next[:, 0] = best
+            self._step.run()
+            self._step_logits.argmax(axis=1, out=best)
+            steps[index] = _now() - begun
+            seen["finite"] = seen["finite"] and bool(np.isfinite(self._step_logits).all())
+            if len(tokens) < SAMPLED_TOKENS:
+                tokens.append(int(best[0]))
+        seen["tokens"] = tokens
+        return (prefilled - start, first - start, steps), seen
+
+    def prefill_only(self) -> None:
+        """The first half of `run`, for the memory pass."""
+        self._prefill.run()
+        self._prefill_logits.argmax(axis=1, out=self._best)
+
+    def steps_only(self, count: int) -> None:
+        """The second half of `run`, for the memory pass."""
+        for _ in range(count):
+            self._next[:, 0] = self._best
+            self._step.run()
+            self._step_logits.argmax(axis=1, out=self._best)
+
+    def last_finite(self) -> bool:
+        """Whether the logits that were computed last are numbers."""
+        return bool(np.isfinite(self._step_logits if self.decode else self._prefill_logits).all())
+
+
+def summary(logits: Array) -> Json:
+    """What is kept of logits [B, V]: are they finite, evenly spread samples of the first row, its root mean square."""
+    row = logits[0].astype(np.float64)
+    ok = bool(np.isfinite(logits).all())
+    where = np.linspace(0, row.size - 1, SAMPLED_LOGITS).round().astype(int)
+    sample = [float(value) for value in row[where]] if ok else []
+    return {"finite": ok, "tokens": [], "sample": sample, "rms": float(np.sqrt(np.mean(row**2))) if ok else None}
+
+
+class PointTimer:
+    """Warm-up and repeats of one point; `seconds` collects where the time went."""
+
+    def __init__(self, sequence: Sequence, protocol: Json, load: OtherLoad, seconds: dict[str, float]) -> None:
+        self._sequence = sequence
+        self._protocol = {**PROTOCOL_DEFAULTS, **protocol}
+        self._load = load
+        self._seconds = seconds
+
+    def warm_up(self, record: Json) -> None:
+        """Whole sequences until the last two agree in prefill and median step, or the cap is reached.
+
+        Raises:
+            JobFailure: Logits are not finite.
+        """
+        tolerance = float(self._protocol["warmup_tolerance"])
+        cap = max(2, int(self._protocol["max_warmups"]))
+        while len(record["warmup"]) < cap:
+            if record["warmup"]:
+                self._one(record["warmup"], "warmup", self._sequence.run)
+            else:
+                self._one(record["warmup"], "warmup", lambda: self._checked(record))
+            if not record["logits"]["finite"]:
+                raise JobFailure("invalid", f"point {record['point']}: the logits are not finite")
+            if len(record["warmup"]) > 1 and agree(record["warmup"][-2], record["warmup"][-1], tolerance):
+                record["warm"] = True
+                return
+
+    def _checked(self, record: Json) -> tuple[int, int, list[int]]:
+        times, record["logits"] = self._sequence.run_checked()
+        return times
+
+    def repeat(self, record: Json, wanted: int, slice_s: float) -> None:
+        """Timed sequences: `wanted` of them, fewer where `slice_s` is short, and again those that others disturbed.
+
+        Raises:
+            JobFailure: Others used the processor too often for `min_repeats` clean sequences.
+        """
+        least = int(self._protocol["min_repeats"])
+        last = record["warmup"][-1]
+        estimate = (last["ttft_ns"] + sum(last["decode_ns"])) * 1e-9
+        count = max(least, min(wanted, math.floor(slice_s / max(estimate, 1e-6))))
+        limit = float(self._protocol["max_other_cpu"])
+        kept = 0
+        for _ in range(count + max(3, count)):
+            repeat = self._one(record["repeats"], "timed", self._sequence.run)
+            if not self._sequence.last_finite():
+                raise JobFailure("invalid", f"point {record['point']}: the logits became infinite or undefined")
+            repeat["kept"] = repeat["other_cpu"] is None or repeat["other_cpu"] <= limit
+            kept += repeat["kept"]
+            if kept >= count:
+                return
+        if kept < least:
+            loads = [repeat["other_cpu"] or 0.0 for repeat in record["repeats"]]
+            raise JobFailure("throttled", f"others used {median(loads):.0%} of the processor (limit {limit:.0%})")
+
+    def _one(self, into: list[Json], phase: str, run: Callable[[], tuple[int, int, list[int]]]) -> Json:
+        self._sequence.reset()
+        self._load.mark()
+        start = _now()
+        prefill, first, steps = run()
+        self._seconds[phase] += (_now() - start) * 1e-9
+        other = self._load.since_mark()
+        repeat: dict[str, Any] = {
+            "prefill_ns": prefill,
+            "ttft_ns": first,
+            "decode_ns": steps,
+            "other_cpu": other if other is None else round(other, 4),
+            "kept": False,
+        }
+        into.append(repeat)
+        return repeat
+
+
+def agree(a: Json, b: Json, tolerance: float) -> bool:
+    """Whether two sequences took the same time, in prefill and in their median step."""
+    pairs = [(a["prefill_ns"], b["prefill_ns"])]
+    if a["decode_ns"]:
+        pairs.append((median(a["decode_ns"]), median(b["decode_ns"])))
+    return all(abs(x - y) <= tolerance * min(x, y) for x, y in pairs)
