@@ -91,6 +91,13 @@ def inspect(path: Path) -> ForeignModel:
             not understood; the message names it.
     """
     model = _load(path)
+    try:
+        return _understand(path, model)
+    except (TypeError, ValueError, LookupError, AttributeError) as error:  # such as names that are no text
+        raise ForeignModelError(f"{path}: a damaged ONNX file") from error
+
+
+def _understand(path: Path, model: Any) -> ForeignModel:
     initialised = {tensor.name for tensor in model.graph.initializer}
     inputs = [_value(path, info) for info in model.graph.input if info.name not in initialised]
     outputs = {info.name: _value(path, info) for info in model.graph.output}

@@ -1,0 +1,263 @@
+"""Graphs from elsewhere: driven, or refused by the name of what is not understood."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from profiler.errors import ForeignModelError
+from profiler.foreign import inspect
+
+FLOAT, FLOAT16, INT32, INT64 = 1, 10, 6, 7
+KV = ["batch", 2, "past", 16]
+INPUTS = {
+    "input_ids": (INT64, ["batch", "seq"]),
+    "attention_mask": (INT64, ["batch", "total"]),
+    "past_key_values.0.key": (FLOAT, KV),
+    "past_key_values.0.value": (FLOAT, KV),
+    "past.1.conv": (FLOAT, ["batch", 64, 2]),
+}
+OUTPUTS = {
+    "logits": (FLOAT, ["batch", "seq", 100]),
+    "present.0.key": (FLOAT, KV),
+    "present.0.value": (FLOAT, KV),
+    "present.1.conv": (FLOAT, ["batch", 64, 2]),
+}
+
+
+def write(
+    path: Path,
+    inputs: dict[str, Any] | None = None,
+    outputs: dict[str, Any] | None = None,
+    *,
+    attention: str = "GroupQueryAttention",
+) -> Path:
+    """A graph with these inputs and outputs; an entry of None leaves one out. It need not compute anything."""
+    from onnx import helper, save
+
+    ins = {k: v for k, v in {**INPUTS, **(inputs or {})}.items() if v is not None}
+    outs = {k: v for k, v in {**OUTPUTS, **(outputs or {})}.items() if v is not None}
+    nodes = [
+        helper.make_node(
+            attention,
+            ["q", "k", "v", "past_key_values.0.key", "past_key_values.0.value"],
+            ["y", "present.0.key", "present.0.value"],
+            domain="com.microsoft",
+            num_heads=4,
+        ),
+        helper.make_node("MatMulNBits", ["y", "w"], ["o"], domain="com.microsoft", K=64, N=64),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info(name, *what) for name, what in ins.items()],
+        [helper.make_tensor_value_info(name, *what) for name, what in outs.items()],
+    )
+    save(helper.make_model(graph, producer_name="test"), path)
+    return path
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(ForeignModelError) as caught:
+        inspect(path)
+    text = str(caught.value)
+    assert text.startswith(str(path))
+    assert "\n" not in text
+    return text
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    return tmp_path / "model.onnx"
+
+
+def test_a_genai_graph_gives_a_signature(target: Path):
+    model = inspect(write(target))
+    cache = {"dtype": "float32", "shape": ["batch", 2, "capacity", 16], "growing": True}
+    assert model.signature == {
+        "inputs": [
+            {"name": "input_ids", "role": "tokens", "dtype": "int64", "shape": ["batch", "T"]},
+            {"name": "attention_mask", "role": "attention_mask", "dtype": "int64", "shape": ["batch", "total"]},
+        ],
+        "states": [
+            {"input": "past_key_values.0.key", "output": "present.0.key", **cache},
+            {"input": "past_key_values.0.value", "output": "present.0.value", **cache},
+            {
+                "input": "past.1.conv",
+                "output": "present.1.conv",
+                "dtype": "float32",
+                "shape": ["batch", 64, 2],
+                "growing": False,
+            },
+        ],
+        "logits": "logits",
+        "logits_positions": "all",
+        "vocab_size": 100,
+    }
+    assert model.producer == "test"
+
+
+def test_a_head_dimension_left_symbolic_is_derived(target: Path):
+    symbolic = (FLOAT, ["batch", 2, "past", "kv_cache_dim"])
+    model = inspect(write(target, {"past_key_values.0.key": symbolic, "past_key_values.0.value": symbolic}))
+    assert [state["shape"][3] for state in model.signature["states"][:2]] == [16, 16]  # K = 64 over 4 heads
+
+
+def test_positions_half_precision_and_other_states(target: Path):
+    state = (FLOAT16, ["batch", 4, 8, 8])
+    model = inspect(
+        write(
+            target,
+            {"position_ids": (INT64, ["b", "s"]), "past_recurrent.3": state},
+            {"present_recurrent.3": state, "logits": (FLOAT16, ["batch", 1, 100])},
+        )
+    )
+    assert [item["role"] for item in model.signature["inputs"]] == ["tokens", "attention_mask", "position_ids"]
+    assert model.signature["states"][-1]["output"] == "present_recurrent.3"
+    assert model.signature["logits_positions"] == "last"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "said"),
+    [
+        ({"pixel_values": (FLOAT, ["b", 3, 224, 224])}, {}, "'pixel_values'"),
+        ({"inputs_embeds": (FLOAT, ["b", "s", 64])}, {}, "'inputs_embeds'"),
+        ({"input_ids": None}, {}, "no input 'input_ids'"),
+        ({"input_ids": (INT64, [1, "seq"])}, {}, "'input_ids' (int64 [1, 'seq']) has a fixed size 1"),
+        ({"input_ids": (INT64, ["tokens"])}, {}, "another rank"),
+        ({"position_ids": (INT64, [3, "b", "s"])}, {}, "'position_ids'"),
+        ({"attention_mask": (FLOAT, ["b", "t"])}, {}, "understood as int64 only"),
+        ({}, {"present.1.conv": None}, "no output carries the state 'past.1.conv'"),
+        ({}, {"present.1.conv": (FLOAT16, ["batch", 64, 2])}, "becomes 'present.1.conv'"),
+        ({}, {"present.1.conv": (FLOAT, ["batch", 64, 3])}, "becomes 'present.1.conv'"),
+        ({"past.1.conv": (FLOAT, ["batch", 64, "n"])}, {}, "the size of 'n' is not known"),
+        ({"past.1.conv": (FLOAT, [64, 64, 2])}, {}, "no batch axis"),
+        ({"past_key_values.0.key": (FLOAT, ["b", "h", "p", 16])}, {}, "is not [batch, heads, positions, dim]"),
+        ({}, {"logits": None}, "no output 'logits'"),
+        ({}, {"logits": (FLOAT, ["b", "s", "v"])}, "is not [batch, positions, vocabulary]"),
+        ({}, {"logits": (INT32, ["b", "s", 5])}, "float32 or float16"),
+    ],
+)
+def test_what_is_not_understood_is_named(target: Path, inputs: dict[str, Any], outputs: dict[str, Any], said: str):
+    assert said in refused(write(target, inputs, outputs))
+
+
+def test_a_cache_that_would_be_copied_is_refused(target: Path):
+    assert "not extended in place (used by Attention)" in refused(write(target, attention="Attention"))
+
+
+def test_what_is_no_graph_is_one_message(tmp_path: Path):
+    assert "no such file" in refused(tmp_path / "absent.onnx")
+    assert "a folder" in refused(tmp_path)
+    for index, data in enumerate([b"", b"hello", b"\0" * 100, b"PK\x03\x04zip", bytes(range(256)) * 50]):
+        path = tmp_path / f"{index}.onnx"
+        path.write_bytes(data)
+        assert "not an ONNX file" in refused(path)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_damaged_graphs_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject):
+    path = tmp_path_factory.mktemp("damaged") / "model.onnx"
+    good = bytearray(write(path).read_bytes())
+    if data.draw(st.booleans()):
+        good = good[: data.draw(st.integers(0, len(good) - 1))]
+    else:
+        good[data.draw(st.integers(0, len(good) - 1))] ^= data.draw(st.integers(1, 255))
+    path.write_bytes(good)
+    try:
+        inspect(path)
+    except ForeignModelError as error:
+        assert str(error)  # noqa: PT017 - both outcomes are right; any other exception is not
+
+
+def external(path: Path, location: str, *, offset: int = 0, length: int = 400) -> Path:
+    import onnx
+
+    model = onnx.load(write(path))
+    tensor = model.graph.initializer.add(name="w", data_type=FLOAT, dims=[100])
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in (("location", location), ("offset", offset), ("length", length)):
+        tensor.external_data.add(key=key, value=str(value))
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def test_external_data_is_checked_but_not_loaded(target: Path):
+    external(target, "model.onnx.data", offset=4096)
+    assert "'model.onnx.data' is missing" in refused(target)
+    data = target.with_name("model.onnx.data")
+    data.write_bytes(b"x" * 100)
+    assert "cut short" in refused(target)
+    data.write_bytes(b"x" * 4496)
+    model = inspect(target)
+    assert model.data_files == (data,)
+    assert model.weight_bytes == target.stat().st_size + 4496
+    before = model.content_id()
+    data.write_bytes(b"y" * 4496)
+    assert model.content_id() != before
+
+
+@pytest.mark.parametrize("location", ["../up.data", "/etc/passwd", ""])
+def test_external_data_outside_the_folder_is_refused(target: Path, location: str):
+    assert "outside the folder" in refused(external(target, location))
+
+
+@pytest.mark.needs("onnxruntime_genai", "transformers")
+def test_a_model_of_the_genai_builder_runs_as_its_signature_says(tmp_path: Path):
+    """A tiny LFM2 with random weights, through the real builder, then one prefill and one step."""
+    code = """
+import sys
+from tokenizers import Tokenizer, models
+from transformers import Lfm2Config, Lfm2ForCausalLM, PreTrainedTokenizerFast
+config = Lfm2Config(vocab_size=64, hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4,
+    num_key_value_heads=2, layer_types=["conv", "conv", "full_attention"], block_auto_adjust_ff_dim=False,
+    max_position_embeddings=256, pad_token_id=0, bos_token_id=1, eos_token_id=2)
+Lfm2ForCausalLM(config).save_pretrained(sys.argv[1])
+words = Tokenizer(models.WordLevel({f"t{i}": i for i in range(64)}, unk_token="t0"))
+PreTrainedTokenizerFast(tokenizer_object=words, unk_token="t0", pad_token="t0").save_pretrained(sys.argv[1])
+import runpy
+folder, out, cache = sys.argv[1:]
+sys.argv = ["builder", "-i", folder, "-o", out, "-p", "int4", "-e", "cpu", "-c", cache]
+runpy.run_module("onnxruntime_genai.models.builder", run_name="__main__")
+"""
+    env = {**__import__("os").environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    folders = [str(tmp_path / name) for name in ("model", "out", "cache")]
+    done = subprocess.run([sys.executable, "-c", code, *folders], capture_output=True, text=True, env=env, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+    model = inspect(tmp_path / "out" / "model.onnx")
+    states = model.signature["states"]
+    assert [state["growing"] for state in states].count(True) == 2
+    assert {state["input"] for state in states} >= {"past.0.conv", "past.1.conv", "past_key_values.2.key"}
+    assert model.data_files
+
+    import numpy as np
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(model.path), providers=["CPUExecutionProvider"])
+    sizes = {"batch": 1, "capacity": 8}
+    feeds = {s["input"]: np.zeros([sizes.get(d, d) for d in s["shape"]], s["dtype"]) for s in states}
+    feeds["input_ids"] = np.ones([1, 5], np.int64)
+    feeds["attention_mask"] = np.ones([1, 5], np.int64)
+    feeds = {name: onnxruntime.OrtValue.ortvalue_from_numpy(value) for name, value in feeds.items()}
+    binding = session.io_binding()
+    for name, value in feeds.items():
+        binding.bind_ortvalue_input(name, value)
+    for state in states:
+        if state["growing"]:
+            binding.bind_ortvalue_output(state["output"], feeds[state["input"]])
+        else:
+            binding.bind_output(state["output"])
+    binding.bind_output(model.signature["logits"])
+    session.run_with_iobinding(binding)
+    assert binding.copy_outputs_to_cpu()[-1].shape == (1, 5, 64)
+    cache = feeds["past_key_values.2.key"].numpy()
+    assert cache[:, :, :5].any()
+    assert not cache[:, :, 5:].any()

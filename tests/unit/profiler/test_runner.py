@@ -1,0 +1,335 @@
+"""The session against a scripted agent over the real local transport, and against a transport that loses its link."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from profiler.devices import LocalDevice
+from profiler.errors import AgentDied, ConnectionLost, DeviceUnavailable, JobError, ResultError, TransportError
+from profiler.results import parse_result
+from profiler.runner import COMPRESS_ABOVE, AgentFile, DeviceSession
+from profiler.transports.local import LocalTransport
+from tests.conformance.transports import eventually
+from tests.unit.profiler.samples import ENVIRONMENT, FILES, make_job, make_result
+
+# It behaves as the job's label says.
+AGENT = r"""
+import json, os, sys, time
+ENVIRONMENT, RESULT = json.loads(sys.argv[0] and open(__file__ + ".json").read())
+if sys.argv[1] == "info":
+    print(json.dumps(ENVIRONMENT)); raise SystemExit
+folder = sys.argv[2]
+job = json.load(open(folder + "/job.json"))
+for name in ("model.onnx", "recipe.json"):
+    assert os.path.exists(folder + "/" + name), name
+
+def write(name, value):
+    with open(folder + "/.tmp", "w") as file:
+        json.dump(value, file)
+    os.replace(folder + "/.tmp", folder + "/" + name)
+
+beat = 0
+def status(state):
+    global beat
+    beat += 1
+    write("status.json", {"state": state, "detail": "", "process": 0, "processes": 3, "heartbeat_unix": beat,
+                          "pid": os.getpid(), "started_unix": 0})
+
+def finish(**changes):
+    write("result.json", {**RESULT, "job_id": job["job_id"], **changes})
+    status("done")
+
+label = job["label"]
+status("waiting_lease")
+if label == "dies":
+    sys.exit("segmentation fault, so to say")
+if label == "broken status":
+    write("status.json", {"state": 5})
+    time.sleep(30)
+if label == "frozen":
+    time.sleep(30)
+while label == "stubborn" or label == "slow" and not os.path.exists(folder + "/go"):
+    status("timing")
+    if label == "slow" and os.path.exists(folder + "/cancel"):
+        finish(status="cancelled", processes=[])
+        raise SystemExit
+    time.sleep(0.02)
+finish()
+"""
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> AgentFile:
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "agent-abc.py.json").write_text(json.dumps([ENVIRONMENT, make_result()]))
+    return AgentFile(name="agent-abc.py", data=AGENT.encode())
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> LocalDevice:
+    return LocalDevice(name="here", transport="local", work_dir=str(tmp_path / "work"))
+
+
+@pytest.fixture
+def session(device: LocalDevice, agent: AgentFile) -> Iterator[DeviceSession]:
+    with DeviceSession(device, agent=agent, poll_s=0.03, stale_s=1.0) as session:
+        yield session
+
+
+def test_a_job_from_start_to_end(session: DeviceSession):
+    job, states = make_job(), []
+    handle = session.submit(job, FILES)
+    result = parse_result(session.wait(handle, lambda status: states.append(status and status.state)), job)
+    assert result.status == "ok"
+    assert states[-1] == "done"
+    assert handle.bytes_sent == sum(map(len, FILES.values())) + len(json.dumps(job.to_json(), separators=(",", ":")))
+    session.cleanup(job.job_id)
+    assert session.attach(job.job_id) is None
+
+
+def test_the_environment_and_the_fingerprint(session: DeviceSession, device: LocalDevice, agent: AgentFile):
+    assert session.environment.cpu_model == "CPU"
+    assert session.runtime_version == "1.31.1"
+    fixed = device.model_copy(update={"clock_policy": "fixed"})
+    renamed = device.model_copy(update={"name": "other"})
+    with DeviceSession(fixed, agent=agent) as other:
+        assert other.fingerprint != session.fingerprint
+    with DeviceSession(renamed, agent=agent) as other:
+        assert other.fingerprint == session.fingerprint
+        assert other.key(make_job()).id == session.key(make_job()).id
+
+
+def test_threads_are_numbers(session: DeviceSession):
+    assert session.runtime().threads == session.device.threads
+    assert session.runtime({"a": "b"}).session_config == {"a": "b"}
+
+
+def test_the_agent_is_installed_once(session: DeviceSession, device: LocalDevice, agent: AgentFile):
+    installed = Path(device.work_dir) / agent.name
+    before = installed.stat().st_mtime_ns
+    with DeviceSession(device, agent=agent):
+        assert installed.stat().st_mtime_ns == before
+
+
+def test_large_jobs_travel_compressed(session: DeviceSession):
+    job = make_job()
+    handle = session.submit(job, {**FILES, "model.onnx": b"graph " * COMPRESS_ABOVE})
+    assert handle.bytes_sent < COMPRESS_ABOVE / 10
+    assert parse_result(session.wait(handle), job).status == "ok"
+
+
+def test_incompressible_jobs_arrive_too(session: DeviceSession):
+    handle = session.submit(make_job(), {**FILES, "model.onnx": random.Random(1).randbytes(COMPRESS_ABOVE)})
+    assert session.wait(handle)
+
+
+def test_a_dead_agent_is_told_with_its_last_words(session: DeviceSession):
+    handle = session.submit(make_job(label="dies"), FILES)
+    with pytest.raises(AgentDied, match="ended without a result: segmentation fault"):
+        session.wait(handle)
+    assert session.attach("job-1") is None
+    session.cleanup("job-1")
+
+
+def test_a_silent_agent_is_told(session: DeviceSession):
+    handle = session.submit(make_job(label="frozen"), FILES)
+    with pytest.raises(AgentDied, match="no sign for 1 s"):
+        session.wait(handle)
+    session.kill(handle)
+
+
+def test_a_damaged_status_is_told(session: DeviceSession):
+    handle = session.submit(make_job(label="broken status"), FILES)
+    with pytest.raises(ResultError, match="status"):
+        session.wait(handle)
+    session.kill(handle)
+    session.cleanup("job-1")
+
+
+def test_cancelling_brings_a_result(session: DeviceSession):
+    job, cancel = make_job(label="slow"), threading.Event()
+    handle = session.submit(job, FILES)
+    threading.Timer(0.2, cancel.set).start()
+    assert parse_result(session.wait(handle, cancel=cancel), job).status == "cancelled"
+
+
+def test_what_does_not_cancel_is_killed(session: DeviceSession, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("profiler.runner._CANCEL_GRACE_S", 0.2)
+    cancel = threading.Event()
+    cancel.set()
+    handle = session.submit(make_job(label="stubborn"), FILES)
+    with pytest.raises(AgentDied):
+        session.wait(handle, cancel=cancel)
+
+
+def test_a_running_job_is_neither_sent_again_nor_removed(session: DeviceSession, device: LocalDevice):
+    handle = session.submit(make_job(label="slow"), FILES)
+    with pytest.raises(JobError, match="already on"):
+        session.submit(make_job(label="slow"), FILES)
+    assert eventually(lambda: session.poll(handle).status is not None)
+    with pytest.raises(JobError, match="still runs"):
+        session.cleanup("job-1")
+    Path(handle.folder, "go").touch()
+    session.wait(handle)
+    session.cleanup("job-1")
+    assert not Path(handle.folder).exists()
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+from profiler.devices import LocalDevice
+from profiler.runner import AgentFile, DeviceSession
+from tests.unit.profiler.samples import FILES, make_job
+device = LocalDevice(name="here", transport="local", work_dir=sys.argv[1])
+agent = AgentFile(name="agent-abc.py", data=Path(sys.argv[2]).read_bytes())
+with DeviceSession(device, agent=agent, poll_s=0.03) as session:
+    handle = session.submit(make_job(label="slow"), FILES)
+    print(handle.pid, flush=True)
+    session.wait(handle)
+"""
+
+
+def test_a_killed_driver_s_job_is_found_again(session: DeviceSession, device: LocalDevice, tmp_path: Path):
+    (tmp_path / "agent.py").write_text(AGENT)
+    with subprocess.Popen(
+        [sys.executable, "-c", DRIVER, device.work_dir, str(tmp_path / "agent.py")],
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[3],
+        start_new_session=True,
+    ) as driver:
+        assert driver.stdout is not None
+        pid = int(driver.stdout.readline())
+        os.killpg(driver.pid, signal.SIGKILL)
+    assert eventually(lambda: session.attach("job-1") is not None)
+    handle = session.attach("job-1")
+    assert handle is not None
+    assert (handle.pid, handle.bytes_sent) == (pid, 0)
+    Path(handle.folder, "go").touch()
+    assert parse_result(session.wait(handle), make_job()).status == "ok"
+    assert session.attach("job-1") is not None, "a finished job is found too"
+
+
+def test_waiting_costs_next_to_nothing(session: DeviceSession, device: LocalDevice, agent: AgentFile):
+    with DeviceSession(device, agent=agent) as quiet:
+        handle = quiet.submit(make_job(label="slow"), FILES)
+        looks: list[Any] = []
+        threading.Timer(1.6, Path(handle.folder, "go").touch).start()
+        before, start = time.thread_time(), time.monotonic()
+        quiet.wait(handle, looks.append)
+        assert len(looks) <= 4 * (time.monotonic() - start) + 2
+        assert time.thread_time() - before < 0.1 * (time.monotonic() - start)
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("import no_such_module", "No module named 'no_such_module'"),
+        ("print('{}')", "no onnxruntime"),
+        ("raise SystemExit(3)", "exit code 3"),
+    ],
+)
+def test_a_device_that_cannot_measure_says_why(device: LocalDevice, code: str, said: str):
+    broken = AgentFile(name=f"agent-{abs(hash(code))}.py", data=code.encode())
+    with pytest.raises(DeviceUnavailable, match=said) as caught:
+        DeviceSession(device, agent=broken).open()
+    assert caught.value.hint
+
+
+def test_a_missing_python_is_told(device: LocalDevice, agent: AgentFile):
+    session = DeviceSession(device.model_copy(update={"python": "/no/such/python"}), agent=agent)
+    with pytest.raises(DeviceUnavailable, match="/no/such/python"):
+        session.open()
+
+
+def test_a_closed_session_has_no_environment(device: LocalDevice, agent: AgentFile):
+    with pytest.raises(DeviceUnavailable, match="not open"):
+        _ = DeviceSession(device, agent=agent).environment
+
+
+class Shaky(LocalTransport):
+    """Loses its link at chosen calls; a start takes effect before the link breaks."""
+
+    def __init__(self, work_dir: str) -> None:
+        super().__init__(work_dir)
+        self.lose: dict[str, int] = {}
+        self.calls: dict[str, int] = {}
+
+    def _through(self, name: str, action: Callable[[], Any], *, after: bool = False) -> Any:
+        self.calls[name] = self.calls.get(name, 0) + 1
+        lost = self.lose.get(name, 0) > 0
+        if lost:
+            self.lose[name] -= 1
+        done = action() if after or not lost else None
+        if lost:
+            raise ConnectionLost("the cable was pulled")
+        return done
+
+    def pull(self, remote: str, *, max_bytes: int) -> bytes:
+        return self._through("pull", lambda: LocalTransport.pull(self, remote, max_bytes=max_bytes))
+
+    def start_detached(self, argv: Any, *, log: str) -> int:
+        return self._through("start", lambda: LocalTransport.start_detached(self, argv, log=log), after=True)
+
+
+@pytest.fixture
+def shaky(
+    device: LocalDevice, agent: AgentFile, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[DeviceSession, Shaky]]:
+    monkeypatch.setattr("profiler.runner._RETRY_WAITS_S", (0.0, 0.0))
+    transport = Shaky(device.work_dir)
+    with DeviceSession(device, agent=agent, transport=transport, poll_s=0.03) as session:
+        yield session, transport
+
+
+def test_a_link_lost_twice_is_taken_up_again(shaky: tuple[DeviceSession, Shaky]):
+    session, transport = shaky
+    handle = session.submit(make_job(), FILES)
+    transport.lose["pull"] = 2
+    assert session.wait(handle)
+
+
+def test_a_link_lost_three_times_is_an_error(shaky: tuple[DeviceSession, Shaky]):
+    session, transport = shaky
+    handle = session.submit(make_job(), FILES)
+    transport.lose["pull"] = 3
+    with pytest.raises(ConnectionLost):
+        session.wait(handle)
+    assert session.wait(handle), "the work went on"
+
+
+def test_a_measurement_is_never_started_twice(shaky: tuple[DeviceSession, Shaky]):
+    session, transport = shaky
+    transport.lose["start"] = 1
+    handle = session.submit(make_job(), FILES)
+    assert session.wait(handle)
+    assert transport.calls["start"] == 1
+
+
+def test_other_transport_errors_are_not_tried_again(
+    shaky: tuple[DeviceSession, Shaky], monkeypatch: pytest.MonkeyPatch
+):
+    session, transport = shaky
+    calls = []
+
+    def refuse(remote: str) -> bool:
+        calls.append(remote)
+        raise TransportError("permission denied")
+
+    monkeypatch.setattr(transport, "exists", refuse)
+    with pytest.raises(TransportError, match="permission"):
+        session.submit(make_job(), FILES)
+    assert len(calls) == 1
