@@ -147,6 +147,7 @@ class DeviceSession:
             if not self._retry(lambda: self._transport.exists(self._agent_path)):
                 self._retry(lambda: self._transport.push(agent.data, self._agent_path))
             self._environment = self._ask_environment()
+            self._require_providers()
         except BaseException:
             self.close()
             raise
@@ -205,9 +206,8 @@ class DeviceSession:
         cores = self.device.cores
         threads = self.device.threads or (len(cores) if cores else None)
         if threads is None:
-            extras = self.environment.__pydantic_extra__ or {}
-            physical = extras.get("physical_cores")
-            threads = physical if isinstance(physical, int) and physical > 0 else self.environment.cores
+            usable = self._extra("usable_cores")
+            threads = usable if isinstance(usable, int) and usable > 0 else self.environment.cores
         if threads is None:
             raise DeviceUnavailable(
                 f"device {self.device.name!r} does not tell its cores",
@@ -362,9 +362,26 @@ class DeviceSession:
             lines = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {done.exit_code}"]
             raise DeviceUnavailable(f"{where}: {shlex.join(argv)} failed: {lines[-1][:300]}", hint=hint)
         environment = parse_environment(done.stdout)
-        if not environment.onnxruntime:
-            raise DeviceUnavailable(f"{where}: its Python has no onnxruntime", hint=hint)
+        absent = [name for name in ("numpy", "onnxruntime") if getattr(environment, name) is None]
+        if absent:
+            problems = (environment.__pydantic_extra__ or {}).get("problems") or []
+            why = f" ({'; '.join(map(str, problems))[:300]})" if isinstance(problems, list) and problems else ""
+            raise DeviceUnavailable(f"{where}: its Python has no {' and no '.join(absent)}{why}", hint=hint)
         return environment
+
+    def _require_providers(self) -> None:
+        """Refuse a provider that the device's onnxruntime was not built with: it would fall back in silence."""
+        known = self._extra("providers")
+        wanted = [provider.name for provider in self.device.providers]
+        if isinstance(known, list) and (absent := [name for name in wanted if name not in known]):
+            raise DeviceUnavailable(
+                f"device {self.device.name!r}: its onnxruntime has no {', '.join(absent)}",
+                hint=f"It has {', '.join(map(str, known))}.",
+            )
+
+    def _extra(self, name: str) -> object:
+        """A key of the environment that this version does not type, or None."""
+        return (self.environment.__pydantic_extra__ or {}).get(name)
 
     def _folder(self, job_id: str) -> str:
         return str(PurePosixPath(self._transport.work_dir) / "jobs" / job_id)

@@ -20,7 +20,8 @@ FILES = {"model.onnx": b"graph", "recipe.json": b"{}"}
 ENVIRONMENT = {
     "host": "h", "machine": "x86_64", "cpu_model": "CPU", "cores": 2, "memory_mib": 4096, "os": "Linux", "kernel": "6",
     "libc": "glibc 2.36", "python": "3.11", "numpy": "2", "onnxruntime": "1.31.1", "governor": None,
-    "cpu_mhz": [2500.0, 2500.0], "temperature_c": None, "load1": 0.2, "physical_cores": 2,
+    "cpu_mhz": [2500.0, 2500.0], "temperature_c": None, "load1": 0.2, "usable_cores": 2,
+    "providers": ["CPUExecutionProvider"],
 }  # fmt: skip
 
 

@@ -119,7 +119,11 @@ def test_statuses_are_read_leniently_but_typed():
 
 def test_environments_keep_further_keys():
     environment = parse_environment(raw({**ENVIRONMENT, "time_in_state": {"0": [1, 2]}}))
-    assert environment.__pydantic_extra__ == {"physical_cores": 2, "time_in_state": {"0": [1, 2]}}
+    assert environment.__pydantic_extra__ == {
+        "usable_cores": 2,
+        "providers": ["CPUExecutionProvider"],
+        "time_in_state": {"0": [1, 2]},
+    }
 
 
 JSON = st.recursive(

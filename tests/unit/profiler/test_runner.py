@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from profiler.devices import LocalDevice
+from profiler.devices import LocalDevice, Provider, SshDevice
 from profiler.errors import AgentDied, ConnectionLost, DeviceUnavailable, JobError, ResultError, TransportError
 from profiler.results import parse_result
 from profiler.runner import COMPRESS_ABOVE, AgentFile, DeviceSession
@@ -117,6 +117,16 @@ def test_threads_are_numbers(session: DeviceSession):
     assert session.runtime({"a": "b"}).session_config == {"a": "b"}
 
 
+def test_a_remote_device_s_threads_default_to_its_cores(device: LocalDevice, agent: AgentFile):
+    remote = SshDevice(name="there", transport="ssh", host="h")
+    with DeviceSession(remote, agent=agent, transport=LocalTransport(device.work_dir)) as session:
+        assert session.runtime().threads == ENVIRONMENT["usable_cores"]
+    with DeviceSession(
+        remote.model_copy(update={"cores": (4, 5, 6)}), agent=agent, transport=LocalTransport(device.work_dir)
+    ) as session:
+        assert session.runtime().threads == 3
+
+
 def test_the_agent_is_installed_once(session: DeviceSession, device: LocalDevice, agent: AgentFile):
     installed = Path(device.work_dir) / agent.name
     before = installed.stat().st_mtime_ns
@@ -191,7 +201,7 @@ def test_a_running_job_is_neither_sent_again_nor_removed(session: DeviceSession,
 DRIVER = """
 import sys
 from pathlib import Path
-from profiler.devices import LocalDevice
+from profiler.devices import LocalDevice, Provider, SshDevice
 from profiler.runner import AgentFile, DeviceSession
 from tests.unit.profiler.samples import FILES, make_job
 device = LocalDevice(name="here", transport="local", work_dir=sys.argv[1])
@@ -238,7 +248,8 @@ def test_waiting_costs_next_to_nothing(session: DeviceSession, device: LocalDevi
     ("code", "said"),
     [
         ("import no_such_module", "No module named 'no_such_module'"),
-        ("print('{}')", "no onnxruntime"),
+        ("print('{}')", "no numpy and no onnxruntime"),
+        ("""print('{"numpy": "2", "onnxruntime": null, "problems": ["onnxruntime: ImportError"]}')""", "ImportError"),
         ("raise SystemExit(3)", "exit code 3"),
     ],
 )
@@ -247,6 +258,14 @@ def test_a_device_that_cannot_measure_says_why(device: LocalDevice, code: str, s
     with pytest.raises(DeviceUnavailable, match=said) as caught:
         DeviceSession(device, agent=broken).open()
     assert caught.value.hint
+
+
+def test_a_provider_that_is_not_there_is_refused(device: LocalDevice, agent: AgentFile):
+    wanted = (Provider(name="QNNExecutionProvider", options={}),)
+    session = DeviceSession(device.model_copy(update={"providers": wanted}), agent=agent)
+    with pytest.raises(DeviceUnavailable, match="no QNNExecutionProvider") as caught:
+        session.open()
+    assert caught.value.hint == "It has CPUExecutionProvider."
 
 
 def test_a_missing_python_is_told(device: LocalDevice, agent: AgentFile):
