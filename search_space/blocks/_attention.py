@@ -136,6 +136,8 @@ class Attention(Mixer):
             )
         if not 0 < self.rotary_fraction <= 1:
             yield f"rotary_fraction is {self.rotary_fraction}; it must be in (0, 1]"
+        elif self.head_dim > 0 and self.head_dim % 16:
+            yield f"head_dim is {self.head_dim}; the attention kernel needs a multiple of 16"
         elif self.head_dim > 0 and (self.rotary_dim < 16 or self.rotary_dim % 16):
             yield (
                 f"head_dim {self.head_dim} with rotary_fraction {self.rotary_fraction:g} rotates {self.rotary_dim} "
