@@ -8,8 +8,8 @@ Interval: value ± max(t, w) with
     t = t_{0.975, k-1} * s / sqrt(k), s the standard deviation of the k process medians (Student; k >= 2);
     w = 1.96 * sqrt(sum se_i^2) / k, se_i the standard error of the median within process i. It keeps equal medians from
         giving an interval of width 0.
-    An agent that repeats until the interval is narrow stops early on lucky draws: simulated, 92% to 98% of the intervals
-    then cover the truth, by how much processes differ, against 95% for a fixed number of processes.
+    An agent that repeats until the interval is narrow stops early on lucky draws: simulated, 92% to 98% of the
+    intervals then cover the truth, by how much processes differ, against 95% for a fixed number of processes.
 One process: the order-statistics interval of its median, flagged `single_process`; it says nothing of other processes.
 p95: quantile of all samples together, with the binomial order-statistics interval, widened to the t interval of the
     processes' own p95. Below 130 samples it is `underpowered` (MLPerf's early stopping at 99% confidence).
