@@ -194,6 +194,7 @@ def job(signature: dict[str, Any], **changes: Any) -> dict[str, Any]:
 
 def folder_of(work: Path, order: dict[str, Any], files: dict[str, bytes]) -> Path:
     """Lay out a job folder and the agent as on a device."""
+    work.mkdir(parents=True, exist_ok=True)
     agent = work / agent_name()
     agent.write_bytes(agent_bytes())
     folder = work / "jobs" / order["job_id"]
@@ -215,9 +216,9 @@ def result_of(folder: Path) -> dict[str, Any]:
     return result
 
 
-def measure(work: Path, model: tuple[bytes, Any, Any], checks: Any = None, **changes: Any) -> dict[str, Any]:
+def measure(work: Path, parts: tuple[bytes, Any, Any], checks: Any = None, **changes: Any) -> dict[str, Any]:
     """Run one job to its end."""
-    graph, recipe, signature = model
+    graph, recipe, signature = parts
     files = {"model.onnx": graph, "recipe.json": json.dumps(recipe).encode()}
     if checks is not None:
         changes["checks"] = [checks[0]]
