@@ -150,19 +150,21 @@ class Attention(Mixer):
 
     def params(self, width: int) -> int:
         """D K (H + 2 G) + H K D, plus D H K with an output gate, plus 2 K with QK-norm."""
+        return self._projections(width) + (2 * self.head_dim if self.qk_norm else 0)
+
+    def _projections(self, width: int) -> int:
         heads = self.heads * (2 if self.output_gate else 1)
-        projections = width * self.head_dim * (heads + 2 * self.kv_heads) + self.heads * self.head_dim * width
-        return projections + (2 * self.head_dim if self.qk_norm else 0)
+        return width * self.head_dim * (heads + 2 * self.kv_heads) + self.heads * self.head_dim * width
 
     def flops(self, width: int, *, tokens: int, context: int) -> int:
-        """2 T params + 4 H K (token pairs): scores and weighted sum over every visible pair."""
+        """2 T (weights of the projections) + 4 H K (visible pairs): scores and weighted sum. Softmax is left out."""
         first = context - tokens
         if self.visible is None:
             pairs = tokens * first + tokens * (tokens + 1) // 2
         else:
             full = max(0, min(tokens, self.visible - first))  # tokens that still see everything
             pairs = full * first + full * (full + 1) // 2 + (tokens - full) * self.visible
-        return 2 * tokens * self.params(width) + 4 * self.heads * self.head_dim * pairs
+        return 2 * tokens * self._projections(width) + 4 * self.heads * self.head_dim * pairs
 
     def module(self, width: int) -> nn.Module:
         """The torch truth."""

@@ -115,13 +115,20 @@ class GDN(Mixer):
 
     def params(self, width: int) -> int:
         """D (C + HV + 2H) + k C + 2H + V + HV D, with C = 2 Hk K + Hv V channels and H = Hv."""
+        return self._products(width) + 2 * self.value_heads + self.value_dim
+
+    def _products(self, width: int) -> int:
         inner, heads = self.value_heads * self.value_dim, self.value_heads
-        projections = width * (self.channels + inner + 2 * heads) + inner * width
-        return projections + self.kernel * self.channels + 2 * heads + self.value_dim
+        return width * (self.channels + inner + 2 * heads) + inner * width + self.kernel * self.channels
 
     def flops(self, width: int, *, tokens: int, context: int) -> int:  # noqa: ARG002
-        """2 T params + 8 T H K V: decay, read-out under the key, correction, outer product with its sum, read-out."""
-        return 2 * tokens * self.params(width) + 8 * tokens * self.value_heads * self.key_dim * self.value_dim
+        """2 T (weights of projections and taps) + T H (7 K V + 2 V).
+
+        Per head and token: decay 1 K V, read-out under the key 2, outer product and its sum 2, read-out 2; what is
+        written, b (v - read-out), 2 V.
+        """
+        state = self.value_heads * (7 * self.key_dim * self.value_dim + 2 * self.value_dim)
+        return 2 * tokens * self._products(width) + tokens * state
 
     def states(self, width: int, *, context: int) -> tuple[StateSpec, ...]:  # noqa: ARG002
         """[B, k-1, C] inputs of the convolution, and [B, Hv, K, V]."""

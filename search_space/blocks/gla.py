@@ -76,12 +76,15 @@ class GLA(Mixer):
 
     def params(self, width: int) -> int:
         """D 2H(K+V) + r(D + HK) + HK + V + HV D: q, k, v, gate; decay with bias; norm; out."""
+        return self._projections(width) + self.heads * self.key_dim + self.value_dim
+
+    def _projections(self, width: int) -> int:
         H, K, V, r = self.heads, self.key_dim, self.value_dim, self.decay_rank
-        return width * 2 * H * (K + V) + r * (width + H * K) + H * K + V + H * V * width
+        return width * 2 * H * (K + V) + r * (width + H * K) + H * V * width
 
     def flops(self, width: int, *, tokens: int, context: int) -> int:  # noqa: ARG002
-        """2 T params + 5 T H K V: decay, outer product with its sum, and read-out of the state."""
-        return 2 * tokens * self.params(width) + 5 * tokens * self.heads * self.key_dim * self.value_dim
+        """2 T (weights of the projections) + T H 5 K V: decay 1, outer product and its sum 2, read-out 2."""
+        return 2 * tokens * self._projections(width) + 5 * tokens * self.heads * self.key_dim * self.value_dim
 
     def states(self, width: int, *, context: int) -> tuple[StateSpec, ...]:  # noqa: ARG002
         """[B, H, K, V]."""
