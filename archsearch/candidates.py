@@ -99,7 +99,7 @@ def block_checks(layout: Layout, candidate: Candidate) -> Iterator[BlockCheck]:
 
 @lru_cache(maxsize=512)
 def _block_check(block: Block, width: int, precision: PrecisionName, context: int, lowering: str) -> BlockCheck:
-    # The check's cache is no longer than it must be to take the same path as in the model (a window that slides, or not).
+    # The check's cache is no longer than it must be to take the model's path: a window that slides, or one that does not.
     states = block.states(width, context=context)
     slides = any(state.in_place and not state.growing for state in states)
     check_context = context if slides else min(context, 64)
@@ -123,7 +123,7 @@ def check_tokens(check: BlockCheck) -> tuple[int, int]:
 
 
 def reference_check(check: BlockCheck, index: int) -> tuple[Check, dict[str, bytes]]:
-    """The agent's form of a check, with expected values computed here by the torch module on the same seeded weights."""
+    """The agent's form of a check; expected values are computed here by the torch module on the same seeded weights."""
     import numpy as np
     import torch
 

@@ -68,31 +68,31 @@ def objectives() -> Mapping[str, Objective]:
 @objective("ms", "min")
 def ttft_ms(m: MeasuredPoint) -> Value:
     """Time to the first token: prefill of the prompt with empty state, and arg-max."""
-    return m.summary and m.summary.ttft_ms
+    return m.summary.ttft_ms if m.summary else None
 
 
 @objective("tokens/s", "max")
 def prefill_tokens_per_s(m: MeasuredPoint) -> Value:
     """Prompt tokens of the batch per second of prefill."""
-    return m.summary and 1e3 * m.point.batch * m.point.prompt / m.summary.ttft_ms.value
+    return 1e3 * m.point.batch * m.point.prompt / m.summary.ttft_ms.value if m.summary else None
 
 
 @objective("ms", "min")
 def decode_ms(m: MeasuredPoint) -> Value:
     """Median time of one decode step at the workload's depth."""
-    return m.summary and m.summary.decode_ms
+    return m.summary.decode_ms if m.summary else None
 
 
 @objective("ms", "min")
 def decode_ms_p95(m: MeasuredPoint) -> Value:
     """95th percentile of one decode step."""
-    return m.summary and m.summary.decode_ms_p95
+    return m.summary.decode_ms_p95 if m.summary else None
 
 
 @objective("tokens/s", "max")
 def decode_tokens_per_s(m: MeasuredPoint) -> Value:
     """Tokens per second of the whole batch while decoding."""
-    return m.summary and 1e3 * m.point.batch / m.summary.decode_ms.value
+    return 1e3 * m.point.batch / m.summary.decode_ms.value if m.summary else None
 
 
 @objective("MiB", "min")
@@ -104,7 +104,7 @@ def peak_rss_mib(m: MeasuredPoint) -> Value:
 @objective("MiB", "min", measured=False)
 def weights_mib(m: MeasuredPoint) -> Value:
     """Stored weights with their scales."""
-    return m.weights_bytes and m.weights_bytes / 2**20
+    return None if m.weights_bytes is None else m.weights_bytes / 2**20
 
 
 @objective("MiB", "min", measured=False)
@@ -122,25 +122,25 @@ def load_ms(m: MeasuredPoint) -> Value:
 @objective("", "min", measured=False)
 def total_params(m: MeasuredPoint) -> Value:
     """Parameters of the language model."""
-    return m.counts and m.counts.total
+    return m.counts.total if m.counts else None
 
 
 @objective("", "min", measured=False)
 def embedding_params(m: MeasuredPoint) -> Value:
     """Parameters of the embedding and output-head tables."""
-    return m.counts and m.counts.vocabulary
+    return m.counts.vocabulary if m.counts else None
 
 
 @objective("", "max", measured=False)
 def effective_params(m: MeasuredPoint) -> Value:
     """Parameters outside the embedding and output-head tables."""
-    return m.counts and m.counts.effective
+    return m.counts.effective if m.counts else None
 
 
 @objective("", "min", measured=False)
 def embedding_share(m: MeasuredPoint) -> Value:
     """Embedding and output-head tables over all parameters."""
-    return m.counts and m.counts.embedding_share
+    return m.counts.embedding_share if m.counts else None
 
 
 @objective("params/MiB", "max")

@@ -39,7 +39,7 @@ _PROVIDERS = (
 
 def physical_cores() -> int:
     """Physical cores that this process may use: a number of at least 1, never "let the runtime decide"."""
-    import psutil  # type: ignore[import-untyped]
+    import psutil
 
     physical = psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
     process = psutil.Process()

@@ -258,6 +258,15 @@ def parse_status(raw: bytes) -> JobStatus:
     return _parse(JobStatus, raw, MAX_STATUS_BYTES, "the agent's status")
 
 
+def read_result(raw: bytes) -> Result:
+    """A result that was checked by `parse_result` when it arrived and has been stored since.
+
+    Raises:
+        ResultError: It is not a result.
+    """
+    return _parse(Result, raw, MAX_RESULT_BYTES, "a stored result")
+
+
 def parse_result(raw: bytes, job: Job) -> Result:
     """The content of result.json, checked against the job that it answers.
 

@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from .protocol import P95_SAMPLES
+
 LOGITS_TOLERANCE = 1e-3
 """Relative root-mean-square difference of sampled logits between processes."""
 
@@ -73,3 +75,11 @@ def relative_rms(got: Sequence[float], expected: Sequence[float]) -> float:
     scale = math.fsum(value * value for value in expected)
     error = math.fsum((a - b) ** 2 for a, b in zip(got, expected, strict=True))
     return 0.0 if error == 0 else math.sqrt(error / scale) if scale else math.inf
+
+
+def wanted_repeats(protocol: dict[str, Any], decode: int) -> int:
+    """Sequences per process that give enough decode samples for a 95th percentile, within the protocol's bounds."""
+    least, most = int(protocol["min_repeats"]), int(protocol["max_repeats"])
+    if not decode:
+        return least
+    return max(least, min(most, math.ceil(P95_SAMPLES / (int(protocol["min_processes"]) * decode))))

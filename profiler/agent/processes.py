@@ -99,7 +99,7 @@ class Worker:
         return self.status
 
     def describe_exit(self) -> str:
-        """How it ended: `ok`, `exit 3`, `SIGSEGV`."""
+        """How it ended: `ok`, `exit 3`, `SIGSEGV`. Waits for the end."""
         status = self.reap()
         if os.WIFSIGNALED(status):
             with contextlib.suppress(ValueError):

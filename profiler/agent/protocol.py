@@ -8,6 +8,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+Json = dict[str, Any]
+
 METHOD = "archsearch-1"
 """Name of the way of measuring. Any change to what is timed or counted gets a new one: it separates series."""
 
@@ -34,21 +36,20 @@ PROTOCOL_DEFAULTS: dict[str, Any] = {
     "seed": 0,
 }
 
-Json = dict[str, Any]
-
-
 class JobFailure(Exception):  # noqa: N818 - an outcome of a job, not a bug
     """The job ends with a status other than ok.
 
     Attributes:
         status: One of the result's statuses.
         reason: One or two lines for a person.
+        record: What the worker had recorded until then.
     """
 
-    def __init__(self, status: str, reason: str) -> None:
+    def __init__(self, status: str, reason: str, record: Json | None = None) -> None:
         super().__init__(reason)
         self.status = status
         self.reason = reason
+        self.record: Json = record or {}
 
 
 def read_json(path: Path) -> Json:

@@ -119,10 +119,12 @@ def memory_pass(task: Json, record: Json, say: Say) -> None:
     say("phase", name="memory")
     sequence = Sequence(session, job["signature"], job["points"][-1], int(job["protocol"].get("seed", 0)))
     sequence.reset()
+    begun = time.perf_counter()
     sequence.prefill_only()
     meter.end_phase("prefill")
     sequence.steps_only(min(sequence.decode, _MEMORY_STEPS))
     meter.end_phase("decode")
+    record["seconds"]["timed"] = time.perf_counter() - begun
     record["memory"] = meter.result()
 
 

@@ -127,7 +127,7 @@ class LocalTransport(Transport):
 
     def alive(self, pid: int) -> bool:
         """Ask the process table; a zombie is not alive."""
-        import psutil  # type: ignore[import-untyped]
+        import psutil
 
         try:
             return bool(psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD))

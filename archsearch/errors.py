@@ -1,0 +1,28 @@
+"""Errors of archsearch.
+
+ArchsearchError
+├── StoreError    the database: unreadable, of another version, full, out of reach
+└── StudyError    a study that does not exist, or is continued with other settings
+"""
+
+from __future__ import annotations
+
+
+class ArchsearchError(Exception):
+    """Root of this package's errors.
+
+    Attributes:
+        hint: What to try next, one sentence, or None.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class StoreError(ArchsearchError):
+    """The store cannot be opened, read or written. What was stored before is not lost."""
+
+
+class StudyError(ArchsearchError):
+    """A study that cannot be begun or continued as asked."""

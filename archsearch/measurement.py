@@ -1,0 +1,250 @@
+"""A stored measurement as something to read numbers from; every number shown anywhere comes through here.
+
+`Measurement` is what the store keeps (raw result included). `MeasuredPoint` is one of its points with statistics and counts.
+`rows` turns measurements into the plain table that reports read. Drift is judged here, from the stored anchor runs: a
+candidate between two runs of the watched anchor that differ by more than `DRIFT_LIMIT` becomes `throttled`.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from statistics import median
+from typing import Any
+
+from archsearch.objectives import objectives
+from profiler.results import Result
+from profiler.stats import Interval, PointSummary, summarise
+from profiler.workloads import Point
+from search_space.cost import Parameters, parameters, state_bytes
+from search_space.layout import Layout
+
+DRIFT_LIMIT = 0.03
+"""Largest relative change of the watched anchor over a block of work."""
+
+CANDIDATE, ANCHOR, WATCH, ADHOC = "candidate", "anchor", "watch", "adhoc"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """One measurement of one layout or file on one device.
+
+    Attributes:
+        job_id: Its id.
+        role: ``candidate``, ``anchor``, ``watch`` (a repeated run of the anchor that watches for drift) or ``adhoc``.
+        layout: None for a foreign file.
+        name: Name of the anchor or file, or None.
+        label: What people call it.
+        device: Name of the device.
+        workload: Name of the workload.
+        points: Its points.
+        precision: Storage of the weights.
+        status: See `profiler.results`; also ``infeasible``.
+        reason: Why, when not ok.
+        result: The agent's result, or None when nothing ran.
+        weights_bytes: Stored weights.
+        bytes_sent: Bytes that crossed the link for it.
+        created_unix: When it was stored.
+        trial: Number in its study, or None.
+        lowerings: Lowering by block kind.
+        foreign_state_bytes: State bytes per point of a foreign file.
+    """
+
+    job_id: str
+    role: str
+    layout: Layout | None
+    name: str | None
+    label: str
+    device: str
+    workload: str
+    points: tuple[Point, ...]
+    precision: str
+    status: str
+    reason: str
+    result: Result | None
+    weights_bytes: int | None
+    bytes_sent: int
+    created_unix: float
+    trial: int | None = None
+    lowerings: Mapping[str, str] = field(default_factory=dict)
+    foreign_state_bytes: tuple[int, ...] | None = None
+
+    @cached_property
+    def counts(self) -> Parameters | None:
+        """Parameters of the layout."""
+        return None if self.layout is None else parameters(self.layout)
+
+    @cached_property
+    def measured_points(self) -> tuple[MeasuredPoint, ...]:
+        """One entry per point, in order, whether it has numbers or not."""
+        found: dict[int, PointSummary] = {}
+        if self.status == "ok" and self.result is not None:
+            found = {summary.point: summary for summary in summarise(self.result)}
+        return tuple(
+            MeasuredPoint(measurement=self, index=index, point=point, summary=found.get(index))
+            for index, point in enumerate(self.points)
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredPoint:
+    """One point of a measurement: what objectives are functions of."""
+
+    measurement: Measurement
+    index: int
+    point: Point
+    summary: PointSummary | None
+
+    @property
+    def counts(self) -> Parameters | None:
+        """Parameters of the layout."""
+        return self.measurement.counts
+
+    @property
+    def weights_bytes(self) -> int | None:
+        """Stored weights."""
+        return self.measurement.weights_bytes
+
+    @property
+    def state_bytes(self) -> int | None:
+        """Carried state of the whole batch at the point's full context."""
+        foreign = self.measurement.foreign_state_bytes
+        if foreign is not None:
+            return foreign[self.index]
+        if self.measurement.layout is None:
+            return None
+        return state_bytes(self.measurement.layout, context=self.point.context, batch=self.point.batch)
+
+    @property
+    def peak_rss_mib(self) -> float | None:
+        """Peak of the memory pass, which runs the largest point: given for that point only."""
+        result = self.measurement.result
+        largest = max(self.measurement.points, key=lambda p: p.batch * p.context)
+        if result is None or result.memory is None or self.point != largest or self.measurement.status != "ok":
+            return None
+        return result.memory.peak_rss_mib
+
+    @property
+    def load_ms(self) -> float | None:
+        """Median over the timing processes."""
+        result = self.measurement.result
+        loads = [p.load_ms for p in result.timing if p.load_ms is not None] if result else []
+        return median(loads) if loads and self.measurement.status == "ok" else None
+
+
+def rows(measurements: Iterable[Measurement]) -> list[dict[str, Any]]:
+    """One row per measurement and point; watch runs are left out, drift is judged."""
+    measurements = list(measurements)
+    drift = Drift(measurements)
+    return [
+        _row(view, drift)
+        for measurement in measurements
+        if measurement.role != WATCH
+        for view in measurement.measured_points
+    ]
+
+
+def _row(view: MeasuredPoint, drift: Drift) -> dict[str, Any]:
+    measurement = view.measurement
+    status, reason = drift.status(measurement)
+    layout = measurement.layout
+    row: dict[str, Any] = {
+        "layout_id": layout.layout_id if layout else None,
+        "code": layout.code if layout else None,
+        "name": measurement.name,
+        "anchor": measurement.role == ANCHOR,
+        "device": measurement.device,
+        "workload": measurement.workload,
+        "prompt": view.point.prompt,
+        "decode": view.point.decode,
+        "batch": view.point.batch,
+        "precision": measurement.precision,
+        "status": status,
+        "reason": reason,
+        "trial": measurement.trial,
+        "job_id": measurement.job_id,
+        "bytes_sent": measurement.bytes_sent,
+    }
+    for name, objective in objectives().items():
+        value = objective.value(view) if status == "ok" or not objective.measured else None
+        row[name] = value.value if isinstance(value, Interval) else value
+        if isinstance(value, Interval):
+            row[f"{name}_low"], row[f"{name}_high"] = value.low, value.high
+        elif name in ("ttft_ms", "decode_ms", "decode_ms_p95"):
+            row[f"{name}_low"] = row[f"{name}_high"] = None
+    summary = view.summary
+    row["p95_underpowered"] = summary.p95_underpowered if summary else None
+    row["processes"] = summary.processes if summary else 0
+    row["discarded"] = summary.discarded if summary else 0
+    row["warm"] = summary.warm if summary else None
+    row["stopped_because"] = measurement.result.stopped_because if measurement.result else None
+    row["lowerings"] = dict(measurement.lowerings)
+    if layout is not None:
+        row["width"], row["depth"] = layout.width, len(layout.layers)
+        row["vocab_size"], row["embedding_rank"] = layout.embedding.vocab_size, layout.embedding.rank
+        row["tied"] = layout.embedding.tied
+    return row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Watch:
+    started: float
+    ended: float
+    ttft_ms: Interval
+    decode_ms: Interval
+
+
+class Drift:
+    """Which measurements lie in a stretch of work over which the watched anchor moved.
+
+    Each run of the watched anchor (as `anchor` or `watch`) ends one block and begins the next. The anchor moved when the
+    prefill or decode time of the two runs differ by more than `DRIFT_LIMIT`.
+    """
+
+    def __init__(self, measurements: Sequence[Measurement]) -> None:
+        self._runs: dict[tuple[str, str, str], list[_Watch]] = {}
+        watched = {(m.device, m.workload, m.precision, m.layout.layout_id) for m in measurements if m.role == WATCH and m.layout}
+        for m in measurements:
+            if m.layout and (m.device, m.workload, m.precision, m.layout.layout_id) in watched and m.role != CANDIDATE:
+                self._runs.setdefault((m.device, m.workload, m.precision), []).extend(_watch(m))
+        for runs in self._runs.values():
+            runs.sort(key=lambda run: run.ended)
+
+    def status(self, measurement: Measurement) -> tuple[str, str]:
+        """The measurement's status and reason, drift taken into account."""
+        if measurement.status != "ok" or measurement.role != CANDIDATE:
+            return measurement.status, measurement.reason
+        block = self._block(measurement)
+        if block is None:
+            return measurement.status, measurement.reason
+        moved = _moved(*block)
+        return ("throttled", moved) if moved else (measurement.status, measurement.reason)
+
+    def closed(self, measurement: Measurement) -> bool:
+        """Whether an anchor run after this measurement is known."""
+        return self._block(measurement) is not None
+
+    def _block(self, measurement: Measurement) -> tuple[_Watch, _Watch] | None:
+        runs = self._runs.get((measurement.device, measurement.workload, measurement.precision), [])
+        times = [run.ended for run in runs]
+        before = bisect_right(times, measurement.created_unix) - 1
+        after = bisect_left(times, measurement.created_unix)
+        return (runs[before], runs[after]) if before >= 0 and after < len(runs) and after != before else None
+
+
+def _watch(measurement: Measurement) -> Iterator[_Watch]:
+    for view in measurement.measured_points[:1]:
+        if view.summary is not None:
+            ended = measurement.created_unix
+            yield _Watch(started=ended, ended=ended, ttft_ms=view.summary.ttft_ms, decode_ms=view.summary.decode_ms)
+
+
+def _moved(before: _Watch, after: _Watch) -> str:
+    """Why the anchor's two runs are not the same, or an empty text."""
+    for name, a, b in (("prefill", before.ttft_ms, after.ttft_ms), ("decode", before.decode_ms, after.decode_ms)):
+        change = b.value / a.value - 1
+        if abs(change) > DRIFT_LIMIT:
+            return f"the anchor's {name} time moved by {change:+.1%} around this measurement"
+    return ""

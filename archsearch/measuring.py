@@ -1,0 +1,357 @@
+"""Measures one layout or file on one device: reuse what is known, check new blocks, send, wait, store.
+
+A measurement is claimed in the store before it starts and stored in the transaction that ends the claim, so that a killed
+driver leaves either nothing, or a job that its successor finds again on the device, or a stored result; never two.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from math import prod
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+from archsearch.candidates import BlockCheck, Prepared, block_checks, reference_check
+from archsearch.measurement import ADHOC, Measurement
+from archsearch.records import from_record, layout_json, to_record
+from archsearch.store import STALE_S, Claim, Store
+from archsearch.store import Check as PassedCheck
+from profiler.jobs import Check, Job, MeasurementKey, Protocol, new_job_id
+from profiler.results import Result, parse_result
+from search_space.layout import Layout
+
+if TYPE_CHECKING:
+    from profiler.foreign import ForeignModel
+    from profiler.results import JobStatus
+    from profiler.runner import DeviceSession, JobHandle
+    from profiler.workloads import Workload
+
+SETTLED = ("ok", "out_of_memory", "invalid", "timeout", "infeasible")
+"""Statuses that say something of the candidate: known, they are not measured again. The others are about the device's moment."""
+
+OnStatus = Callable[["JobStatus | None"], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What is to be measured: a layout with its prepared candidate, or a foreign file.
+
+    Attributes:
+        label: For people.
+        workload: Its points.
+        precision: ``fp32``, ``int8``, ``int4``, or ``file`` for a foreign file.
+        role: Role in its study.
+        layout: None for a foreign file.
+        prepared: Exported candidate, for a layout.
+        foreign: The inspected file.
+        name: Anchor or file name.
+        trial: Number in its study.
+    """
+
+    label: str
+    workload: Workload
+    precision: str
+    role: str = ADHOC
+    layout: Layout | None = None
+    prepared: Prepared | None = None
+    foreign: ForeignModel | None = None
+    name: str | None = None
+    trial: int | None = None
+
+
+@dataclass(slots=True)
+class Seconds:
+    """Where the driver's own time went, by phase."""
+
+    by_phase: dict[str, float] = field(default_factory=dict)
+    _last: float = field(default_factory=time.monotonic)
+
+    def lap(self, phase: str) -> None:
+        """Book the time since the last lap on `phase`."""
+        now = time.monotonic()
+        self.by_phase[phase] = self.by_phase.get(phase, 0.0) + now - self._last
+        self._last = now
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """A measurement and whether it was known already."""
+
+    measurement: Measurement
+    reused: bool
+
+
+class Interrupted(Exception):  # noqa: N818 - the user's wish, not an error
+    """The measurement was cancelled; nothing of it is stored."""
+
+
+class Measurer:
+    """Measures on one open device; belongs to the thread that uses it.
+
+    Args:
+        session: The open device.
+        store: Where results go.
+        study: Name of the study that the measurements belong to.
+        protocol: How hard the agent tries.
+        cancel: Set from outside to stop.
+        on_wait: Called with a sentence when somebody else is measuring the same thing.
+    """
+
+    def __init__(
+        self,
+        session: DeviceSession,
+        store: Store,
+        *,
+        study: str,
+        protocol: Protocol,
+        cancel: Event | None = None,
+        on_wait: Callable[[str], None] | None = None,
+    ) -> None:
+        self.session = session
+        self.store = store
+        self.study = study
+        self.protocol = protocol
+        self.cancel = cancel or Event()
+        self._on_wait = on_wait or (lambda _: None)
+
+    def measure(
+        self,
+        subject: Subject,
+        *,
+        fresh: bool = False,
+        protocol: Protocol | None = None,
+        on_status: OnStatus | None = None,
+    ) -> Outcome:
+        """Measure, or take what is known under the same key.
+
+        Args:
+            subject: What.
+            fresh: Measure even if a result is known.
+            protocol: In place of the usual one.
+            on_status: Called with what the agent says.
+
+        Raises:
+            Interrupted: `cancel` was set.
+            AgentDied: The agent died without a result.
+            TransportError: The device is out of reach.
+            StoreError: The result could not be stored; the job stays on the device and is found again.
+        """
+        seconds = Seconds()
+        job = self._job(subject, protocol or self.protocol)
+        key = self.session.key(job)
+        known = None if fresh else self._known(key.id, subject)
+        if known is not None:
+            return known
+        # A fresh measurement of a key is its own claim: it must not be answered with somebody else's.
+        claim = self.store.claim(f"{key.id[:40]}-{job.job_id[-8:]}" if fresh else key.id, job.job_id)
+        if not claim.mine:
+            return self._await_other(subject, key, claim)
+        handle = None
+        try:
+            if claim.job_id != job.job_id:  # taken over from a driver that died: its job may still be on the device
+                handle = self.session.attach(claim.job_id)
+                if handle is None:
+                    self.session.cleanup(claim.job_id)
+                    self.store.rename_claim(claim.key_hash, job.job_id)
+                else:
+                    job = replace(job, job_id=claim.job_id)
+            if handle is None:
+                seconds.lap("claim")
+                job, files, pending = self._with_checks(subject, job)
+                seconds.lap("reference")
+                handle = self.session.submit(job, files)
+                seconds.lap("send")
+            else:
+                pending = ()
+            raw = self._wait(handle, claim, on_status)
+            seconds.lap("wait")
+            result = parse_result(raw, job)
+        except (Exception, KeyboardInterrupt):
+            self.store.release(claim.key_hash)
+            raise
+        if result.status == "cancelled":
+            self.store.release(claim.key_hash)
+            self.session.cleanup(job.job_id)
+            raise Interrupted
+        measurement = self._measurement(subject, job, result, handle.bytes_sent)
+        record = to_record(
+            measurement,
+            study=self.study,
+            key=key,
+            device_fingerprint=self.session.fingerprint,
+            raw_result=raw,
+            info={"driver_seconds": seconds.by_phase, "agent_seconds": dict(result.seconds), "fresh": fresh},
+        )
+        layout = subject.layout
+        self.store.add_measurement(
+            replace(record, key_hash=key.id),
+            claim_hash=claim.key_hash,
+            layout=None if layout is None else layout_json(layout),
+            code="" if layout is None else layout.code,
+            checks=self._passed(result, pending),
+        )
+        self.session.cleanup(job.job_id)
+        return Outcome(measurement=measurement, reused=False)
+
+    def store_unmeasured(self, subject: Subject, status: str, reason: str) -> Measurement:
+        """Store an outcome that needed no run: a candidate that cannot meet a budget, or an agent that died."""
+        job = self._job(subject, self.protocol)
+        measurement = self._measurement(subject, job, None, 0, status=status, reason=reason)
+        record = to_record(
+            measurement,
+            study=self.study,
+            key=self.session.key(job),
+            device_fingerprint=self.session.fingerprint,
+            raw_result=None,
+            info={},
+        )
+        layout = subject.layout
+        self.store.add_measurement(
+            record, layout=None if layout is None else layout_json(layout), code="" if layout is None else layout.code
+        )
+        return measurement
+
+    def _job(self, subject: Subject, protocol: Protocol) -> Job:
+        device = self.session.device
+        common: dict[str, Any] = {
+            "label": subject.label,
+            "runtime": self.session.runtime(),
+            "points": subject.workload.points,
+            "protocol": protocol,
+            "memory_mib": device.memory_limit_mib,
+            "timeout_s": device.timeout_s,
+            "cooling": device.cooling,
+        }
+        job_id = new_job_id(subject.label)
+        if subject.foreign is not None:
+            return Job(
+                job_id=job_id,
+                signature=subject.foreign.signature,
+                content_id=subject.foreign.content_id(),
+                model_path=str(subject.foreign.path.resolve()),
+                **common,
+            )
+        assert subject.prepared is not None
+        return Job(
+            job_id=job_id,
+            signature=subject.prepared.candidate.signature,
+            content_id=subject.prepared.content_id,
+            **common,
+        )
+
+    def _known(self, key_hash: str, subject: Subject) -> Outcome | None:
+        record = self.store.find_measurement(key_hash, statuses=SETTLED)
+        if record is None:
+            return None
+        layouts = {} if subject.layout is None else {subject.layout.layout_id: subject.layout}
+        return Outcome(measurement=from_record(record, layouts), reused=True)
+
+    def _await_other(self, subject: Subject, key: MeasurementKey, claim: Claim) -> Outcome:
+        """Somebody else measures this very thing: wait for the result, or for the claim to end."""
+        self._on_wait(f"{subject.label} is being measured by another process ({claim.owner}); waiting for its result")
+        while not self.cancel.is_set():
+            known = self._known(key.id, subject)
+            if known is not None:
+                return known
+            again = self.store.claim(key.id, claim.job_id)
+            if again.mine:
+                self.store.release(key.id)
+                return self.measure(subject)
+            self.cancel.wait(1.0)
+        raise Interrupted
+
+    def _with_checks(self, subject: Subject, job: Job) -> tuple[Job, dict[str, bytes], tuple[BlockCheck, ...]]:
+        """The job with its files, and with a check of every block that this device has not passed yet."""
+        if subject.prepared is None or subject.layout is None:
+            return job, {}, ()
+        files = dict(subject.prepared.files)
+        passed = self.store.passed_checks(self.session.fingerprint, self._runtime())
+        pending = tuple(
+            check for check in block_checks(subject.layout, subject.prepared.candidate) if check.check_id not in passed
+        )
+        checks: list[Check] = []
+        for index, block_check in enumerate(pending):
+            check, check_files = reference_check(block_check, index)
+            checks.append(check)
+            files.update(check_files)
+        return replace(job, checks=tuple(checks)), files, pending
+
+    def _runtime(self) -> str:
+        providers = ",".join(provider.name for provider in self.session.device.providers)
+        return f"{self.session.runtime_version} {providers}"
+
+    def _passed(self, result: Result, pending: tuple[BlockCheck, ...]) -> list[PassedCheck]:
+        by_name = {check.name: check for check in result.checks}
+        found = []
+        for check in pending:
+            record = by_name.get(check.name)
+            if record is not None and record.ok:
+                found.append(
+                    PassedCheck(
+                        check_id=check.check_id,
+                        device_fingerprint=self.session.fingerprint,
+                        runtime=self._runtime(),
+                        rel_rms=record.rel_rms,
+                    )
+                )
+        return found
+
+    def _wait(self, handle: JobHandle, claim: Claim, on_status: OnStatus | None) -> bytes:
+        beat = time.monotonic()
+
+        def watch(status: JobStatus | None) -> None:
+            nonlocal beat
+            if time.monotonic() - beat > STALE_S / 6:
+                beat = time.monotonic()
+                self.store.beat(claim.key_hash)
+            if on_status is not None:
+                on_status(status)
+
+        return self.session.wait(handle, watch, self.cancel)
+
+    def _measurement(
+        self, subject: Subject, job: Job, result: Result | None, bytes_sent: int, *, status: str = "", reason: str = ""
+    ) -> Measurement:
+        candidate = subject.prepared.candidate if subject.prepared else None
+        if candidate is not None:
+            weights: int | None = sum(tensor.nbytes for tensor in candidate.trained_tensors())
+        else:
+            weights = subject.foreign.weight_bytes if subject.foreign else None
+        return Measurement(
+            job_id=job.job_id,
+            role=subject.role,
+            layout=subject.layout,
+            name=subject.name,
+            label=subject.label,
+            device=self.session.device.name,
+            workload=subject.workload.name,
+            points=subject.workload.points,
+            precision=subject.precision,
+            status=status or (result.status if result else "failed"),
+            reason=reason or (result.reason if result else ""),
+            result=result,
+            weights_bytes=weights,
+            bytes_sent=bytes_sent,
+            created_unix=time.time(),
+            trial=subject.trial,
+            lowerings=dict(candidate.lowerings) if candidate else {},
+            foreign_state_bytes=_foreign_state_bytes(subject) if subject.foreign else None,
+        )
+
+
+def _foreign_state_bytes(subject: Subject) -> tuple[int, ...]:
+    """State bytes of a foreign graph at each point, from its signature."""
+    assert subject.foreign is not None
+    sizes = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1, "uint8": 1, "int32": 4, "int64": 8}
+    totals = []
+    for point in subject.workload.points:
+        symbols = {"batch": point.batch, "capacity": point.context}
+        totals.append(
+            sum(
+                sizes[state["dtype"]] * prod(symbols[dim] if isinstance(dim, str) else dim for dim in state["shape"])
+                for state in subject.foreign.signature["states"]
+            )
+        )
+    return tuple(totals)

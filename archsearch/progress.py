@@ -1,0 +1,137 @@
+"""Live progress of a run: what each device does now, trials done and left, time left, the best so far.
+
+On a terminal a small panel is redrawn at most once a second (on the local device drawing shares the cores with the
+measurement); elsewhere one plain line per event.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from rich.live import Live
+    from rich.text import Text
+
+    from profiler.results import JobStatus
+
+_PHASES: Mapping[str, str] = {
+    "waiting_lease": "waits for another measurement to end",
+    "cooling": "waits for a quiet, cool device",
+    "weights": "writes weights",
+    "checking": "checks blocks against the reference",
+    "timing": "times",
+    "memory": "takes peak memory",
+    "done": "done",
+}
+
+
+def duration(seconds: float) -> str:
+    """65 -> ``1m05s``."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+
+
+@dataclass(slots=True)
+class _DeviceLine:
+    doing: str = "idle"
+    label: str = ""
+    since: float = field(default_factory=time.monotonic)
+
+
+class Progress:
+    """What a run tells while it works; a context manager.
+
+    Args:
+        title: Name of the study.
+        trials: Candidates wanted, or None.
+        deadline: `time.monotonic` at which the time budget ends, or None.
+    """
+
+    def __init__(self, title: str, *, trials: int | None, deadline: float | None) -> None:
+        from archsearch.cli.output import console
+
+        self._title = title
+        self._trials = trials
+        self._deadline = deadline
+        self._devices: dict[str, _DeviceLine] = {}
+        self._done = 0
+        self._seconds_per_trial: float | None = None
+        self._best: tuple[str, ...] = ()
+        self._console = console(stderr=True)
+        self._live_wanted = sys.stderr.isatty()
+        self._live: Live | None = None
+
+    def __enter__(self) -> Self:
+        if self._live_wanted:
+            from rich.live import Live
+
+            live = Live(console=self._console, refresh_per_second=1, transient=True, get_renderable=self._render)
+            live.start()
+            self._live = live
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def say(self, line: str) -> None:
+        """Print one line that stays."""
+        if self._live is None:
+            self._console.print(f"[{time.strftime('%H:%M:%S')}] {line}")
+        else:
+            self._live.console.print(line)
+
+    def device(self, name: str, label: str, status: JobStatus | None) -> None:
+        """A device reported what it does."""
+        line = self._devices.setdefault(name, _DeviceLine())
+        doing = "starts" if status is None else _PHASES.get(status.state, status.state)
+        if status is not None and status.state in ("timing", "memory") and status.process is not None:
+            doing += f", process {status.process} of up to {status.processes}"
+        if status is not None and status.detail and status.state in ("waiting_lease", "cooling"):
+            doing += f" ({status.detail})"
+        if (doing, label) != (line.doing, line.label):
+            if self._live is None and status is not None and status.state == "waiting_lease":
+                self.say(f"{name}: {label}: {doing}")
+            line.doing, line.label, line.since = doing, label, time.monotonic()
+
+    def idle(self, name: str) -> None:
+        """A device has nothing to do."""
+        self._devices[name] = _DeviceLine()
+
+    def trial_done(self, done: int, seconds_per_trial: float | None, best: tuple[str, ...]) -> None:
+        """A candidate is settled."""
+        self._done, self._seconds_per_trial, self._best = done, seconds_per_trial, best
+
+    def left(self) -> str:
+        """Trials and time left, in words."""
+        parts = []
+        if self._trials is not None:
+            left = max(0, self._trials - self._done)
+            parts.append(f"{left} left")
+            if self._seconds_per_trial is not None and self._deadline is None:
+                parts.append(f"about {duration(left * self._seconds_per_trial)}")
+        if self._deadline is not None:
+            parts.append(f"{duration(self._deadline - time.monotonic())} of the time budget left")
+        return ", ".join(parts)
+
+    def _render(self) -> Text:
+        from rich.text import Text
+
+        lines = [f"{self._title}: {self._done} candidates done, {self.left()}"]
+        for name, line in self._devices.items():
+            what = f"{line.label}: " if line.label else ""
+            lines.append(f"  {name}: {what}{line.doing} ({duration(time.monotonic() - line.since)})")
+        lines += [f"  best so far: {best}" for best in self._best]
+        return Text("\n".join(lines))

@@ -1,0 +1,106 @@
+"""The supervisor's eyes: heartbeat, cancellation, deadline, and a worker's memory, looked at between long sleeps."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import select
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from .limits import peak_mib, resident_mib
+from .processes import Worker
+from .protocol import JobFailure, Json, write_json
+
+_HEARTBEAT_S = 1.0
+_IDLE_POLL_MS = 500
+_MEMORY_POLL_MS = 100
+
+
+class Watch:
+    """Waits on behalf of a job. Every wait ends at once with a `JobFailure` when the job has to end.
+
+    It wakes twice a second, ten times where it has to watch a memory limit: some 50 us of processor time each.
+
+    Attributes:
+        deadline: Monotonic time at which the job has timed out.
+        timeout_s: The limit that the deadline came from, for the message.
+        limit_mib: Memory limit that we ourselves must hold a worker to, or None.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.deadline = math.inf
+        self.timeout_s = math.inf
+        self.limit_mib: int | None = None
+        self._folder = folder
+        self._status: Json = {
+            "state": "waiting_lease", "detail": "", "process": 0, "processes": 0, "heartbeat_unix": 0.0,
+            "pid": os.getpid(), "started_unix": time.time(),
+        }  # fmt: skip
+        self._beat = -math.inf
+        self._signalled = False
+        self._wake, wake_write = os.pipe()
+        os.set_blocking(wake_write, False)
+        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    def _on_signal(self, _number: int, _frame: Any) -> None:
+        self._signalled = True
+
+    def start_deadline(self, timeout_s: float) -> None:
+        """Begin to count the job's time: waiting for the lease and for a cool device is not in it."""
+        self.timeout_s = timeout_s
+        self.deadline = time.monotonic() + timeout_s
+
+    def tell(self, state: str, detail: str = "", **counts: int) -> None:
+        """Write the status file; a full disk must not end the job here."""
+        self._beat = time.monotonic()
+        self._status.update(state=state, detail=detail, heartbeat_unix=time.time(), **counts)
+        with contextlib.suppress(OSError):
+            write_json(self._folder / "status.json", self._status)
+
+    def sleep(self, seconds: float) -> None:
+        """Wait, and notice meanwhile that the job was cancelled."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            self._tick(None)
+            self._poll([], min(left * 1000, _IDLE_POLL_MS))
+
+    def events(self, worker: Worker) -> Iterator[Json]:
+        """The worker's messages until it closes its pipe."""
+        watched = worker if self.limit_mib is not None else None
+        while True:
+            self._tick(watched)
+            if worker.answers in self._poll([worker.answers], _MEMORY_POLL_MS if watched else _IDLE_POLL_MS):
+                events = worker.events()
+                if events is None:
+                    return
+                yield from events
+
+    def _poll(self, descriptors: list[int], timeout_ms: float) -> set[int]:
+        poll = select.poll()
+        for descriptor in (*descriptors, self._wake):
+            poll.register(descriptor, select.POLLIN)
+        ready = {descriptor for descriptor, _ in poll.poll(timeout_ms)}
+        if self._wake in ready:
+            os.read(self._wake, 512)
+        return ready
+
+    def _tick(self, worker: Worker | None) -> None:
+        now = time.monotonic()
+        if now - self._beat >= _HEARTBEAT_S:
+            self.tell(self._status["state"], self._status["detail"])
+        if self._signalled or (self._folder / "cancel").exists():
+            raise JobFailure("cancelled", "cancelled on request")
+        if now > self.deadline:
+            doing = f"{self._status['state']} {self._status['detail']}".strip()
+            raise JobFailure("timeout", f"not finished after {self.timeout_s:g} s ({doing})")
+        if worker is not None and self.limit_mib is not None and resident_mib(worker.pid) > self.limit_mib:
+            peak = max(peak_mib(worker.pid), resident_mib(worker.pid))
+            raise JobFailure("out_of_memory", f"over its limit of {self.limit_mib} MiB ({peak:.0f} MiB)")
