@@ -1,8 +1,8 @@
 """Errors of archsearch.
 
 ArchsearchError
-├── StoreError    the database: unreadable, of another version, full, out of reach
-└── StudyError    a study that does not exist, or is continued with other settings
+├── StoreError      the database cannot be opened, read or written
+└── StudyError      a study that cannot be begun or continued as asked
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class ArchsearchError(Exception):
 
 
 class StoreError(ArchsearchError):
-    """The store cannot be opened, read or written. What was stored before is not lost."""
+    """The store cannot be opened, read or written; what was committed before is unharmed."""
 
 
 class StudyError(ArchsearchError):
