@@ -21,8 +21,8 @@ Folders on the device; `WORK` belongs to archsearch alone::
             result.json             what was measured; its appearance ends the job
             agent.log               what the workers wrote to stderr
 
-Modules: `protocol` (names and JSON files), `main` (command line), `supervisor` (one job), `watch` (waiting),
-`crew` and `processes` (workers, seen from outside), `limits` (memory limits), `lease`, `conditions` (environment and other load), `agreement` (when to stop,
-whether processes agree), and, inside workers only, `worker`, `session`, `driver`, `timing`, `memory`, `checks`,
-`weights`, `cache`.
+Modules: `protocol` (names and JSON files), `main` (command line), `supervisor` (one job), `watch` (waiting), `crew` and
+`processes` (workers, seen from outside), `limits` (memory limits), `lease`, `conditions` (environment and other load),
+`agreement` (when to stop, whether processes agree), and, inside workers only, `worker`, `session`, `driver`, `timing`,
+`memory`, `checks`, `weights`, `cache`.
 """

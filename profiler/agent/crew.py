@@ -78,7 +78,7 @@ class Crew:
         failure: JobFailure | None = None
         try:
             worker.send({**task, "kind": kind})
-            for event in self._watch.events(worker):
+            for event in self._watch.events(worker, working=True):
                 if event["event"] == "phase":
                     phases.append((event["name"], time.monotonic()))
                     self._announce(kind, event)
@@ -110,7 +110,7 @@ class Crew:
     def _await_ready(self, worker: Worker) -> None:
         begun = time.monotonic()
         if worker.ready is None:
-            worker.ready = next(self._watch.events(worker), None)
+            worker.ready = next(self._watch.events(worker, working=False), None)
             self.seconds["start"] += time.monotonic() - begun
         if worker.ready is None:
             worker.reap()

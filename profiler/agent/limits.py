@@ -18,15 +18,6 @@ def resident_mib(pid: int) -> float:
         return 0.0
 
 
-def peak_mib(pid: int) -> float:
-    """High-water mark of a living process's resident memory, or 0."""
-    with contextlib.suppress(OSError, ValueError), open(f"/proc/{pid}/status", "rb") as file:  # noqa: PTH123
-        for line in file:
-            if line.startswith(b"VmHWM:"):
-                return int(line.split()[1]) / 1024
-    return 0.0
-
-
 class MemoryCgroup:
     """A version-2 cgroup with `memory.max`, made under our own group or beside it, if the system lets us.
 

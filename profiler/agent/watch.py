@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .limits import peak_mib, resident_mib
+from .limits import resident_mib
 from .processes import Worker
 from .protocol import JobFailure, Json, write_json
 
@@ -24,7 +24,7 @@ _MEMORY_POLL_MS = 100
 class Watch:
     """Waits on behalf of a job. Every wait ends at once with a `JobFailure` when the job has to end.
 
-    It wakes twice a second, ten times where it has to watch a memory limit: some 50 us of processor time each.
+    It wakes twice a second, ten times where it has to watch a memory limit: some 100 us of processor time each.
 
     Attributes:
         deadline: Monotonic time at which the job has timed out.
@@ -72,9 +72,9 @@ class Watch:
             self._tick(None)
             self._poll([], min(left * 1000, _IDLE_POLL_MS))
 
-    def events(self, worker: Worker) -> Iterator[Json]:
-        """The worker's messages until it closes its pipe."""
-        watched = worker if self.limit_mib is not None else None
+    def events(self, worker: Worker, *, working: bool) -> Iterator[Json]:
+        """The worker's messages until it closes its pipe; one that is `working` is held to the memory limit."""
+        watched = worker if working and self.limit_mib is not None else None
         while True:
             self._tick(watched)
             if worker.answers in self._poll([worker.answers], _MEMORY_POLL_MS if watched else _IDLE_POLL_MS):
@@ -102,5 +102,4 @@ class Watch:
             doing = f"{self._status['state']} {self._status['detail']}".strip()
             raise JobFailure("timeout", f"not finished after {self.timeout_s:g} s ({doing})")
         if worker is not None and self.limit_mib is not None and resident_mib(worker.pid) > self.limit_mib:
-            peak = max(peak_mib(worker.pid), resident_mib(worker.pid))
-            raise JobFailure("out_of_memory", f"over its limit of {self.limit_mib} MiB ({peak:.0f} MiB)")
+            raise JobFailure("out_of_memory", f"a process went over its limit of {self.limit_mib} MiB")

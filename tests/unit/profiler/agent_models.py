@@ -63,11 +63,12 @@ def hybrid(scale: float = 0.2) -> tuple[bytes, dict[str, Any], dict[str, Any]]:
     weights += [r.uniform("wq", D, D), r.uniform("wk", D, KV * HEAD), r.uniform("wv", D, KV * HEAD)]
     weights += [r.uniform("wo", D, D), r.uniform("head", D, V, scale=scale)]
     constants = [_ints("0", 0), _ints("1", 1), _ints("2", 2), _ints("-1", -1), _ints("-2", -2), _ints("end", 1 << 60)]
+    shifts = [("0", "-2"), ("1", "-1"), ("2", "end")]
     n = helper.make_node
     nodes = [
         n("Gather", ["embed", "input_ids"], ["x"]),
         n("Concat", ["past_conv", "x"], ["padded"], axis=1),
-        *(n("Slice", ["padded", a, b, "1"], [f"s{i}"]) for i, (a, b) in enumerate([("0", "-2"), ("1", "-1"), ("2", "end")])),
+        *(n("Slice", ["padded", a, b, "1"], [f"s{i}"]) for i, (a, b) in enumerate(shifts)),
         *(n("Mul", [f"s{i}", f"w{i}"], [f"m{i}"]) for i in range(3)),
         n("Add", ["m0", "m1"], ["m01"]), n("Add", ["m01", "m2"], ["c"]),
         n("Slice", ["padded", "-2", "end", "1"], ["present_conv"]),
@@ -87,6 +88,7 @@ def hybrid(scale: float = 0.2) -> tuple[bytes, dict[str, Any], dict[str, Any]]:
         info("logits", f, ["B", 1, V]), info("present_conv", f, ["B", 2, D]), info("present_key", f, cache),
         info("present_value", f, cache),
     ]  # fmt: skip
+    conv = {"dtype": "float32", "shape": ["batch", 2, D], "growing": False}
     kv = {"dtype": "float32", "shape": ["batch", KV, "capacity", HEAD], "growing": True}
     signature = {
         "inputs": [
@@ -95,7 +97,7 @@ def hybrid(scale: float = 0.2) -> tuple[bytes, dict[str, Any], dict[str, Any]]:
             {"name": "total", "role": "total_length", "dtype": "int32", "shape": []},
         ],
         "states": [
-            {"input": "past_conv", "output": "present_conv", "dtype": "float32", "shape": ["batch", 2, D], "growing": False},
+            {"input": "past_conv", "output": "present_conv", **conv},
             {"input": "past_key", "output": "present_key", **kv},
             {"input": "past_value", "output": "present_value", **kv},
         ],
@@ -114,7 +116,8 @@ def masked() -> tuple[bytes, dict[str, Any], dict[str, Any]]:
         n("Gather", ["embed", "input_ids"], ["x"]),
         n("Cast", ["attention_mask"], ["mask"], to=f), n("ReduceSum", ["mask", "axes"], ["length"], keepdims=1),
         n("Cast", ["position_ids"], ["position"], to=f), n("Sub", ["length", "position"], ["left"]),
-        n("Unsqueeze", ["left", "last"], ["left3"]), n("MatMul", ["x", "head"], ["y"]), n("Div", ["y", "left3"], ["logits"]),
+        n("Unsqueeze", ["left", "last"], ["left3"]), n("MatMul", ["x", "head"], ["y"]),
+        n("Div", ["y", "left3"], ["logits"]),
     ]  # fmt: skip
     info = helper.make_tensor_value_info
     inputs = [info(name, i64, ["B", dim]) for name, dim in
@@ -181,7 +184,8 @@ def job(signature: dict[str, Any], **changes: Any) -> dict[str, Any]:
         "points": [{"batch": 1, "prompt": 12, "decode": 6}],
         "protocol": {
             "min_processes": 2, "max_processes": 2, "target_half_width": 0.5, "time_budget_s": 5.0, "min_repeats": 2,
-            "max_repeats": 3, "warmup_tolerance": 5.0, "max_warmups": 2, "max_other_cpu": 1.0, "memory_pass": False, "seed": 7,
+            "max_repeats": 3, "warmup_tolerance": 5.0, "max_warmups": 2, "max_other_cpu": 1.0, "memory_pass": False,
+            "seed": 7,
         },
         "limits": {"memory_mib": None, "timeout_s": 60.0},
         "cooling": {"max_other_cpu": 1.0, "max_temperature_c": None, "timeout_s": 5.0},
@@ -227,7 +231,11 @@ def measure(work: Path, parts: tuple[bytes, Any, Any], checks: Any = None, **cha
     if "path" in order["model"]:
         files = {name: content for name, content in files.items() if name.startswith("check")}
     folder = folder_of(work, order, files)
-    assert start(folder).wait(timeout=60) == 0
+    with start(folder) as agent:
+        try:
+            assert agent.wait(timeout=60) == 0
+        finally:
+            agent.kill()
     return result_of(folder)
 
 

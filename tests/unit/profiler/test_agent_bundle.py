@@ -42,7 +42,8 @@ def test_it_needs_only_the_standard_library_numpy_and_onnxruntime_and_python_3_1
 
 def test_the_supervisor_imports_neither_numpy_nor_onnxruntime(agent: Path) -> None:
     code = "import sys, archsearch_agent.supervisor; print({'numpy', 'onnxruntime', 'subprocess'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(agent)}, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env={"PYTHONPATH": str(agent)}, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
 

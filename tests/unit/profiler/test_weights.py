@@ -21,7 +21,8 @@ def tensor(dtype: str, shape: list[int], fill: dict[str, Any], offset: int = 0) 
 
 def test_the_stream_never_changes() -> None:
     assert raw_words(12345, 2).tolist() == [3527068094297800258, 5648030432468382359]
-    values = tensor_values(tensor("float32", [100_001], {"kind": "uniform", "seed": 2**63 + 5, "low": -0.25, "high": 0.5}))
+    fill = {"kind": "uniform", "seed": 2**63 + 5, "low": -0.25, "high": 0.5}
+    values = tensor_values(tensor("float32", [100_001], fill))
     digest = "331d34dc0d66e7a1"
     assert hashlib.sha256(values.tobytes()).hexdigest()[:16] == digest
 
@@ -75,7 +76,7 @@ def test_the_file_holds_every_tensor_at_its_offset_and_zeros_between(tmp_path: P
         ([tensor("float32", [3], {"kind": "values", "values": [1]})], "1 values, not 3"),
         ([tensor("float64", [3], {"kind": "constant", "value": 1})], "float64"),
         ([tensor("uint8", [3], {"kind": "uniform", "seed": 1, "low": 0, "high": 1})], "uniform"),
-        ([tensor("uint8", [3], {"kind": "bytes", "seed": 1}), tensor("uint8", [3], {"kind": "bytes", "seed": 1}, 2)], "overlaps"),
+        ([tensor("uint8", [3], {"kind": "bytes", "seed": 1}, offset) for offset in (0, 2)], "overlaps"),
         ([tensor("uint8", [30], {"kind": "bytes", "seed": 1})], "size is smaller"),
     ],
 )  # fmt: skip
