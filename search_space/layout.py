@@ -18,6 +18,7 @@ from search_space.errors import LayoutError
 
 LAYOUT_FORMAT = 1
 MAX_LAYERS = 512
+MAX_PARAMETERS = 1 << 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +87,7 @@ class Layout:
     post_norm: bool = False
 
     def __post_init__(self) -> None:
-        problems = list(self._problems())
+        problems = list(self._problems()) or list(self._too_large())
         if problems:
             raise LayoutError("; ".join(problems))
 
@@ -101,12 +102,22 @@ class Layout:
             yield f"there are {len(self.layers)} layers; there must be 1 to {MAX_LAYERS}"
         seen: dict[str, list[int]] = {}
         for index, layer in enumerate(self.layers):
+            if layer.mixer.kind == "none" and layer.ffn is None:
+                seen.setdefault("neither mixer nor feed-forward network; leave the layer out", []).append(index)
             for block in (layer.mixer, layer.ffn):
                 for problem in block.problems(self.width) if block is not None else ():
                     assert block is not None
                     seen.setdefault(f"{block.kind}: {problem}", []).append(index)
         for problem, where in seen.items():
             yield f"layer{'s' if len(where) > 1 else ''} {', '.join(map(str, where))}: {problem}"
+
+    def _too_large(self) -> Iterator[str]:
+        total = sum(
+            block.params(self.width) for layer in self.layers for block in (layer.mixer, layer.ffn) if block is not None
+        )
+        total += self.embedding.input_params(self.width) + self.embedding.head_params(self.width)
+        if total > MAX_PARAMETERS:
+            yield f"there are {total:.2g} parameters; there may be 2^40"
 
     @property
     def code(self) -> str:
@@ -132,10 +143,15 @@ class Layout:
                 }
                 for layer in self.layers
             ],
-            "norm_eps": self.norm_eps,
+            "norm_eps": float(self.norm_eps),
             "post_norm": self.post_norm,
         }
 
 
 def _spec_fields(spec: Any) -> dict[str, Any]:
-    return {field.name: getattr(spec, field.name) for field in fields(spec)}
+    return {field.name: _canonical(getattr(spec, field.name), str(field.type)) for field in fields(spec)}
+
+
+def _canonical(value: Any, declared: str) -> Any:
+    """Numbers of a float field are floats: 1000000 and 1e6 are one spelling."""
+    return float(value) if type(value) is int and "float" in declared else value

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
+from math import isfinite
 from pathlib import Path
+from stat import S_ISREG
 from types import UnionType
 from typing import Any, get_args, get_type_hints
 
@@ -18,6 +20,8 @@ from search_space.errors import LayoutError
 from search_space.layout import LAYOUT_FORMAT, Embedding, Layer, Layout
 
 _MAX_FILE_BYTES = 16 << 20
+_MAX_PROBLEMS = 12
+_TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,15 +57,11 @@ def read_layout(path: Path) -> NamedLayout:
         LayoutError: The file cannot be read, is not JSON, or describes no possible layout.
     """
     try:
-        if path.stat().st_size > _MAX_FILE_BYTES:
-            raise LayoutError(f"{path}: larger than {_MAX_FILE_BYTES >> 20} MiB, which no layout file is")
-        data = json.loads(path.read_text(encoding="utf-8"))
+        return parse_layout(json.loads(_text(path), object_pairs_hook=_without_repeats))
     except OSError as error:
         raise LayoutError(f"{path}: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
         raise LayoutError(f"{path}: not a JSON file ({error})") from error
-    try:
-        return parse_layout(data)
     except LayoutError as error:
         raise LayoutError(f"{path}: {error}", hint=error.hint) from error
 
@@ -80,8 +80,27 @@ def parse_layout(data: object) -> NamedLayout:
     problems: list[str] = []
     named = _Reader(problems).named(data)
     if problems or named is None:
-        raise LayoutError("; ".join(problems))
+        more = len(problems) - _MAX_PROBLEMS
+        raise LayoutError("; ".join(problems[:_MAX_PROBLEMS]) + (f"; and {more} more mistakes" if more > 0 else ""))
     return named
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    seen: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in seen:
+            raise LayoutError(f"field {name!r} stands twice in one object")
+        seen[name] = value
+    return seen
+
+
+def _text(path: Path) -> str:
+    status = path.stat()
+    if not S_ISREG(status.st_mode):
+        raise LayoutError("not a file")
+    if status.st_size > _MAX_FILE_BYTES:
+        raise LayoutError(f"larger than {_MAX_FILE_BYTES >> 20} MiB, which no layout file is")
+    return path.read_text(encoding="utf-8-sig")
 
 
 class _Reader:
@@ -96,8 +115,9 @@ class _Reader:
             return None
         known = {"format", "name", "notes", "extra_params", "width", "embedding", "layers", "norm_eps", "post_norm"}
         self.unknown(data, known, "layout")
-        if data.get("format", LAYOUT_FORMAT) != LAYOUT_FORMAT:
-            self.problems.append(f"format {data.get('format')!r} is not known; this version reads format {LAYOUT_FORMAT}")
+        version = data.get("format", LAYOUT_FORMAT)
+        if type(version) is not int or version != LAYOUT_FORMAT:
+            self.problems.append(f"format {version!r} is not known; this version reads format {LAYOUT_FORMAT}")
         values: dict[str, Any] = {}
         for name, kind, default in (("width", int, None), ("norm_eps", float, 1e-5), ("post_norm", bool, False)):
             values[name] = self.value(data, name, kind, default, "layout")
@@ -107,8 +127,9 @@ class _Reader:
         if not isinstance(extra, dict) or not all(type(n) is int and n >= 0 for n in extra.values()):
             self.problems.append("extra_params must map names to whole numbers")
         for text in ("name", "notes"):
-            if not isinstance(data.get(text, ""), str):
-                self.problems.append(f"{text} must be text")
+            given = data.get(text, "")
+            if not isinstance(given, str) or not given.replace("\n", " ").isprintable():
+                self.problems.append(f"{text} must be text without control characters")
         if self.problems:
             return None
         try:
@@ -116,9 +137,7 @@ class _Reader:
         except LayoutError as error:
             self.problems.append(str(error))
             return None
-        return NamedLayout(
-            layout=layout, name=data.get("name"), notes=data.get("notes", ""), extra_params=dict(extra)
-        )
+        return NamedLayout(layout=layout, name=data.get("name"), notes=data.get("notes", ""), extra_params=dict(extra))
 
     def layers(self, data: object) -> list[Layer]:
         if not isinstance(data, list):
@@ -143,11 +162,11 @@ class _Reader:
         return layers
 
     def block(self, kinds: Mapping[str, type[Any]], data: object, where: str) -> Any:
-        if not isinstance(data, dict) or data.get("kind") not in kinds:
-            given = data.get("kind") if isinstance(data, dict) else data
+        given = data.get("kind") if isinstance(data, dict) else data
+        if not isinstance(data, dict) or not isinstance(given, str) or given not in kinds:
             self.problems.append(f"{where}: kind {given!r} is not one of {', '.join(sorted(kinds))}")
             return None
-        return self.spec(kinds[data["kind"]], {k: v for k, v in data.items() if k != "kind"}, where)
+        return self.spec(kinds[given], {k: v for k, v in data.items() if k != "kind"}, where)
 
     def spec(self, cls: type[Any], data: object, where: str) -> Any:
         if not isinstance(data, dict):
@@ -155,15 +174,14 @@ class _Reader:
             return None
         before = len(self.problems)
         hints = get_type_hints(cls)
-        declared = cls.__dataclass_fields__
-        self.unknown(data, set(declared), where)
+        declared = fields(cls)
+        self.unknown(data, {spec_field.name for spec_field in declared}, where)
         values = {}
-        for name, spec_field in declared.items():
-            required = object()
-            default = spec_field.default if spec_field.default is not spec_field.default_factory else required
+        for spec_field in declared:
+            name = spec_field.name
             if name in data:
                 values[name] = self.value(data, name, hints[name], None, where)
-            elif default is required:
+            elif spec_field.default is MISSING:
                 self.problems.append(f"{where}.{name} is missing")
         return cls(**values) if len(self.problems) == before else None
 
@@ -178,10 +196,13 @@ class _Reader:
             if value not in options:
                 self.problems.append(f"{where}.{name} is {value!r}; it must be one of {', '.join(map(repr, options))}")
             return value
-        if type(value) is int and float in options:
-            return float(value)
+        if float in options and type(value) in (int, float):
+            number = _finite(value)
+            if number is None:
+                self.problems.append(f"{where}.{name} is not a finite number")
+            return number
         if type(value) not in options:
-            expected = " or ".join("null" if option is type(None) else option.__name__ for option in options)
+            expected = " or ".join(_TYPE_NAMES.get(option, option.__name__) for option in options)
             self.problems.append(f"{where}.{name} is {value!r}; it must be {expected}")
         return value
 
@@ -193,6 +214,14 @@ class _Reader:
                 near = difflib.get_close_matches(str(key), known, n=1)
                 hint = f"; did you mean {near[0]}?" if near else f" (known: {', '.join(sorted(known))})"
                 self.problems.append(f"{where}: unknown field {key!r}{hint}")
+
+
+def _finite(value: float) -> float | None:
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if isfinite(number) else None
 
 
 def _typename(value: object) -> str:

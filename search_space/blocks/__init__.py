@@ -9,7 +9,7 @@ import importlib
 import pkgutil
 from functools import cache
 
-from search_space.blocks._base import Block, Dim, FeedForward, Lowering, Mixer, StateSpec, positive
+from search_space.blocks._base import Block, Dim, FeedForward, Lowering, Mixer, StateSpec, positive, small_fraction
 from search_space.errors import SearchSpaceError
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "mixers_by_letter",
     "positive",
     "register",
+    "small_fraction",
 ]
 
 _extra: list[type[Block]] = []

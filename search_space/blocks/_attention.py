@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, ClassVar
 
-from search_space.blocks._base import Block, Lowering, Mixer, positive
+from search_space.blocks._base import Block, Lowering, Mixer, positive, small_fraction
 
 if TYPE_CHECKING:
     import torch
@@ -143,9 +144,10 @@ class Attention(Mixer):
                 f"head_dim {self.head_dim} with rotary_fraction {self.rotary_fraction:g} rotates {self.rotary_dim} "
                 "dimensions; the attention kernel needs a multiple of 16"
             )
-        if not self.rope_theta > 0:
+        yield from small_fraction(qk_norm_eps=self.qk_norm_eps)
+        if not 0 < self.rope_theta < inf:
             yield f"rope_theta is {self.rope_theta}; it must be positive"
-        if self.scale is not None and not self.scale > 0:
+        if self.scale is not None and not 0 < self.scale < inf:
             yield f"scale is {self.scale}; it must be positive"
 
     def params(self, width: int) -> int:

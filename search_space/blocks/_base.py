@@ -140,8 +140,21 @@ class FeedForward(Block):
         """Parameters that one more hidden unit adds at this width."""
 
 
-def positive(**fields: int) -> Iterator[str]:
-    """Yield a sentence for every named value below 1."""
+MAX_SIZE = 1 << 24
+"""Largest size of anything: far above every published model, and low enough that tensors stay addressable."""
+
+
+def positive(*, at_most: int = MAX_SIZE, **fields: int) -> Iterator[str]:
+    """Yield a sentence for every named value below 1 or above `at_most`."""
     for name, value in fields.items():
         if value < 1:
             yield f"{name} is {value}; it must be at least 1"
+        elif value > at_most:
+            yield f"{name} is {value}; it must be at most {at_most}"
+
+
+def small_fraction(**fields: float) -> Iterator[str]:
+    """Yield a sentence for every named value (an epsilon) that does not lie between 0 and 1."""
+    for name, value in fields.items():
+        if not 0 < value < 1:
+            yield f"{name} is {value}; it must lie between 0 and 1"

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from search_space.graph.builder import GraphBuilder
 
 
+MAX_KERNEL = 64
+"""Longest convolution: the shifted lowering writes a few nodes for each tap."""
+
+
 def conv_state(kernel: int, channels: int) -> tuple[StateSpec, ...]:
     """The carried inputs; none for a kernel of one."""
     return (StateSpec(name="conv", shape=("batch", kernel - 1, channels)),) if kernel > 1 else ()

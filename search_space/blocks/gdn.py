@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from search_space.blocks import _causal_conv as causal
-from search_space.blocks._base import Block, Lowering, Mixer, StateSpec, positive
+from search_space.blocks._base import Block, Lowering, Mixer, StateSpec, positive, small_fraction
 
 if TYPE_CHECKING:
     import torch
@@ -106,9 +106,10 @@ class GDN(Mixer):
                 value_heads=self.value_heads,
                 key_dim=self.key_dim,
                 value_dim=self.value_dim,
-                kernel=self.kernel,
             )
         )
+        bad += positive(kernel=self.kernel, at_most=causal.MAX_KERNEL)
+        bad += small_fraction(norm_eps=self.norm_eps)
         yield from bad
         if not bad and self.value_heads % self.key_heads:
             yield f"value_heads {self.value_heads} is not a multiple of key_heads {self.key_heads}"

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from search_space.blocks._base import Block, Lowering, Mixer, StateSpec, positive
+from search_space.blocks._base import Block, Lowering, Mixer, StateSpec, positive, small_fraction
 
 if TYPE_CHECKING:
     import torch
@@ -73,6 +73,7 @@ class GLA(Mixer):
         yield from positive(
             heads=self.heads, key_dim=self.key_dim, value_dim=self.value_dim, decay_rank=self.decay_rank
         )
+        yield from small_fraction(norm_eps=self.norm_eps)
 
     def params(self, width: int) -> int:
         """D 2H(K+V) + r(D + HK) + HK + V + HV D: q, k, v, gate; decay with bias; norm; out."""

@@ -52,8 +52,8 @@ class ShortConv(Mixer):
     kernel: int = 3
 
     def problems(self, width: int) -> Iterator[str]:  # noqa: ARG002
-        """The kernel needs at least one tap."""
-        yield from positive(kernel=self.kernel)
+        """The kernel needs at least one tap, and is short."""
+        yield from positive(kernel=self.kernel, at_most=causal.MAX_KERNEL)
 
     def params(self, width: int) -> int:
         """4 D^2 + k D: in (3 D^2), out (D^2) and the taps."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from search_space.blocks._attention import Attention
-from search_space.blocks._base import StateSpec
+from search_space.blocks._base import StateSpec, positive
 
 SLACK = 8
 """A window-sized cache is this fraction (1/8) larger than the window: old rows are then evicted many at a time. With no slack
@@ -37,8 +37,7 @@ class SWA(Attention):
     def problems(self, width: int) -> Iterator[str]:
         """As attention; the window must be positive."""
         yield from Attention.problems(self, width)
-        if self.window < 1:
-            yield f"window is {self.window}; it must be at least 1"
+        yield from positive(window=self.window)
 
     def cache_rows(self) -> int:
         """Rows of the window-sized cache: the window plus its eviction slack."""
