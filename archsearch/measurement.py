@@ -223,8 +223,16 @@ class Drift:
         return ("throttled", moved) if moved else (measurement.status, measurement.reason)
 
     def closed(self, measurement: Measurement) -> bool:
-        """Whether an anchor run after this measurement is known."""
-        return self._block(measurement) is not None
+        """Whether it is settled if the device drifted: an anchor run after it is known, or none came before it."""
+        runs = self._runs.get((measurement.device, measurement.workload, measurement.precision), [])
+        before = any(run.ended <= measurement.created_unix for run in runs)
+        return not before or self._block(measurement) is not None
+
+    def latest(self) -> dict[str, str]:
+        """For each device, how the watched anchor moved between its last two runs; an empty text when it did not."""
+        return {
+            device: _moved(runs[-2], runs[-1]) if len(runs) > 1 else "" for (device, _, _), runs in self._runs.items()
+        }
 
     def _block(self, measurement: Measurement) -> tuple[_Watch, _Watch] | None:
         runs = self._runs.get((measurement.device, measurement.workload, measurement.precision), [])

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from archsearch.candidates import BlockCheck, Prepared, block_checks, reference_check
 from archsearch.measurement import ADHOC, Measurement
-from archsearch.records import from_record, layout_json, to_record
+from archsearch.records import REUSED, from_record, layout_json, to_record
 from archsearch.store import STALE_S, Claim, Store
 from archsearch.store import Check as PassedCheck
 from profiler.jobs import Check, Job, MeasurementKey, Protocol, new_job_id
@@ -246,7 +246,10 @@ class Measurer:
         if record is None:
             return None
         layouts = {} if subject.layout is None else {subject.layout.layout_id: subject.layout}
-        return Outcome(measurement=from_record(record, layouts), reused=True)
+        role = {"role": subject.role, "trial": subject.trial, "name": subject.name, "label": subject.label}
+        if record.study != self.study:
+            self.store.add_event(self.study, REUSED, {"job_id": record.job_id, **role})
+        return Outcome(measurement=replace(from_record(record, layouts), **role), reused=True)
 
     def _await_other(self, subject: Subject, key: MeasurementKey, claim: Claim) -> Outcome:
         """Somebody else measures this very thing: wait for the result, or for the claim to end."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from archsearch.errors import StoreError
@@ -15,6 +16,9 @@ from profiler.results import Result, read_result
 from profiler.workloads import Point
 from search_space.layout import Layout
 from search_space.layout_file import parse_layout
+
+REUSED = "reused"
+"""Kind of event: a study took over a measurement that another study in the same store had made."""
 
 
 def to_record(
@@ -93,10 +97,20 @@ def from_record(record: MeasurementRecord, layouts: Mapping[str, Layout]) -> Mea
 
 
 def load_measurements(store: Store, study: str) -> list[Measurement]:
-    """All measurements of a study in the order they were stored."""
-    records = store.measurements(study)
+    """All measurements of a study in the order they were stored, those taken over from other studies included."""
+    taken = {event["job_id"]: event for _, _, event in store.events(study, REUSED)}
+    records = store.measurements(study, also=tuple(taken))
     layouts = load_layouts(store, {record.layout_id for record in records if record.layout_id})
-    return [from_record(record, layouts) for record in records]
+    found = []
+    for record in records:
+        measurement = from_record(record, layouts)
+        if record.study != study:
+            event = taken[record.job_id]
+            measurement = replace(
+                measurement, role=event["role"], trial=event["trial"], name=event["name"], label=event["label"]
+            )
+        found.append(measurement)
+    return found
 
 
 def load_layouts(store: Store, ids: set[str]) -> dict[str, Layout]:
@@ -107,9 +121,3 @@ def load_layouts(store: Store, ids: set[str]) -> dict[str, Layout]:
 def layout_json(layout: Layout) -> dict[str, Any]:
     """A layout's canonical form as plain JSON."""
     return json.loads(json.dumps(layout.to_json()))  # type: ignore[no-any-return]
-
-
-def own_seconds(info: Mapping[str, Any], phases: Sequence[str]) -> float:
-    """Sum of some of the driver's phases of a measurement."""
-    driver = info.get("driver_seconds", {})
-    return sum(float(driver.get(phase, 0.0)) for phase in phases)

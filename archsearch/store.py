@@ -393,11 +393,11 @@ class Store:
         )
         return next(map(_measurement, self._read(query)), None)
 
-    def measurements(self, study: str | None = None) -> list[MeasurementRecord]:
-        """Measurements in the order they were stored, of one study or of all."""
+    def measurements(self, study: str | None = None, *, also: Sequence[str] = ()) -> list[MeasurementRecord]:
+        """Measurements in the order they were stored, of one study (and of further job ids) or of all."""
         query = sa.select(_measurements).order_by(_measurements.c.sequence)
         if study is not None:
-            query = query.where(_measurements.c.study == study)
+            query = query.where(sa.or_(_measurements.c.study == study, _measurements.c.job_id.in_(also)))
         return [_measurement(record) for record in self._read(query)]
 
     def passed_checks(self, device_fingerprint: str, runtime: str) -> set[str]:

@@ -1,0 +1,76 @@
+"""Opening devices for a command: reads the device file, opens what is enabled, says what is not usable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from archsearch.cli.exits import NO_DEVICE, CommandError
+from archsearch.cli.output import console
+
+if TYPE_CHECKING:
+    from profiler.runner import DeviceSession
+
+
+@contextmanager
+def open_devices(path: Path, names: Sequence[str] | None) -> Iterator[list[DeviceSession]]:
+    """Sessions of the chosen devices, or of all enabled ones; at least one.
+
+    Raises:
+        ConfigError: The device file has mistakes.
+        CommandError: An unknown or disabled device was named, or none can be used.
+    """
+    from profiler.devices import load_devices
+    from profiler.errors import DeviceUnavailable, TransportError
+    from profiler.runner import DeviceSession
+
+    file = load_devices(path)
+    if names:
+        known = {device.name: device for device in file.devices}
+        for name in names:
+            if name not in known:
+                raise CommandError(f"{path} has no device {name!r}; it has {', '.join(known)}")
+            if not known[name].enabled:
+                raise CommandError(f"device {name!r} is not enabled", hint=f"set `enabled: true` for it in {path}")
+        chosen = [known[name] for name in dict.fromkeys(names)]
+    else:
+        chosen = list(file.enabled())
+    if not chosen:
+        raise CommandError(f"no device of {path} is enabled", code=NO_DEVICE, hint=f"set `enabled: true` in {path}")
+    sessions: list[DeviceSession] = []
+    messages = []
+    with ExitStack() as stack:
+        for device in chosen:
+            try:
+                sessions.append(stack.enter_context(DeviceSession(device)))
+            except (TransportError, DeviceUnavailable) as error:
+                hint = f" (try: {error.hint})" if error.hint else ""
+                messages.append(f"{device.name}: {error}{hint}")
+        if not sessions:
+            raise CommandError("no device can be used\n" + "\n".join(messages), code=NO_DEVICE)
+        for message in messages:
+            console(stderr=True).print(f"archsearch: left out: {message}")
+        yield sessions
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[object]:
+    """An event that Ctrl-C or SIGTERM sets; a second Ctrl-C ends the program at once."""
+    import signal
+    from threading import Event
+
+    event = Event()
+
+    def stop(number: int, _frame: object) -> None:
+        if event.is_set():
+            raise KeyboardInterrupt
+        event.set()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield event
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

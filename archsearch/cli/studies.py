@@ -1,0 +1,80 @@
+"""Where studies live, how they are found, and what of a study is fixed once it exists."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+from archsearch.cli.exits import CommandError
+from archsearch.errors import StoreError
+from archsearch.store import Store
+
+DATABASE = "study.db"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def new_name() -> str:
+    """A study name that sorts by time."""
+    return time.strftime("%Y%m%d-%H%M%S")
+
+
+def checked_name(name: str) -> str:
+    """A study name, which is also a folder name.
+
+    Raises:
+        CommandError: It has other characters than letters, digits, '.', '_' and '-'.
+    """
+    if not _NAME.fullmatch(name):
+        raise CommandError(f"study name {name!r}: use up to 100 letters, digits, '.', '_' and '-', not beginning with a dot")
+    return name
+
+
+def open_store(name: str, *, store: str | None, runs: Path, create: bool) -> Store:
+    """The store of a study: the one given, or SQLite in the study's folder."""
+    where: str | Path = store if store is not None else runs / name / DATABASE
+    return Store.open(where, create=create)
+
+
+def latest(*, store: str | None, runs: Path) -> str:
+    """Name of the study that was written to last.
+
+    Raises:
+        CommandError: There is none.
+    """
+    if store is not None:
+        database = Store.open(store, create=False)
+        names = [record.name for record in database.studies() if record.name != "measure"]
+        database.close()
+        if not names:
+            raise CommandError(f"no study in {database.where} yet", hint="archsearch run --devices devices.yaml")
+        return names[-1]
+    found = sorted(
+        (path for path in runs.glob(f"*/{DATABASE}") if path.parent.name != "measure"),
+        key=lambda path: max(p.stat().st_mtime for p in path.parent.glob(f"{DATABASE}*")),
+    )
+    if not found:
+        raise CommandError(f"no study in {runs} yet", hint="archsearch run --devices devices.yaml")
+    return found[-1].parent.name
+
+
+def existing(name: str, *, store: str | None, runs: Path) -> Store:
+    """The store of a study that must exist.
+
+    Raises:
+        CommandError: There is no such study; the message lists those that are there.
+    """
+    checked_name(name)
+    try:
+        database = open_store(name, store=store, runs=runs, create=False)
+    except StoreError as error:
+        if store is None and not (runs / name / DATABASE).exists():
+            known = sorted(path.parent.name for path in runs.glob(f"*/{DATABASE}"))
+            listed = f"; there are {', '.join(known[-5:])}" if known else ""
+            raise CommandError(f"there is no study {name!r} in {runs}{listed}") from error
+        raise
+    if database.study(name) is None:
+        known = [record.name for record in database.studies()]
+        database.close()
+        raise CommandError(f"there is no study {name!r} in {database.where}; there are {', '.join(known) or 'none'}")
+    return database
