@@ -124,7 +124,7 @@ class Crew:
 
     def _entry(self, worker: Worker, kind: str, record: Json, failure: JobFailure | None) -> Json:
         memory = record.get("memory")
-        if failure is not None and memory is None and kind != "check":
+        if failure is not None and memory is None and (kind != "check" or failure.status == "out_of_memory"):
             memory = {"peak_rss_mib": round(worker.peak_mib, 2), "phases": {}, "source": "ru_maxrss, until it failed"}
         return {
             "index": len(self.processes),

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 
-from .processes import PATH_VARIABLE
 from .protocol import METHOD, finite
 
 _USAGE = "usage: agent.pyz run JOBDIR | agent.pyz info"
@@ -24,7 +22,6 @@ def main(arguments: list[str]) -> int:
             return 2
         return Supervisor(folder).run()
     if len(arguments) == 2 and arguments[0] == "worker":
-        sys.path[1:] = os.environ[PATH_VARIABLE].split(os.pathsep)
         from . import worker
 
         worker.main(int(arguments[1]))

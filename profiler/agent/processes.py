@@ -15,9 +15,6 @@ from .protocol import Json
 _QUIET_LIBRARIES = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 """Thread pools of numpy, which the agent uses for arg-max and weights only; they would take memory and start time."""
 
-PATH_VARIABLE = "ARCHSEARCH_AGENT_PATH"
-
-
 def launcher() -> list[str]:
     """The command that started this interpreter, up to and including the agent's file.
 
@@ -35,8 +32,6 @@ def launcher() -> list[str]:
 class Worker:
     """One `agent worker` process.
 
-    It is started without the `site` module, which costs a tenth of its start, and gets our `sys.path` instead.
-
     Attributes:
         pid: Its process id.
         status: Exit status as `os.wait4` gives it, once reaped.
@@ -44,11 +39,8 @@ class Worker:
     """
 
     def __init__(self, log: int) -> None:
-        command = launcher()
-        if "-S" not in command:
-            command.insert(-1, "-S")
-        command += ["worker", str(os.getpid())]
-        environment = {**os.environ, **_QUIET_LIBRARIES, PATH_VARIABLE: os.pathsep.join(sys.path[1:])}
+        command = [*launcher(), "worker", str(os.getpid())]
+        environment = {**os.environ, **_QUIET_LIBRARIES}
         task_read, self._task = os.pipe()
         self.answers, answers_write = os.pipe()
         self.spawned = time.monotonic()
