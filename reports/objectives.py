@@ -1,6 +1,6 @@
 """The quantities that tables, budgets and rankings know by name: unit, direction, label and number format.
 
-A caller with further ones defines them with `define`; they then work as columns, objectives and budgets like the others.
+A caller with further ones defines them with `define`; they then work as columns, objectives and budgets like these.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def define(
         found = Quantity(name=name, unit=unit, direction=direction, label=label, kind=kind, per_layout=per_layout)
         _known[name] = found
     elif (found.unit, found.direction) != (unit, direction):
-        raise ValueError(f"{name} is known with unit {found.unit!r} and direction {found.direction}, not {unit!r} and {direction}")
+        raise ValueError(f"{name} is known as {found.direction} in {found.unit!r}, not {direction} in {unit!r}")
     return found
 
 

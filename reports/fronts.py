@@ -1,0 +1,145 @@
+"""Pareto fronts of measured values: who dominates whom, given intervals; tiers; hypervolume contributions.
+
+Everything here works on costs: lower is better in each of m objectives, one row per candidate. A cost has a point
+estimate and an interval low <= value <= high; an exact one (a parameter count) has low = value = high.
+
+- A *dominates* B when A's point estimates are nowhere worse than B's and somewhere better.
+- A *certainly dominates* B when even A's pessimistic ends (high) are nowhere worse than B's optimistic ends (low), and
+  somewhere better. Two overlapping intervals in one objective are enough to make it uncertain.
+- `on`: no row dominates it. `dominated`: some row certainly dominates it. `uncertain`: some row dominates it, none
+  certainly. Certain domination implies domination, so the three exclude each other.
+- Tier 1 is the rows that are `on`; tier k the rows that would be, were the tiers before it taken away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from reports.budgets import Budget, parse_budget, parse_budgets
+from reports.errors import RankingError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Costs = npt.NDArray[np.float64]
+
+__all__ = [
+    "MAX_OBJECTIVES",
+    "REFERENCE",
+    "REFERENCE_NAME",
+    "Budget",
+    "Membership",
+    "contributions",
+    "membership",
+    "normalised",
+    "parse_budget",
+    "parse_budgets",
+    "tiers",
+]
+
+Membership = Literal["on", "uncertain", "dominated"]
+
+MAX_OBJECTIVES = 5
+"""With more, nearly every candidate is on the front, and the exact hypervolume takes minutes."""
+
+REFERENCE = 1.1
+"""The reference point of the hypervolume in every objective, after the worst ranked value became 1 and the best 0."""
+
+REFERENCE_NAME = "worst ranked value of each objective plus 10% of its range"
+
+
+def membership(values: Costs, lows: Costs, highs: Costs) -> list[Membership]:
+    """Each row's kind of membership in the front; see the module's text.
+
+    Args:
+        values: Point estimates, n x m.
+        lows: Optimistic ends, n x m.
+        highs: Pessimistic ends, n x m.
+    """
+    dominated = _any_dominates(values, values)
+    certainly = _any_dominates(highs, lows)
+    return [
+        "dominated" if sure else "uncertain" if beaten else "on"
+        for beaten, sure in zip(dominated, certainly, strict=True)
+    ]
+
+
+def tiers(values: Costs) -> list[int]:
+    """The tier of each row by point estimates, from 1 (non-dominated sorting)."""
+    import numpy as np
+
+    found = np.zeros(len(values), dtype=int)
+    tier = 0
+    while not found.all():
+        tier += 1
+        left = np.flatnonzero(found == 0)
+        front = [not beaten for beaten in _any_dominates(values[left], values[left])]
+        found[left[front]] = tier
+    return [int(tier) for tier in found]
+
+
+def normalised(values: Costs) -> Costs:
+    """Costs scaled to 0 (best of all rows) .. 1 (worst); an objective in which all rows are equal becomes 0."""
+    import numpy as np
+
+    if not len(values):
+        return values
+    best, worst = values.min(axis=0), values.max(axis=0)
+    span = np.where(worst > best, worst - best, 1.0)
+    return np.asarray((values - best) / span, dtype=float)
+
+
+def contributions(costs: Costs, tier: Sequence[int]) -> list[float]:
+    """Hypervolume that each row adds to the other rows of its tier.
+
+    Args:
+        costs: What `normalised` returns, n x m; the reference point is `REFERENCE` in every objective.
+        tier: What `tiers` returns.
+
+    Raises:
+        RankingError: There are more than `MAX_OBJECTIVES` objectives.
+    """
+    import numpy as np
+
+    found = np.zeros(len(costs))
+    for number in set(tier):
+        members = np.flatnonzero(np.asarray(tier) == number)
+        found[members] = _tier_contributions(costs[members])
+    return [float(value) for value in found]
+
+
+def _tier_contributions(costs: Costs) -> Costs:
+    """Of rows that do not dominate each other. Equal rows contribute nothing, nor do those of a single objective."""
+    import numpy as np
+
+    objectives = costs.shape[1]
+    if objectives > MAX_OBJECTIVES:
+        raise RankingError(
+            f"{objectives} objectives cannot be ranked together, at most {MAX_OBJECTIVES} can",
+            hint="Make some of them budgets.",
+        )
+    if objectives == 1:
+        return np.zeros(len(costs))
+    if len(costs) == 1:
+        return np.asarray([np.prod(REFERENCE - costs[0])])
+    import moocore
+
+    points: Any = np.ascontiguousarray(costs)
+    return np.asarray(moocore.hv_contributions(points, ref=np.full(objectives, REFERENCE)), dtype=float)
+
+
+def _any_dominates(attack: Costs, defence: Costs) -> list[bool]:
+    """For each row of `defence`, whether some row of `attack` is nowhere worse and somewhere better.
+
+    A row never beats itself: `attack` is nowhere below `defence` in the same row.
+    """
+    import numpy as np
+
+    beaten = []
+    for row in defence:
+        nowhere_worse = np.all(attack <= row, axis=1)
+        somewhere_better = np.any(attack < row, axis=1)
+        beaten.append(bool(np.any(nowhere_worse & somewhere_better)))
+    return beaten

@@ -1,0 +1,96 @@
+"""Front membership, tiers and contributions against brute force."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reports import fronts
+from reports.errors import RankingError
+
+level = st.integers(0, 4).map(float)
+
+
+@st.composite
+def costs(draw, max_rows=8):
+    m = draw(st.integers(1, 3))
+    n = draw(st.integers(1, max_rows))
+    values = np.array(draw(st.lists(st.lists(level, min_size=m, max_size=m), min_size=n, max_size=n)))
+    width = np.array(draw(st.lists(st.lists(st.integers(0, 2), min_size=m, max_size=m), min_size=n, max_size=n)))
+    return values, values - width, values + width
+
+
+def dominates(a, b):
+    return all(x <= y for x, y in zip(a, b, strict=True)) and any(x < y for x, y in zip(a, b, strict=True))
+
+
+@given(costs())
+def test_membership_is_what_the_definition_says(sets):
+    values, lows, highs = sets
+    expected = []
+    for i in range(len(values)):
+        others = [j for j in range(len(values)) if j != i]
+        if any(dominates(highs[j], lows[i]) for j in others):
+            expected.append("dominated")
+        elif any(dominates(values[j], values[i]) for j in others):
+            expected.append("uncertain")
+        else:
+            expected.append("on")
+    assert fronts.membership(values, lows, highs) == expected
+    assert "on" in expected
+
+
+@given(costs())
+def test_exact_values_are_never_uncertain(sets):
+    values, _, _ = sets
+    assert "uncertain" not in fronts.membership(values, values, values)
+
+
+@given(costs())
+def test_tier_one_is_the_front_and_every_later_row_is_beaten_by_the_tier_before(sets):
+    values, lows, highs = sets
+    tiers = fronts.tiers(values)
+    assert [tier == 1 for tier in tiers] == [kind == "on" for kind in fronts.membership(values, lows, highs)]
+    for i, tier in enumerate(tiers):
+        assert not any(dominates(values[j], values[i]) for j, other in enumerate(tiers) if other >= tier)
+        if tier > 1:
+            assert any(dominates(values[j], values[i]) for j, other in enumerate(tiers) if other == tier - 1)
+
+
+def test_overlapping_intervals_make_a_beaten_row_uncertain_and_clear_ones_make_it_dominated():
+    values = np.array([[10.0, 5.0], [10.5, 5.0], [12.0, 5.0]])
+    spread = np.array([[0.4, 0.0]] * 3)
+    assert fronts.membership(values, values - spread, values + spread) == ["on", "uncertain", "dominated"]
+
+
+@given(costs(max_rows=6))
+def test_contributions_are_hypervolume_lost_without_the_row(sets):
+    values, _, _ = sets
+    if values.shape[1] == 1:
+        return
+    unit = fronts.normalised(values)
+    tiers = fronts.tiers(values)
+    found = fronts.contributions(unit, tiers)
+    for i, tier in enumerate(tiers):
+        mates = [unit[j] for j, other in enumerate(tiers) if other == tier and j != i]
+        assert found[i] == pytest.approx(_volume([*mates, unit[i]]) - _volume(mates), abs=1e-9)
+
+
+def _volume(points):
+    """Hypervolume by counting the cells of the grid that the points' own coordinates span."""
+    if not points:
+        return 0.0
+    points = np.array(points)
+    axes = [np.unique(np.append(points[:, k], fronts.REFERENCE)) for k in range(points.shape[1])]
+    total = 0.0
+    for cell in np.ndindex(*[len(axis) - 1 for axis in axes]):
+        low = np.array([axis[i] for axis, i in zip(axes, cell, strict=True)])
+        high = np.array([axis[i + 1] for axis, i in zip(axes, cell, strict=True)])
+        if np.any(np.all(points <= low, axis=1)):
+            total += float(np.prod(high - low))
+    return total
+
+
+def test_too_many_objectives_are_refused_in_words():
+    with pytest.raises(RankingError, match="6 objectives"):
+        fronts.contributions(np.zeros((2, 6)), [1, 1])

@@ -1,0 +1,261 @@
+"""Ranking: order, budgets, anchors, rows without numbers, several devices."""
+
+import itertools
+import math
+
+import pandas as pd
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from reports.budgets import parse_budgets
+from reports.errors import RankingError, UnknownNameError
+from reports.ranking import rank
+
+OBJECTIVES = ("ttft_ms", "decode_ms", "effective_params")
+
+
+def row(code, ttft=100.0, decode=10.0, *, params=280_000_000, status="ok", half=0.0, **more):
+    ok = status == "ok"
+    return {
+        "layout_id": f"id-{code}", "code": code, "device": "local", "workload": "quick", "prompt": 256, "decode": 32,
+        "batch": 1, "precision": "int4", "status": status, "reason": "" if ok else f"it was {status}",
+        "ttft_ms": ttft if ok else None, "ttft_ms_low": ttft - half if ok else None,
+        "ttft_ms_high": ttft + half if ok else None, "decode_ms": decode if ok else None, "peak_rss_mib": 600.0,
+        "effective_params": params, "anchor": False, "name": None,
+    } | more  # fmt: skip
+
+
+def order(ranking):
+    return [entry.rows[0]["code"] for entry in ranking.entries]
+
+
+def test_tiers_first_then_contribution():
+    ranking = rank([row("bad", 120, 12), row("a", 100, 10), row("b", 90, 11)], OBJECTIVES)
+    assert order(ranking)[-1] == "bad"
+    assert [entry.tier for entry in ranking.entries] == [1, 1, 2]
+    assert [entry.rank for entry in ranking.entries] == [1, 2, 3]
+    assert [entry.front for entry in ranking.entries] == ["on", "on", "dominated"]
+
+
+def test_overlapping_intervals_are_uncertain():
+    ranking = rank([row("a", 100, half=3), row("b", 102, half=3), row("c", 110, half=3)], ["ttft_ms"])
+    assert [entry.front for entry in ranking.entries] == ["on", "uncertain", "dominated"]
+
+
+def test_rows_without_ok_are_listed_with_their_reason_and_never_ranked():
+    ranking = rank([row("slow", status="timeout"), row("a"), row("gone", status="failed")], OBJECTIVES)
+    assert [(e.rows[0]["code"], e.rank, e.reason) for e in ranking.entries] == [
+        ("a", 1, ""),
+        ("gone", None, "it was failed"),
+        ("slow", None, "it was timeout"),
+    ]
+
+
+@pytest.mark.parametrize("hole", [None, math.nan, math.inf])
+def test_an_ok_row_with_a_hole_is_not_ranked_and_says_which(hole):
+    ranking = rank([row("a"), row("b", decode=hole)], OBJECTIVES)
+    assert [(e.rank, e.reason) for e in ranking.entries] == [(1, ""), (None, "has no decode_ms")]
+
+
+def test_budgets_rank_only_what_fits():
+    rows = [row("fast", 50, peak_rss_mib=900.0), row("small", 100, peak_rss_mib=500.0)]
+    ranking = rank(rows, OBJECTIVES, parse_budgets(["peak_rss_mib<=512"]))
+    assert [(e.rows[0]["code"], e.rank, e.feasible) for e in ranking.entries] == [
+        ("small", 1, True),
+        ("fast", None, False),
+    ]
+    assert not ranking.nothing_feasible
+
+
+def test_with_nothing_feasible_the_nearest_misses_come_in_order_with_their_excess():
+    rows = [row("far", 400), row("near", 210), row("both", 205, peak_rss_mib=1024.0), row("dead", status="failed")]
+    ranking = rank(rows, OBJECTIVES, parse_budgets(["ttft_ms<=200", "peak_rss_mib<=800"]))
+    assert ranking.nothing_feasible
+    misses = ranking.nearest_misses()
+    assert [e.rows[0]["code"] for e in misses] == ["near", "both", "far"]
+    assert misses[0].violation == pytest.approx(0.05)
+    assert misses[1].violations == pytest.approx({"ttft_ms<=200": 0.025, "peak_rss_mib<=800": 0.28})
+    assert ranking.entries[-1].status == "failed"
+
+
+def test_a_layout_refused_before_measuring_counts_as_infeasible():
+    ranking = rank([row("big", status="infeasible", peak_rss_mib=None)], OBJECTIVES, parse_budgets(["peak_rss_mib<=1"]))
+    assert ranking.nothing_feasible
+    assert ranking.nearest_misses() == ()
+
+
+def test_anchors_stand_beside_and_move_nobody():
+    rows = [row("a", 100), row("c", 300), row("anchor", 200, anchor=True, name="lfm")]
+    ranking = rank(rows, ["ttft_ms"])
+    assert [(e.title, e.rank, e.anchor) for e in ranking.entries] == [
+        ("a", 1, False),
+        ("lfm", 2, True),
+        ("c", 2, False),
+    ]
+    assert [e.rank for e in ranking.ranked] == [1, 2]
+    assert ranking.entries[2].tier == 2
+
+
+def test_anchors_stay_on_the_list_when_they_miss_a_budget_or_failed():
+    rows = [row("a", 100), row("x", 900, anchor=True), row("y", anchor=True, status="failed")]
+    ranking = rank(rows, ["ttft_ms"], parse_budgets(["ttft_ms<=500"]))
+    assert [(e.rows[0]["code"], e.rank) for e in ranking.entries] == [("a", 1), ("x", None), ("y", None)]
+    assert len(ranking.front()) == 3
+
+
+def test_the_latest_ok_row_of_a_place_counts():
+    rows = [row("a", 100), row("a", status="throttled"), row("a", 120)]
+    (entry,) = rank(rows, ["ttft_ms"]).entries
+    assert entry.values["ttft_ms"].value == 120
+
+
+def test_a_data_frame_is_as_good_as_a_list():
+    rows = [row("a", 100), row("b", 90, 20), row("c", status="failed")]
+    assert rank(pd.DataFrame(rows), OBJECTIVES).table() == rank(rows, OBJECTIVES).table()
+
+
+def test_bad_requests_are_refused_in_words():
+    with pytest.raises(UnknownNameError, match="ttft_ms"):
+        rank([row("a")], ["ttft"])
+    with pytest.raises(UnknownNameError, match="worst, geomean, local"):
+        rank([row("a")], ["ttft_ms"], across="best")
+    with pytest.raises(RankingError, match="nothing to rank"):
+        rank([row("a")], [])
+
+
+def test_no_rows_give_an_empty_ranking():
+    ranking = rank([], OBJECTIVES)
+    assert ranking.entries == ()
+    assert not ranking.nothing_feasible
+
+
+# several places
+
+PHONE = {"device": "phone"}
+
+
+def two_devices():
+    return [
+        row("ref", 100, anchor=True), row("ref", 1000, anchor=True, **PHONE),
+        row("a", 50), row("a", 1500, **PHONE),
+        row("b", 90), row("b", 900, **PHONE),
+    ]  # fmt: skip
+
+
+def test_several_devices_compare_ratios_to_the_reference_by_the_worst():
+    ranking = rank(two_devices(), ["ttft_ms"])
+    assert ranking.reference == "ref"
+    assert ranking.relative == ("ttft_ms",)
+    found = {e.title: e.values["ttft_ms"].value for e in ranking.entries}
+    assert found == pytest.approx({"ref": 1.0, "a": 1.5, "b": 0.9})
+    assert [e.title for e in ranking.ranked] == ["b", "a"]
+
+
+def test_geomean_and_one_device():
+    geomean = rank(two_devices(), ["ttft_ms"], across="geomean")
+    assert {e.title: e.values["ttft_ms"].value for e in geomean.entries}["a"] == pytest.approx(math.sqrt(0.75))
+    local = rank(two_devices(), ["ttft_ms"], across="local")
+    assert [(e.title, e.values["ttft_ms"].value) for e in local.ranked] == [("a", 50), ("b", 90)]
+    assert local.relative == ()
+
+
+def test_the_worst_of_a_maximised_objective_is_the_smallest_ratio():
+    rows = [row(c, device=d, decode_tokens_per_s=v, anchor=c == "ref")
+            for c, d, v in [("ref", "x", 10.0), ("ref", "y", 20.0), ("a", "x", 20.0), ("a", "y", 10.0)]]  # fmt: skip
+    ranking = rank(rows, ["decode_tokens_per_s"])
+    assert {e.title: e.values["decode_tokens_per_s"].value for e in ranking.entries}["a"] == 0.5
+
+
+def test_a_place_without_a_number_for_everybody_is_left_out():
+    rows = [row(c, prompt=p, peak_rss_mib=m, anchor=c == "ref")
+            for c, p, m in [("ref", 1, None), ("ref", 4, 800.0), ("a", 1, None), ("a", 4, 400.0)]]  # fmt: skip
+    ranking = rank(rows, ["peak_rss_mib"])
+    assert {e.title: e.values["peak_rss_mib"].value for e in ranking.entries} == {"ref": 1.0, "a": 0.5}
+
+
+def test_parameters_are_not_made_relative():
+    ranking = rank(two_devices(), ["ttft_ms", "effective_params"])
+    assert ranking.entries[0].values["effective_params"].value == 280_000_000
+    assert ranking.relative == ("ttft_ms",)
+
+
+def test_a_candidate_that_one_device_lacks_is_listed_with_the_reason():
+    rows = [*two_devices(), row("c", 10)]
+    entry = next(e for e in rank(rows, ["ttft_ms"]).entries if e.title == "c")
+    assert entry.rank is None
+    assert entry.reason == "not measured at phone quick 256 32 1"
+
+
+def test_several_places_without_an_anchor_are_refused_and_a_named_reference_helps():
+    rows = [{**r, "anchor": False} for r in two_devices()]
+    with pytest.raises(RankingError, match="no anchor"):
+        rank(rows, ["ttft_ms"])
+    assert rank(rows, ["ttft_ms"], reference="a").reference == "a"
+    with pytest.raises(RankingError, match="'zz' was not measured"):
+        rank(rows, ["ttft_ms"], reference="zz")
+
+
+# properties
+
+times = st.integers(1, 6).map(lambda n: n * 16.0)
+
+
+@st.composite
+def tables(draw):
+    codes = [f"{i}" for i in range(draw(st.integers(1, 7)))]
+    return [
+        row(code, draw(times), draw(times), params=draw(st.integers(1, 4)) * 10**8, half=draw(st.integers(0, 3)) * 8.0,
+            status=draw(st.sampled_from(["ok"] * 6 + ["failed"])), anchor=draw(st.booleans()) and draw(st.booleans()))
+        for code in codes
+    ]  # fmt: skip
+
+
+def facts(ranking):
+    return [(e.key, e.rank, e.tier, e.front, e.feasible, e.reason) for e in ranking.entries]
+
+
+BUDGETS = parse_budgets(["ttft_ms<=80", "effective_params>=150M"])
+
+
+@given(tables(), st.randoms())
+def test_the_order_of_rows_does_not_matter(rows, random):
+    shuffled = list(rows)
+    random.shuffle(shuffled)
+    assert facts(rank(rows, OBJECTIVES, BUDGETS)) == facts(rank(shuffled, OBJECTIVES, BUDGETS))
+
+
+@given(tables(), st.sampled_from([0.25, 3.0, 1000.0]))
+def test_a_device_that_is_slower_by_a_factor_ranks_the_same(rows, factor):
+    fields = ("ttft_ms", "ttft_ms_low", "ttft_ms_high")
+    scaled = [{**r, **{f: r[f] and r[f] * factor for f in fields}} for r in rows]
+    assert facts(rank(rows, OBJECTIVES)) == facts(rank(scaled, OBJECTIVES))
+
+
+@given(tables())
+def test_anchors_change_nothing_for_candidates(rows):
+    without = [r for r in rows if not r["anchor"]]
+    assume(without)
+    kept = [
+        fact
+        for fact in facts(rank(rows, OBJECTIVES, BUDGETS))
+        if fact[0] in {e[0] for e in facts(rank(without, OBJECTIVES))}
+    ]
+    assert kept == facts(rank(without, OBJECTIVES, BUDGETS))
+
+
+@given(tables())
+def test_ranks_count_up_and_nobody_stands_before_who_dominates_them(rows):
+    ranking = rank(rows, OBJECTIVES, BUDGETS)
+    assert [e.rank for e in ranking.ranked] == list(range(1, len(ranking.ranked) + 1))
+    for before, after in itertools.combinations(ranking.ranked, 2):
+        a, b = (
+            [e.values[n].value * (-1 if n == "effective_params" else 1) for n in OBJECTIVES] for e in (before, after)
+        )
+        assert not (all(y <= x for x, y in zip(a, b, strict=True)) and a != b)
+    for entry in ranking.entries:
+        limits = entry.rows[0]["status"] == "ok" and (
+            entry.rows[0]["ttft_ms"] <= 80 and entry.rows[0]["effective_params"] >= 150e6
+        )
+        assert (entry.rank is not None) == limits
+    assert len(ranking.entries) == len(rows)
