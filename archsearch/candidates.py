@@ -49,13 +49,18 @@ class Prepared:
 
 
 def prepare(
-    layout: Layout, *, workload: Workload, precision: PrecisionName, lowerings: Mapping[str, str] | None = None
+    layout: Layout,
+    *,
+    workload: Workload,
+    precision: PrecisionName,
+    lowerings: Mapping[str, str] | None = None,
+    seed: int = 0,
 ) -> Prepared:
     """Export a layout for a workload: caches and position tables hold the workload's largest context."""
     from profiler.agent.weights import recipe_id
     from profiler.jobs import candidate_id
 
-    candidate = export_layout(layout, precision=precision, context=workload.max_context, lowerings=lowerings)
+    candidate = export_layout(layout, precision=precision, context=workload.max_context, lowerings=lowerings, seed=seed)
     recipe = recipe_id(candidate.recipe)
     return Prepared(
         candidate=candidate,

@@ -44,8 +44,14 @@ RunsOption = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Where s
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of everything random: sampling, prompts, order.")]
 
 
+def _explicit(context: typer.Context) -> list[str]:
+    """Names of the options that were typed, not defaulted."""
+    return [name for name in context.params if str(context.get_parameter_source(name)).endswith("COMMANDLINE")]
+
+
 @app.command(epilog="Example: `archsearch run --devices devices.yaml --budget 'peak_rss_mib<=600' --time-budget 30m`")
 def run(
+    context: typer.Context,
     devices: DevicesOption = Path("devices.yaml"),
     study: Annotated[
         str | None, typer.Option("--study", "-s", metavar="NAME", help="Name; an existing study is continued.")
@@ -81,11 +87,29 @@ def run(
     """Search: sample layouts, measure each on the devices, rank them."""
     from archsearch.cli.run import run_command
 
-    run_command(
-        devices=devices, study=study, space=space, device=device, workload=workload, precision=precision,
-        sampler=sampler, trials=trials, time_budget=time_budget, objective=objective, budget=budget, anchor=anchor,
-        seed=seed, across=across, output_format=output_format, store=store, runs=runs,
-    )  # fmt: skip
+    code = run_command(
+        devices=devices,
+        device=device,
+        study=study,
+        trials=trials,
+        time_budget=time_budget,
+        output_format=output_format,
+        store=store,
+        runs=runs,
+        explicit=_explicit(context),
+        options={
+            "space": space,
+            "workload": workload,
+            "precision": precision,
+            "sampler": sampler,
+            "objective": objective,
+            "budget": budget,
+            "anchor": anchor,
+            "seed": seed,
+            "across": across,
+        },
+    )
+    raise typer.Exit(code)
 
 
 @app.command(epilog="Example: `archsearch measure lfm2.5-350m --workload edge --format json`")
@@ -107,10 +131,11 @@ def measure(
     """Measure one layout or ONNX file on the devices, afresh."""
     from archsearch.cli.measure import measure_command
 
-    measure_command(
+    code = measure_command(
         what, devices=devices, device=device, workload=workload, precision=precision, batch=batch, lowering=lowering,
         output_format=output_format, seed=seed, store=store, runs=runs,
     )  # fmt: skip
+    raise typer.Exit(code)
 
 
 @app.command(epilog="Example: `archsearch show --front --format md`")

@@ -1,0 +1,158 @@
+"""`archsearch measure`: one layout or ONNX file, on the devices, afresh."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING
+
+from archsearch.cli.exits import INTERRUPTED, NO_DEVICE, NOTHING_MEASURED, CommandError
+from archsearch.cli.layouts import lowering_options, precision_option
+from archsearch.cli.opening import open_devices, stop_on_signals
+from archsearch.cli.output import console, one_of, print_json
+from archsearch.cli.studies import open_store
+
+if TYPE_CHECKING:
+    from archsearch.measuring import Subject
+    from profiler.workloads import Workload
+
+STUDY = "measure"
+"""Measurements made by hand are kept in a study of this name."""
+
+COLUMNS = (
+    "name", "code", "device", "workload", "prompt", "decode", "batch", "precision", "status", "ttft_ms",
+    "prefill_tokens_per_s", "decode_ms", "decode_ms_p95", "decode_tokens_per_s", "peak_rss_mib", "weights_mib", "state_mib",
+    "total_params", "embedding_share", "reason",
+)  # fmt: skip
+
+
+def measure_command(
+    what: str,
+    *,
+    devices: Path,
+    device: Sequence[str] | None,
+    workload: str,
+    precision: str,
+    batch: str | None,
+    lowering: Sequence[str] | None,
+    output_format: str,
+    seed: int,
+    store: str | None,
+    runs: Path,
+) -> int:
+    """Measure and print; exit code 5 when no device gave numbers."""
+    from dataclasses import replace
+
+    from archsearch.measurement import Measurement, rows
+    from archsearch.measuring import Interrupted, Measurer
+    from profiler.errors import AgentDied, ResultError, TransportError
+    from profiler.jobs import Protocol
+    from profiler.workloads import parse_workload
+    from reports.tables import FORMATS, render
+
+    one_of(output_format, FORMATS, "--format")
+    load = parse_workload(workload, batch)
+    subject = _subject(what, load, precision, lowering, seed)
+    database = open_store(STUDY, store=store, runs=runs, create=True)
+    database.create_study(STUDY, {"format": 1, "adhoc": True})
+    log = console(stderr=True)
+    measured: list[Measurement] = []
+    failures = 0
+    with stop_on_signals() as cancel, open_devices(devices, device) as sessions:
+        assert isinstance(cancel, Event)
+        for session in sessions:
+            name = session.device.name
+            protocol = replace(Protocol(), seed=seed)
+            measurer = Measurer(session, database, study=STUDY, protocol=protocol, cancel=cancel, on_wait=log.print)
+            log.print(f"{name}: measuring {subject.label} ({load.name}, {subject.precision})")
+            try:
+                measured.append(measurer.measure(subject, fresh=True).measurement)
+            except Interrupted:
+                log.print("stopped by you; nothing of this measurement is kept")
+                return INTERRUPTED
+            except (AgentDied, ResultError) as error:
+                measured.append(measurer.store_unmeasured(subject, "failed", str(error)))
+            except TransportError as error:
+                failures += 1
+                log.print(f"archsearch: {name} is out of reach: {error}")
+    table = rows(measured)
+    if output_format == "json":
+        print_json(table)
+    else:
+        print(render(table, list(COLUMNS), output_format), end="")
+    for measurement in measured:
+        for line in remarks(measurement):
+            log.print(f"{measurement.device}: {line}")
+    database.close()
+    if not measured:
+        return NO_DEVICE if failures else NOTHING_MEASURED
+    return 0 if any(m.status == "ok" for m in measured) else NOTHING_MEASURED
+
+
+def remarks(measurement: object) -> list[str]:
+    """What a reader of the numbers must know: why it failed, what was discarded, what is underpowered."""
+    from archsearch.measurement import Measurement
+
+    assert isinstance(measurement, Measurement)
+    if measurement.status != "ok":
+        return [f"{measurement.status}: {measurement.reason}"]
+    lines = []
+    for view in measurement.measured_points:
+        summary = view.summary
+        if summary is None:
+            continue
+        text = f"{view.point.text}: {summary.processes} processes, {summary.decode_samples} decode samples"
+        text += f", spread between processes {summary.decode_spread:.1%} (decode), {summary.ttft_spread:.1%} (TTFT)"
+        if summary.p95_underpowered:
+            text += "; p95 is underpowered (fewer than 130 samples)"
+        if summary.discarded:
+            text += f"; {summary.discarded} sequences discarded because others used the processor"
+        if not summary.warm:
+            text += "; warm-up was not seen to end in every process: the result may be unstable"
+        lines.append(text)
+    if measurement.result is not None and measurement.result.stopped_because:
+        why = {
+            "interval": "the interval was narrow enough",
+            "time_budget": "the time budget was used up",
+            "max_processes": "the number of processes was used up",
+        }
+        lines.append(f"stopped because {why[measurement.result.stopped_because]}")
+    return lines
+
+
+def _subject(what: str, workload: Workload, precision: str, lowering: Sequence[str] | None, seed: int) -> Subject:
+    from archsearch.measuring import Subject
+
+    if what.lower().endswith(".onnx"):
+        return _foreign(Path(what), workload)
+    from archsearch.candidates import prepare
+    from search_space.notation import resolve
+
+    named = resolve(what)
+    prepared = prepare(
+        named.layout,
+        workload=workload,
+        precision=precision_option(precision),
+        lowerings=lowering_options(lowering),
+        seed=seed,
+    )
+    return Subject(
+        label=named.name or named.layout.code,
+        workload=workload,
+        precision=precision,
+        layout=named.layout,
+        prepared=prepared,
+        name=named.name,
+    )
+
+
+def _foreign(path: Path, workload: Workload) -> Subject:
+    """An ONNX file: one of our own exports (signature.json and recipe.json beside it), or one from elsewhere."""
+    from archsearch.measuring import Subject
+    from profiler.foreign import inspect
+
+    if not path.exists():
+        raise CommandError(f"there is no file {path}")
+    model = inspect(path)
+    return Subject(label=path.name, workload=workload, precision="file", foreign=model, name=str(path))

@@ -1,0 +1,118 @@
+"""`archsearch run`."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+from archsearch.cli.exits import INTERRUPTED, NO_DEVICE, NOTHING_MEASURED, CommandError
+from archsearch.cli.opening import open_devices, stop_on_signals
+from archsearch.cli.output import console, one_of
+from archsearch.cli.studies import checked_name, new_name, open_store
+from archsearch.progress import duration
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)?")
+DEFAULT_TIME_BUDGET = "5m"
+
+
+def seconds(text: str) -> float:
+    """``90s``, ``5m``, ``2h`` or plain seconds.
+
+    Raises:
+        CommandError: Not of that form, or zero.
+    """
+    match = _DURATION.fullmatch(text.strip())
+    value = float(match[1]) * {"s": 1, "m": 60, "h": 3600, None: 1}[match[2]] if match else 0.0
+    if value <= 0:
+        raise CommandError(f"--time-budget {text!r} is no length of time; write 90s, 5m or 2h")
+    return value
+
+
+def run_command(
+    *,
+    devices: Path,
+    device: Sequence[str] | None,
+    study: str | None,
+    trials: int | None,
+    time_budget: str | None,
+    output_format: str,
+    store: str | None,
+    runs: Path,
+    explicit: Sequence[str],
+    options: Mapping[str, Any],
+) -> int:
+    """Run or continue a study and print its ranking."""
+    from reports.tables import FORMATS
+
+    started = time.monotonic()
+    one_of(output_format, FORMATS, "--format")
+    if time_budget is None and trials is None:
+        time_budget = DEFAULT_TIME_BUDGET
+    limit_s = None if time_budget is None else seconds(time_budget)
+
+    from archsearch.configuration import config_path, differences, new_config, settings
+
+    name = checked_name(study or new_name())
+    asked = new_config(options)
+    folder = runs / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CommandError(f"{folder} cannot be made: {error.strerror}") from error
+    database = open_store(name, store=store, runs=runs, create=True)
+    known = database.study(name)
+    record = known or database.create_study(name, asked)
+    if known is not None:
+        different = differences(known.config, asked, explicit)
+        if different:
+            raise CommandError(
+                f"study {name!r} was begun with other settings: {'; '.join(different)}",
+                hint="another --study, or leave these options out to continue it",
+            )
+    config_path(folder).write_text(json.dumps(record.config, indent=1), encoding="utf-8")
+
+    from archsearch.measuring import Measurer
+    from archsearch.progress import Progress
+    from archsearch.study import CANDIDATE_PROTOCOL, Limits, Study
+
+    deadline = None if limit_s is None else started + limit_s
+    log = console(stderr=True)
+    with stop_on_signals() as cancel, open_devices(devices, device) as sessions:
+        assert isinstance(cancel, Event)
+        if known is not None:
+            log.print(f"continuing study {name}")
+        with Progress(name, trials=trials, deadline=deadline) as progress:
+            measurers = [
+                Measurer(
+                    session,
+                    database,
+                    study=name,
+                    protocol=CANDIDATE_PROTOCOL,
+                    cancel=cancel,
+                    on_wait=progress.say,
+                )
+                for session in sessions
+            ]
+            work = Study(name, settings(record.config), measurers, database, progress, cancel)
+            ended = work.run(Limits(trials=trials, deadline=deadline))
+
+    from archsearch.cli.show import print_study
+
+    log.print(f"{ended.why}; {duration(time.monotonic() - started)} in all, {len(work.measurements)} measurements")
+    for lost, why in ended.devices_lost.items():
+        log.print(f"archsearch: device {lost} was lost on the way: {why}")
+    print_study(database, name, output_format=output_format)
+    log.print(f"written to {folder if store is None else database.where}")
+    log.print(f"again: archsearch show {name}    more of it: archsearch run --study {name}")
+    database.close()
+    if ended.interrupted:
+        log.print("stopped by you; everything measured so far is saved")
+        return INTERRUPTED
+    if not any(m.status == "ok" for m in work.measurements):
+        return NO_DEVICE if ended.devices_lost else NOTHING_MEASURED
+    return 0

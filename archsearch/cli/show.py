@@ -1,0 +1,124 @@
+"""`archsearch show`: the ranking of a study, and where its time went."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from archsearch.cli.exits import CommandError
+from archsearch.cli.output import console, one_of, print_json, print_table
+from archsearch.cli.studies import existing, latest
+
+if TYPE_CHECKING:
+    from archsearch.store import Store
+    from reports.ranking import Ranking
+
+
+def show_command(
+    study: str | None,
+    *,
+    front: bool,
+    timing: bool,
+    objective: Sequence[str] | None,
+    budget: Sequence[str] | None,
+    across: str | None,
+    output_format: str,
+    store: str | None,
+    runs: Path,
+) -> None:
+    """Print a stored study."""
+    from reports.tables import FORMATS
+
+    one_of(output_format, FORMATS, "--format")
+    name = study or latest(store=store, runs=runs)
+    database = existing(name, store=store, runs=runs)
+    try:
+        if timing:
+            print_timing(database, name, output_format=output_format)
+        else:
+            print_study(
+                database,
+                name,
+                output_format=output_format,
+                front=front,
+                objective=objective,
+                budget=budget,
+                across=across,
+            )
+    finally:
+        database.close()
+
+
+def print_study(
+    database: Store,
+    name: str,
+    *,
+    output_format: str,
+    front: bool = False,
+    objective: Sequence[str] | None = None,
+    budget: Sequence[str] | None = None,
+    across: str | None = None,
+) -> None:
+    """Rank a study and print it; notes for people go to stderr."""
+    from archsearch.measurement import rows
+    from archsearch.records import load_measurements
+    from reports.budgets import parse_budgets
+    from reports.ranking import rank
+    from reports.tables import render
+
+    record = database.study(name)
+    assert record is not None
+    config = record.config
+    measured = rows(load_measurements(database, name))
+    if not measured:
+        if output_format == "json":
+            print_json([])
+        console(stderr=True).print(f"study {name} holds no measurement yet")
+        return
+    names = list(objective or config["objectives"])
+    budgets = parse_budgets(budget if budget else config["budgets"])
+    ranking = rank(measured, names, budgets, across=across or config["across"])
+    entries = ranking.front() if front else ranking.entries
+    print(render(ranking.table(entries), columns(names), output_format), end="")
+    if output_format == "table":
+        _notes(ranking, name)
+
+
+def columns(objectives: Sequence[str]) -> list[str]:
+    """Columns of the ranked table: the objectives, and what one needs to decide."""
+    always = ["rank", "front", "name", "code", "device", "status"]
+    sizes = ["total_params", "effective_params", "embedding_share"]
+    return list(dict.fromkeys([*always, *objectives, *sizes, "layout_id", "reason"]))
+
+
+def _notes(ranking: Ranking, name: str) -> None:
+    out = console(stderr=True)
+    out.print(f"study {name}; ± is a 95% interval. Front: on; uncertain (intervals overlap); dominated. Anchors: beside.")
+    if ranking.relative:
+        out.print(f"several places: ranked relative to {ranking.reference} measured in the same place")
+    if ranking.nothing_feasible:
+        out.print("Nothing meets the budgets. The nearest misses:")
+        for entry in ranking.nearest_misses():
+            worst = ", ".join(f"{b} by {v:.1%}" for b, v in entry.violations.items() if v is not None and v > 0)
+            out.print(f"  {entry.title}: misses {worst}")
+
+
+def print_timing(database: Store, name: str, *, output_format: str) -> None:
+    """Where a study's wall time went."""
+    from archsearch.timing import break_down
+
+    report = break_down(database, name)
+    if output_format == "json":
+        print_json(report.to_json())
+        return
+    if not report.wall_s:
+        raise CommandError(f"study {name} has no finished run to break down")
+    rows: list[tuple[Any, ...]] = [
+        (phase, f"{seconds:.1f} s", f"{seconds / report.wall_s:.1%}", what) for phase, seconds, what in report.lines()
+    ]
+    print_table(("phase", "time", "share", "what it is"), rows, right=(1, 2))
+    console().print(
+        f"overhead {report.overhead_s:.1f} s of {report.wall_s:.1f} s: {report.overhead_share:.1%} "
+        "(all that is not load, warm-up, timed work or waiting required by the rules)"
+    )
