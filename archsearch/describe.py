@@ -52,11 +52,12 @@ def describe(named: NamedLayout) -> dict[str, Any]:
 
 
 def _layers(named: NamedLayout) -> list[dict[str, Any]]:
-    """Runs of equal layers, in words."""
-    runs: list[dict[str, Any]] = []
+    """Each distinct layer once, with the indices where it stands."""
+    kinds: list[dict[str, Any]] = []
     for index, layer in enumerate(named.layout.to_json()["layers"]):
-        if runs and runs[-1]["mixer"] == layer["mixer"] and runs[-1]["ffn"] == layer["ffn"]:
-            runs[-1]["last"] = index
+        same = next((kind for kind in kinds if kind["mixer"] == layer["mixer"] and kind["ffn"] == layer["ffn"]), None)
+        if same is None:
+            kinds.append({"at": [index], **layer})
         else:
-            runs.append({"first": index, "last": index, **layer})
-    return runs
+            same["at"].append(index)
+    return kinds

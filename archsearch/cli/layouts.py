@@ -54,7 +54,9 @@ def describe_command(what: str, *, output_format: str) -> None:
         out.print(facts["notes"], style="dim")
     total = facts["total_params"]
     rows = [(part, f"{n:,}", f"{n / total:.2%}") for part, n in facts["params"].items()]
-    rows += [("total", f"{total:,}", "100.00%"), ("effective (without embedding and head)", f"{facts['effective_params']:,}", f"{facts['effective_params'] / total:.2%}")]  # fmt: skip
+    effective = facts["effective_params"]
+    rows.append(("total", f"{total:,}", "100.00%"))
+    rows.append(("effective (without embedding and head)", f"{effective:,}", f"{effective / total:.2%}"))
     for name, extra in facts["extra_params"].items():
         rows.append((f"outside the language model: {name}", f"{extra:,}", ""))
     if facts["extra_params"]:
@@ -74,12 +76,22 @@ def describe_command(what: str, *, output_format: str) -> None:
         ],
         right=range(1, len(contexts) + 1),
     )
-    print_table(("layers", "mixer", "feed-forward"), [_layer_row(run) for run in facts["layers"]])
+    print_table(("layers", "mixer", "feed-forward"), [_layer_row(kind) for kind in facts["layers"]])
 
 
-def _layer_row(run: Mapping[str, Any]) -> tuple[str, str, str]:
-    where = str(run["first"]) if run["first"] == run["last"] else f"{run['first']}-{run['last']}"
-    return where, _spec_text(run["mixer"]), "none" if run["ffn"] is None else _spec_text(run["ffn"])
+def _layer_row(kind: Mapping[str, Any]) -> tuple[str, str, str]:
+    return _ranges(kind["at"]), _spec_text(kind["mixer"]), "none" if kind["ffn"] is None else _spec_text(kind["ffn"])
+
+
+def _ranges(indices: Sequence[int]) -> str:
+    """0, 1, 2, 5 -> ``0-2, 5``."""
+    runs: list[list[int]] = []
+    for index in indices:
+        if runs and index == runs[-1][-1] + 1:
+            runs[-1].append(index)
+        else:
+            runs.append([index])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
 def _spec_text(spec: Mapping[str, Any]) -> str:

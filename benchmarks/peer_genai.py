@@ -1,0 +1,185 @@
+"""LFM2-350M int4 from the ONNX Runtime GenAI model builder and from this project, measured side by side in one run.
+
+    python benchmarks/peer_genai.py [--prompt 512] [--decode 64] [--rounds 5] [--json FILE]
+
+Both models are measured by this project's agent on the local device: the same prompt and depth, the same threads, one
+fresh process per model and round, in turns, so that drift meets both alike. Peak memory is taken in processes of its own.
+Build time: the builder's own process, from a saved random model to a folder on disk, against this project's export in
+process (graph and recipe, which is all that a search builds per candidate) and against export plus writing the weights.
+Ratios are ours over the peer's: below 1 we are faster or smaller. Needs transformers and onnxruntime-genai.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from archsearch.candidates import prepare
+from profiler.agent.weights import write_weights
+from profiler.devices import load_devices
+from profiler.foreign import inspect
+from profiler.jobs import Job, Protocol, new_job_id
+from profiler.results import Result, parse_result
+from profiler.runner import DeviceSession
+from profiler.stats import Interval, centre
+from profiler.workloads import Point, Workload
+from search_space.anchors import anchor
+
+TIMED = Protocol(min_processes=1, max_processes=1, min_repeats=3, max_repeats=3, memory_pass=False)
+MEMORY = Protocol(min_processes=1, max_processes=1, min_repeats=1, max_repeats=1, memory_pass=True)
+
+
+def save_random_model(folder: Path) -> None:
+    """Save transformers' LFM2-350M with random weights, and a small tokenizer, as the builder's input."""
+    from tokenizers import Tokenizer, models
+    from transformers import Lfm2Config, Lfm2ForCausalLM, PreTrainedTokenizerFast
+
+    attention = {2, 5, 8, 10, 12, 14}
+    config = Lfm2Config(
+        vocab_size=65536, hidden_size=1024, intermediate_size=6656, num_hidden_layers=16, num_attention_heads=16,
+        num_key_value_heads=8, conv_L_cache=3, block_auto_adjust_ff_dim=True, block_multiple_of=256,
+        block_ffn_dim_multiplier=1.0, tie_word_embeddings=True,
+        layer_types=["full_attention" if layer in attention else "conv" for layer in range(16)],
+    )  # fmt: skip
+    model = Lfm2ForCausalLM(config)
+    total = sum(parameter.numel() for parameter in model.parameters())
+    assert total == 354_483_968, f"the peer's model has {total} parameters, not LFM2-350M's"
+    model.save_pretrained(folder)
+    words = Tokenizer(models.WordLevel({f"t{i}": i for i in range(100)}, unk_token="t0"))
+    PreTrainedTokenizerFast(tokenizer_object=words, unk_token="t0", eos_token="t1", pad_token="t2").save_pretrained(folder)
+
+
+def build_peer(source: Path, target: Path) -> float:
+    """Run the builder; seconds of its process."""
+    began = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "onnxruntime_genai.models.builder", "-i", source, "-o", target, "-p", "int4", "-e", "cpu"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        sys.exit(f"the builder failed:\n{done.stderr[-2000:]}")
+    return time.perf_counter() - began
+
+
+def run_job(session: DeviceSession, job: Job, files: dict[str, bytes]) -> Result:
+    """Measure one job and return its result, ok or not."""
+    handle = session.submit(job, files)
+    result = parse_result(session.wait(handle), job)
+    session.cleanup(job.job_id)
+    return result
+
+
+def main() -> int:
+    """Build both, measure both in turns, print the ratios."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--prompt", type=int, default=512)
+    parser.add_argument("--decode", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--devices", type=Path, default=Path("devices.yaml"))
+    parser.add_argument("--peer", type=Path, help="folder of a model that the builder has written before")
+    parser.add_argument("--json", type=Path, help="write all numbers here")
+    options = parser.parse_args()
+    point = Point(prompt=options.prompt, decode=options.decode)
+    workload = Workload(name=point.text, points=(point,), description="custom")
+
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        build: dict[str, float] = {}
+        peer_folder = options.peer
+        if peer_folder is None:
+            save_random_model(folder / "source")
+            peer_folder = folder / "peer"
+            build["peer"] = build_peer(folder / "source", peer_folder)
+        layout = anchor("lfm2.5-350m").layout
+        prepare(layout, workload=workload, precision="int4")  # imports are no part of the build
+        began = time.perf_counter()
+        ours = prepare(layout, workload=workload, precision="int4")
+        build["ours"] = time.perf_counter() - began
+        write_weights(ours.candidate.recipe, folder / "weights.bin")
+        build["ours with weights"] = time.perf_counter() - began
+        (folder / "weights.bin").unlink()
+        peer = inspect(peer_folder / "model.onnx")
+        with DeviceSession(load_devices(options.devices).named("local")) as session:
+            base: dict[str, Any] = {"label": "benchmark", "runtime": session.runtime(), "points": (point,)}
+            jobs = {
+                "ours": (
+                    Job(job_id="x", signature=ours.candidate.signature, content_id=ours.content_id, **base),
+                    dict(ours.files),
+                ),
+                "peer": (
+                    Job(
+                        job_id="x", signature=peer.signature, content_id="peer", model_path=str(peer.path.resolve()), **base
+                    ),
+                    {},
+                ),
+            }  # fmt: skip
+            results = measure_in_turns(session, jobs, options.rounds)
+    return report(results, build, options)
+
+
+def measure_in_turns(
+    session: DeviceSession, jobs: dict[str, tuple[Job, dict[str, bytes]]], rounds: int
+) -> dict[str, list[Result]]:
+    """One process per model and round, in turns, the order turned round each time; then the memory passes."""
+    results: dict[str, list[Result]] = {name: [] for name in jobs}
+    for index in range(rounds + 1):
+        protocol = TIMED if index < rounds else MEMORY
+        for name in sorted(jobs, reverse=bool(index % 2)):
+            job, files = jobs[name]
+            result = run_job(session, replace(job, job_id=new_job_id(name), protocol=protocol), files)
+            state = f"round {index + 1}" if index < rounds else "memory"
+            print(f"{state}: {name}: {result.status} {result.reason}", file=sys.stderr)
+            results[name].append(result)
+    return results
+
+
+def report(results: dict[str, list[Result]], build: dict[str, float], options: argparse.Namespace) -> int:
+    """Print the table of ratios; 5 when a model has no numbers."""
+    numbers: dict[str, dict[str, Interval]] = {}
+    memory: dict[str, float] = {}
+    for name, found in results.items():
+        good = [result for result in found[:-1] if result.status == "ok"]
+        if not good or found[-1].status != "ok" or found[-1].memory is None:
+            print(f"{name}: no numbers: {[r.reason for r in found if r.status != 'ok']}", file=sys.stderr)
+            return 5
+        kept = [[rep for process in r.timing for rep in process.points[0].repeats if rep.kept] for r in good]
+        kept = [reps for reps in kept if reps]
+        numbers[name] = {
+            "prefill ms": centre([[rep.prefill_ns / 1e6 for rep in reps] for reps in kept]),
+            "decode ms": centre([[ns / 1e6 for rep in reps for ns in rep.decode_ns] for reps in kept]),
+        }
+        memory[name] = found[-1].memory.peak_rss_mib
+    print(f"LFM2-350M int4, prompt {options.prompt}, decode {options.decode} at that depth, {options.rounds} rounds")
+    print(f"{'':18} {'ours':>22} {'peer':>22} {'ratio':>8}")
+    ratios = {}
+    for name in ("prefill ms", "decode ms"):
+        ours, peer = numbers["ours"][name], numbers["peer"][name]
+        ratios[name] = ours.value / peer.value
+        print(f"{name:18} {_text(ours):>22} {_text(peer):>22} {ratios[name]:8.3f}")
+    ratios["peak RSS MiB"] = memory["ours"] / memory["peer"]
+    print(f"{'peak RSS MiB':18} {memory['ours']:22.1f} {memory['peer']:22.1f} {ratios['peak RSS MiB']:8.3f}")
+    if "peer" in build:
+        for name in ("ours", "ours with weights"):
+            ratios[f"build: {name}"] = build[name] / build["peer"]
+            print(f"{'build s: ' + name:28} {build[name]:12.3f} {build['peer']:22.3f} {build[name] / build['peer']:8.4f}")
+    if options.json:
+        raw = {name: [json.loads(r.model_dump_json()) for r in found] for name, found in results.items()}
+        options.json.write_text(json.dumps({"ratios": ratios, "build_s": build, "results": raw}))
+    return 0
+
+
+def _text(interval: Interval) -> str:
+    return f"{interval.value:.3f} ±{interval.relative_half_width:.1%}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
