@@ -33,7 +33,7 @@ def _tree(text: str) -> ast.expr:
     except (SyntaxError, ValueError) as error:
         raise ValueError(problem) from error
     for node in ast.walk(tree):
-        fine = isinstance(node, ast.BinOp | ast.Name | ast.Load | ast.operator) or (
+        fine = isinstance(node, ast.BinOp | ast.UnaryOp | ast.Name | ast.Load | ast.operator | ast.USub) or (
             isinstance(node, ast.Constant) and type(node.value) is int
         )
         if not fine or (isinstance(node, ast.operator) and type(node) not in _OPERATIONS):
@@ -71,6 +71,8 @@ def evaluate(text: str, names: Mapping[str, int]) -> int:
 def _value(node: ast.expr, names: Mapping[str, int]) -> Fraction:
     if isinstance(node, ast.BinOp):
         return _OPERATIONS[type(node.op)](_value(node.left, names), _value(node.right, names))
+    if isinstance(node, ast.UnaryOp):
+        return -_value(node.operand, names)
     if isinstance(node, ast.Name):
         return Fraction(names[node.id])
     assert isinstance(node, ast.Constant)

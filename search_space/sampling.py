@@ -165,20 +165,12 @@ class _Sampling:
         return make
 
     def hidden(self, width: int) -> int:
-        assert self.space.ffn.hidden is not None
-        return hidden_width(self.ask("ffn_hidden", self.space.ffn.hidden), width)
-
-
-def hidden_width(option: int | str, width: int) -> int:
-    """An option of `ffn.hidden` as a number."""
-    from search_space.formulas import evaluate
-
-    if isinstance(option, int):
-        return option
-    try:
-        return evaluate(option, {"width": width})
-    except ValueError as error:
-        raise _Rejected("ffn", f"ffn.hidden: {error}") from error
+        ffn = self.space.ffn
+        assert ffn.hidden is not None
+        try:
+            return ffn.hidden_width(self.ask("ffn_hidden", ffn.hidden), width)
+        except ValueError as error:
+            raise _Rejected("ffn", f"ffn.hidden: {error}") from error
 
 
 def finish(space: Space, skeleton: Skeleton, ask_hidden: Callable[[], int]) -> Layout:

@@ -9,7 +9,7 @@ from functools import cached_property
 from math import prod
 from typing import Any
 
-from search_space.formulas import resolve_formulas
+from search_space.formulas import evaluate, resolve_formulas
 from search_space.patterns import Pattern
 
 Option = None | bool | int | float | str
@@ -55,12 +55,12 @@ class SpecChoices:
             raise ValueError(problem)
         return spec
 
-    def possible(self, width: int, **fixed: Any) -> Iterator[Any]:
-        """Every spec that can stand in a model of this width, once."""
+    def possible(self, width: int, *, limit: int) -> Iterator[Any]:
+        """Every spec that can stand in a model of this width, once; of the first `limit` ways to choose."""
         seen = set()
-        for values in self.all_values():
+        for values in itertools.islice(self.all_values(), limit):
             try:
-                spec = self.make(values, width, **fixed)
+                spec = self.make(values, width)
             except ValueError:
                 continue
             if spec not in seen:
@@ -81,6 +81,14 @@ class FfnChoices:
     kinds: Mapping[str, SpecChoices]
     hidden: tuple[int | str, ...] | None
     multiple: int
+
+    def hidden_width(self, option: int | str, width: int) -> int:
+        """An option of `hidden` as a number.
+
+        Raises:
+            ValueError: The formula has no value at this width.
+        """
+        return option if isinstance(option, int) else evaluate(option, {"width": width})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
