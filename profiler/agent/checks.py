@@ -6,6 +6,7 @@ import contextlib
 import json
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -58,14 +59,18 @@ def _batch(signature: Json) -> int:
     return shape[0] if shape and isinstance(shape[0], int) else 1
 
 
-def operators(model: Path, signature: Json, runtime: Json, folder: Path) -> tuple[Json, Json, float]:
+def operators(
+    model: Path, signature: Json, runtime: Json, folder: Path, *, loaded: Callable[[], None]
+) -> tuple[Json, Json, float]:
     """Histogram of the optimised graph, by operator and by provider, from the trace of one token.
 
-    (Writing the optimised model out instead would write its weights too.) Returns the seconds of loading as well.
+    (Writing the optimised model out instead would write its weights too.) Returns the seconds of loading as well,
+    after which `loaded` is called.
     """
     begun = time.monotonic()
     session = open_session(model, runtime, profile=folder / "trace")
-    loaded = time.monotonic() - begun
+    seconds = time.monotonic() - begun
+    loaded()
     trace: Path | None = None
     try:
         sequence = Sequence(session, signature, {"batch": 1, "prompt": 1, "decode": 0}, 0)
@@ -83,5 +88,5 @@ def operators(model: Path, signature: Json, runtime: Json, folder: Path) -> tupl
     return (
         dict(Counter(node["op_name"] for node in kernels).most_common()),
         dict(Counter(node["provider"] for node in kernels).most_common()),
-        loaded,
+        seconds,
     )

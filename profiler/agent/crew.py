@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from .conditions import busiest_others, out_of_memory_kills
@@ -13,7 +14,30 @@ from .protocol import JOB_SECONDS, PROCESS_SECONDS, JobFailure, Json, one_line
 from .watch import Watch
 
 _STATES = {"weights": "weights", "check": "checking", "memory": "memory"}
-Phases = list[tuple[str, float]]
+
+
+@dataclass
+class Assignment:
+    """A worker and its task.
+
+    Attributes:
+        kills: Processes that the kernel had killed for want of memory before it began.
+        phases: Names of its phases and when they began.
+    """
+
+    worker: Worker
+    kind: str
+    begun: float
+    kills: int
+    phases: list[tuple[str, float]] = field(default_factory=list)
+
+    def spans(self, since: float, until: float) -> dict[str, float]:
+        """Seconds per announced phase, between two times."""
+        spans: dict[str, float] = {}
+        for number, (name, begun) in enumerate(self.phases):
+            ended = self.phases[number + 1][1] if number + 1 < len(self.phases) else until
+            spans[name] = spans.get(name, 0.0) + max(0.0, ended - max(begun, since))
+        return spans
 
 
 class Crew:
@@ -62,68 +86,93 @@ class Crew:
             self._cgroup.close()
 
     def run(self, kind: str, task: Json) -> Json:
-        """Give a fresh worker a task and wait for its end; its record joins `processes`, whatever happens.
+        """Give a fresh worker a task and wait for its end; no other worker is still starting meanwhile.
 
         Raises:
             JobFailure: It failed, died, or had to be killed.
         """
-        worker = self._take(all_ready=kind != "check")
-        begun = time.monotonic()
+        for worker in self._spares:
+            self._await_ready(worker)
+        return self.finish(self.begin(kind, task))
+
+    def begin(self, kind: str, task: Json) -> Assignment:
+        """Give the worker that was started first a task, and come back at once."""
+        if not self._spares:
+            self.spawn()
+            self._await_ready(self._spares[0])
+        worker = self._spares.pop(0)
         kills = out_of_memory_kills()
         if self._cgroup is not None and self._cgroup.active and not self._cgroup.adopt(worker.pid):
             self._cgroup.close()
             self._watch.limit_mib = self._limit_mib
+        begun = time.monotonic()
+        worker.send({**task, "kind": kind})
+        return Assignment(worker, kind, begun, kills)
+
+    def finish(self, given: Assignment) -> Json:
+        """Wait for the end of a task; the worker's record joins `processes`, whatever happens.
+
+        Raises:
+            JobFailure: It failed, died, or had to be killed.
+        """
+        worker, since = given.worker, time.monotonic()
         record: Json = {}
-        phases: Phases = []
         failure: JobFailure | None = None
         try:
-            worker.send({**task, "kind": kind})
             for event in self._watch.events(worker, working=True):
-                if event["event"] == "phase":
-                    phases.append((event["name"], time.monotonic()))
-                    self._announce(kind, event)
-                    continue
-                record = event["record"]
-                if event["event"] == "error":
-                    failure = JobFailure(event["status"], event["reason"], record)
+                if event["event"] == "ready":
+                    self._ready(worker, event)
+                elif event["event"] == "phase":
+                    given.phases.append((event["name"], event["at"]))
+                    self._announce(given.kind, event)
+                else:
+                    record = event["record"]
+                    if event["event"] == "error":
+                        failure = JobFailure(event["status"], event["reason"], record)
             worker.reap()
             if not record:
-                failure = self._death(worker, kind, kills, phases)
+                failure = self._death(given)
         except JobFailure as stopped:
             failure = stopped
             worker.reap(kill=True)
-        entry = self._entry(worker, kind, record, failure)
-        self._book(entry, record, phases, time.monotonic() - begun)
-        self.processes.append(entry)
+        index = self._record(given, record, failure, since)
         if failure is not None:
             raise self._explained(failure, worker)
-        return {**record, "index": entry["index"]}
+        return {**record, "index": index}
 
-    def _take(self, *, all_ready: bool) -> Worker:
-        """The worker that was started first; with `all_ready` no other is still starting, so that none disturbs it."""
-        if not self._spares:
-            self.spawn()
-        for worker in self._spares if all_ready else self._spares[:1]:
-            self._await_ready(worker)
-        return self._spares.pop(0)
+    def stop(self, given: Assignment, failure: JobFailure) -> JobFailure:
+        """Kill a worker because of a failure that came while nobody waited for it; the failure, explained."""
+        given.worker.reap(kill=True)
+        self._record(given, {}, failure, time.monotonic())
+        return self._explained(failure, given.worker)
+
+    def _record(self, given: Assignment, record: Json, failure: JobFailure | None, since: float) -> int:
+        entry = self._entry(given, record, failure)
+        self._book(given, entry, record, since)
+        self.processes.append(entry)
+        return len(self.processes) - 1
 
     def _await_ready(self, worker: Worker) -> None:
         begun = time.monotonic()
         if worker.ready is None:
-            worker.ready = next(self._watch.events(worker, working=False), None)
+            event = next(self._watch.events(worker, working=False), None)
             self.seconds["start"] += time.monotonic() - begun
-        if worker.ready is None:
-            worker.reap()
-            raise JobFailure("failed", f"a worker process did not start ({worker.describe_exit()}): {self._log_tail()}")
-        self.versions = {name: worker.ready[name] for name in self.versions}
+            if event is None:
+                how = worker.describe_exit()
+                raise JobFailure("failed", f"a worker process did not start ({how}): {self._log_tail()}")
+            self._ready(worker, event)
+
+    def _ready(self, worker: Worker, event: Json) -> None:
+        worker.ready = event
+        self.versions = {name: event[name] for name in self.versions}
 
     def _announce(self, kind: str, event: Json) -> None:
         name = event["name"]
         state = "memory" if kind == "memory" else _STATES.get(name, "timing" if kind == "timing" else "checking")
         self._watch.tell(state, f"{name}, point {event['point']}" if "point" in event else name)
 
-    def _entry(self, worker: Worker, kind: str, record: Json, failure: JobFailure | None) -> Json:
-        memory = record.get("memory")
+    def _entry(self, given: Assignment, record: Json, failure: JobFailure | None) -> Json:
+        worker, kind, memory = given.worker, given.kind, record.get("memory")
         if failure is not None and memory is None and (kind != "check" or failure.status == "out_of_memory"):
             memory = {"peak_rss_mib": round(worker.peak_mib, 2), "phases": {}, "source": "ru_maxrss, until it failed"}
         return {
@@ -139,25 +188,31 @@ class Crew:
             "exit": failure.status if failure is not None and record else worker.describe_exit(),
         }
 
-    def _book(self, entry: Json, record: Json, phases: Phases, wall: float) -> None:
-        """Book where a worker's time went: by its own account, or by what it announced if it can no longer say it."""
-        spent = record.get("seconds") or _spans(phases, time.monotonic())
-        for name, seconds in spent.items() if entry["kind"] != "memory" else [("memory", wall)]:
+    def _book(self, given: Assignment, entry: Json, record: Json, since: float) -> None:
+        """Book where the time went: the worker's into its entry, into the job's what we waited for from `since`."""
+        ended = time.monotonic()
+        spent = record.get("seconds") or given.spans(given.begun, ended)
+        waited = {"memory": ended - since} if given.kind == "memory" else spent
+        if given.kind == "check":
+            waited = given.spans(since, ended)  # the rest went by while the device cooled
+        for name, seconds in waited.items():
             self.seconds[name] += seconds
         parts = {**dict.fromkeys(PROCESS_SECONDS, 0.0), **entry["seconds"]}
         for name, seconds in spent.items():
             parts[name if name in parts else "other"] += seconds
-        parts["other"] += max(0.0, wall - sum(spent.values()))
+        ready = float(given.worker.ready["at"]) if given.worker.ready else ended
+        parts["other"] += max(0.0, ended - max(given.begun, ready) - sum(spent.values()))
         entry["seconds"] = {name: round(max(0.0, value), 4) for name, value in parts.items()}
 
-    def _death(self, worker: Worker, kind: str, kills: int, phases: Phases) -> JobFailure:
+    def _death(self, given: Assignment) -> JobFailure:
         """Why a worker ended without an answer."""
-        how = worker.describe_exit()
-        where = f"the {kind} process died in its phase {phases[-1][0] if phases else 'start'}"
+        how = given.worker.describe_exit()
+        phase = given.phases[-1][0] if given.phases else "start"
+        where = f"the {given.kind} process died in its phase {phase}"
         tail = self._log_tail()
         if self._cgroup is not None and self._cgroup.killed():
             return JobFailure("out_of_memory", f"{where}: over its limit of {self._limit_mib} MiB")
-        if how == "SIGKILL" and out_of_memory_kills() > kills:
+        if how == "SIGKILL" and out_of_memory_kills() > given.kills:
             return JobFailure("out_of_memory", f"{where}: the device ran out of memory")
         if "bad_alloc" in tail:
             return JobFailure("out_of_memory", f"{where}: an allocation failed")
@@ -176,12 +231,3 @@ class Crew:
         except OSError:
             return ""
         return one_line(text.splitlines()[-1], 300) if text else ""
-
-
-def _spans(phases: Phases, ended: float) -> dict[str, float]:
-    """Seconds per phase, from when each was announced."""
-    spans: dict[str, float] = {}
-    for number, (name, begun) in enumerate(phases):
-        until = phases[number + 1][1] if number + 1 < len(phases) else ended
-        spans[name] = spans.get(name, 0.0) + until - begun
-    return spans

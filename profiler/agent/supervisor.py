@@ -11,7 +11,7 @@ from pathlib import Path
 
 from .agreement import disagreement, wanted_repeats, widest_interval
 from .conditions import OtherLoad, busiest_others, clocks_mhz, environment, process_seconds, temperature_c
-from .crew import Crew
+from .crew import Assignment, Crew
 from .lease import Lease
 from .protocol import FORMAT, METHOD, PROTOCOL_DEFAULTS, JobFailure, Json, one_line, read_json, write_json
 from .watch import Watch
@@ -46,11 +46,11 @@ class Supervisor:
         try:
             self._read_job()
             self._take_lease()
-            self._crew.spawn()
             self._result["environment"] = environment({})
-            self._cool()
+            preparing = self._begin_preparing()
+            self._cool(preparing)
             self._watch.start_deadline(float(self._job["limits"]["timeout_s"]))
-            self._prepare()
+            self._end_preparing(preparing)
             self._time()
             if self._protocol["memory_pass"]:
                 self._crew.run("memory", self._task())
@@ -86,47 +86,57 @@ class Supervisor:
         finally:
             self._seconds["waiting"] += time.monotonic() - begun
 
-    def _cool(self) -> None:
-        """Wait until nobody else works and the processor is cool; the first worker starts meanwhile."""
+    def _cool(self, preparing: Assignment) -> None:
+        """Wait until nobody else works and the processor is cool, beside our own preparations."""
+        begun = time.monotonic()
+        try:
+            self._wait_until_cool(preparing)
+        except JobFailure as failure:
+            raise self._crew.stop(preparing, failure) from failure
+        finally:
+            self._seconds["waiting"] += time.monotonic() - begun
+
+    def _wait_until_cool(self, preparing: Assignment) -> None:
         rules = self._job.get("cooling") or {}
         limit = float(rules.get("max_other_cpu", 0.10))
         hottest = rules.get("max_temperature_c")
-        begun = time.monotonic()
-        until = begun + float(rules.get("timeout_s", 60))
+        until = time.monotonic() + float(rules.get("timeout_s", 60))
         load = OtherLoad(lambda: time.process_time() + sum(map(process_seconds, self._crew.pids()[1:])))
         self._watch.tell("cooling")
-        try:
-            while True:
-                load.mark()
-                self._watch.sleep(_COOLING_WINDOW_S)
-                other = load.since_mark() or 0.0
-                heat = temperature_c() if hottest is not None else None
-                reasons = []
+        while True:
+            load.mark()
+            self._watch.sleep(_COOLING_WINDOW_S, beside=preparing.worker)
+            other = load.since_mark() or 0.0
+            heat = temperature_c() if hottest is not None else None
+            reasons = []
+            if other > limit:
+                reasons.append(f"others use {other:.0%} of the processor (limit {limit:.0%})")
+            if heat is not None and hottest is not None and heat > hottest:
+                reasons.append(f"{heat:.0f} C (limit {hottest:.0f} C)")
+            if not reasons:
+                return
+            self._watch.tell("cooling", ", ".join(reasons))
+            if time.monotonic() >= until:
                 if other > limit:
-                    reasons.append(f"others use {other:.0%} of the processor (limit {limit:.0%})")
-                if heat is not None and hottest is not None and heat > hottest:
-                    reasons.append(f"{heat:.0f} C (limit {hottest:.0f} C)")
-                if not reasons:
-                    return
-                self._watch.tell("cooling", ", ".join(reasons))
-                if time.monotonic() >= until:
-                    if other > limit:
-                        reasons.append(busiest_others(self._crew.pids()))
-                    raise JobFailure("not_cooled", ", ".join(reasons))
-        finally:
-            self._seconds["waiting"] += time.monotonic() - begun
+                    reasons.append(busiest_others(self._crew.pids()))
+                raise JobFailure("not_cooled", ", ".join(reasons))
 
     def _task(self, **more: object) -> Json:
         job = {key: value for key, value in self._job.items() if key != "checks"}
         return {"job": job, "model": self._model, **more}
 
-    def _prepare(self) -> None:
+    def _begin_preparing(self) -> Assignment:
         """Weights, block checks and operators in one process, while the next ones start and stand by."""
+        self._crew.spawn()
+        folders = {"folder": str(self._folder), "weights": str(self._work / "weights")}
+        preparing = self._crew.begin("check", {"job": self._job, **folders})
         for _ in range(int(self._protocol["min_processes"]) + bool(self._protocol["memory_pass"])):
             self._crew.spawn()
-        folders = {"folder": str(self._folder), "weights": str(self._work / "weights")}
+        return preparing
+
+    def _end_preparing(self, preparing: Assignment) -> None:
         try:
-            record = self._crew.run("check", {"job": self._job, **folders})
+            record = self._crew.finish(preparing)
         except JobFailure as failure:
             self._keep_checks(failure.record)
             raise

@@ -65,12 +65,12 @@ class Watch:
         with contextlib.suppress(OSError):
             write_json(self._folder / "status.json", self._status)
 
-    def sleep(self, seconds: float) -> None:
-        """Wait, and notice meanwhile that the job was cancelled."""
+    def sleep(self, seconds: float, *, beside: Worker | None = None) -> None:
+        """Wait, and notice meanwhile that the job was cancelled or that a worker `beside` us takes too much memory."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
-            self._tick(None)
-            self._poll([], min(left * 1000, _IDLE_POLL_MS))
+            self._tick(beside)
+            self._poll([], min(left * 1000, _MEMORY_POLL_MS if beside else _IDLE_POLL_MS))
 
     def events(self, worker: Worker, *, working: bool) -> Iterator[Json]:
         """The worker's messages until it closes its pipe; one that is `working` is held to the memory limit."""

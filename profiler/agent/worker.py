@@ -57,10 +57,10 @@ def main(parent: int) -> None:
     os.dup2(2, 1)  # whatever a library prints goes to the log
 
     def say(event: str, **fields: Any) -> None:
-        answers.write(json.dumps(finite({"event": event, **fields}), allow_nan=False) + "\n")
+        answers.write(json.dumps(finite({"event": event, "at": time.monotonic(), **fields}), allow_nan=False) + "\n")
         answers.flush()
 
-    say("ready", at=time.monotonic(), numpy=np.__version__, onnxruntime=ort.__version__)
+    say("ready", numpy=np.__version__, onnxruntime=ort.__version__)
     line = sys.stdin.readline()
     if not line:
         os._exit(0)
@@ -158,7 +158,9 @@ def prepare(task: Json, record: Json, say: Say) -> None:
         raise JobFailure("invalid", f"check {first['name']} failed: {said}")
 
     begun = time.monotonic()
-    found = operators(Path(record["placed"]["model"]), job["signature"], job["runtime"], folder)
+    say("phase", name="load")
+    path = Path(record["placed"]["model"])
+    found = operators(path, job["signature"], job["runtime"], folder, loaded=lambda: say("phase", name="check"))
     record["operators"], record["providers"], seconds["load"] = found
     seconds["check"] += time.monotonic() - begun - seconds["load"]
 
