@@ -139,13 +139,18 @@ class GraphRunner:
         return outputs, states
 
     def bound_sequence(self, x: Array, calls: Sequence[int], *, capacity: int) -> tuple[list[Array], States]:
-        """As `sequence`, in the way a device runs it: `in_place` states in one buffer for past and present."""
+        """As `sequence`, in the way a device runs it: `in_place` states in one buffer for past and present.
+
+        Growing caches start with NaN in every row: a device does not clean them between sequences.
+        """
         import onnxruntime
 
         signature = self.candidate.signature
         zeros = self.zero_states(batch=x.shape[0], capacity=capacity)
         buffers = {}
         for state in signature["states"]:
+            if state["growing"]:
+                zeros[state["input"]].fill(np.nan)
             first = onnxruntime.OrtValue.ortvalue_from_numpy(zeros[state["input"]])
             second = first if state["in_place"] else onnxruntime.OrtValue.ortvalue_from_numpy(zeros[state["input"]])
             buffers[state["input"]] = (first, second)

@@ -24,8 +24,10 @@ def dequantize(packed: np.ndarray, scales: np.ndarray, inputs: int, quantization
     per_byte = 8 // quantization.bits
     mask = (1 << quantization.bits) - 1
     values = np.stack([(packed >> (quantization.bits * i)) & mask for i in range(per_byte)], axis=-1)
-    values = values.reshape(*packed.shape[:2], quantization.block).astype(np.float32) - quantization.zero_point
-    return (values * scales[..., None]).reshape(packed.shape[0], -1)[:, :inputs]
+    values = values.reshape(*packed.shape[:2], quantization.block).astype(np.float32)
+    values -= quantization.zero_point
+    values *= scales[..., None]
+    return values.reshape(packed.shape[0], -1)[:, :inputs]
 
 
 def parameter_values(parameter: Parameter, values: Values) -> np.ndarray:

@@ -181,7 +181,7 @@ class Attention(Mixer):
             frequency = spec.rope_theta ** (-torch.arange(half, dtype=torch.float64) / half)
             angle = torch.arange(position, position + x_BHTK.shape[2], dtype=torch.float64)[:, None] * frequency
             cos, sin = angle.cos().to(x_BHTK), angle.sin().to(x_BHTK)
-            a, b, rest = x_BHTK.split([half, half, dim - 2 * half], dim=-1)
+            a, b, rest = torch.split(x_BHTK, [half, half, dim - 2 * half], dim=-1)
             return torch.cat([a * cos - b * sin, b * cos + a * sin, rest], dim=-1)
 
         class AttentionModule(nn.Module):

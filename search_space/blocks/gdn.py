@@ -165,7 +165,7 @@ class GDN(Mixer):
                 convolved, z, b, a = self.in_proj(x_BTD).split([spec.channels, Hv * V, Hv, Hv], dim=-1)
                 past = state[0] if state and spec.kernel > 1 else None
                 mixed, conv = causal.torch_causal_conv(convolved, self.conv.weight, past)
-                q, k, v = F.silu(mixed).split([Hk * K, Hk * K, Hv * V], dim=-1)
+                q, k, v = torch.split(F.silu(mixed), [Hk * K, Hk * K, Hv * V], dim=-1)
                 q = unit(q.view(B, T, Hk, K)).repeat_interleave(Hv // Hk, dim=2)
                 k = unit(k.view(B, T, Hk, K)).repeat_interleave(Hv // Hk, dim=2)
                 v = v.view(B, T, Hv, V)
