@@ -18,7 +18,7 @@ from search_space.graph.precision import PRECISIONS, PrecisionName
 from search_space.layout_file import parse_layout
 from search_space.notation import resolve
 from search_space.space import Space
-from search_space.space_file import read_space, space_file
+from search_space.space_file import read_space, space_path
 
 DEFAULT_ANCHORS = ("lfm2.5-350m", "gemma-3-270m", "qwen3.5-0.8b")
 DEFAULT_OBJECTIVES = ("ttft_ms", "decode_ms", "peak_rss_mib", "effective_params")
@@ -33,7 +33,7 @@ def new_config(options: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ArchsearchError, SearchSpaceError, ProfilerError, ReportError: An option is wrong; the message says which.
     """
-    path = space_file(options["space"])
+    path = space_path(options["space"])
     space = read_space(path)
     workload = parse_workload(options["workload"])
     names = tuple(options["objective"] or DEFAULT_OBJECTIVES)

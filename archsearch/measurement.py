@@ -7,6 +7,7 @@ candidate between two runs of the watched anchor that differ by more than `DRIFT
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -200,7 +201,8 @@ class Drift:
     """Which measurements lie in a stretch of work over which the watched anchor moved.
 
     Each run of the watched anchor (as `anchor` or `watch`) ends one block and begins the next. The anchor moved when the
-    prefill or decode time of the two runs differ by more than `DRIFT_LIMIT`.
+    prefill or decode times of the two runs differ by more than `DRIFT_LIMIT`, and by more than their noise (the half widths of
+    the two 95% intervals, added in quadrature): a smaller model of noisier times is not thrown away for its noise.
     """
 
     def __init__(self, measurements: Sequence[Measurement]) -> None:
@@ -253,6 +255,7 @@ def _moved(before: _Watch, after: _Watch) -> str:
     """Why the anchor's two runs are not the same, or an empty text."""
     for name, a, b in (("prefill", before.ttft_ms, after.ttft_ms), ("decode", before.decode_ms, after.decode_ms)):
         change = b.value / a.value - 1
-        if abs(change) > DRIFT_LIMIT:
+        noise = math.hypot(a.high - a.value, b.high - b.value) / a.value
+        if abs(change) > max(DRIFT_LIMIT, noise):
             return f"the anchor's {name} time moved by {change:+.1%} around this measurement"
     return ""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.text import Text
 
+    from archsearch.study import Study
     from profiler.results import JobStatus
 
 _PHASES: Mapping[str, str] = {
@@ -110,9 +111,13 @@ class Progress:
         """A device has nothing to do."""
         self._devices[name] = _DeviceLine()
 
-    def trial_done(self, done: int, seconds_per_trial: float | None, best: tuple[str, ...]) -> None:
-        """A candidate is settled."""
-        self._done, self._seconds_per_trial, self._best = done, seconds_per_trial, best
+    def settled(self, study: Study) -> None:
+        """A candidate was measured: count it, and say how far the study is."""
+        self._done = study.done()
+        self._seconds_per_trial = study.seconds_per_candidate()
+        self._best = tuple(study.best())
+        if self._live is None:
+            self.say(f"{self._done} candidates done, {self.left()}" + "".join(f"; best {best}" for best in self._best))
 
     def left(self) -> str:
         """Trials and time left, in words."""

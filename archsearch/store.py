@@ -1,7 +1,8 @@
 """The store: studies, layouts, trials and measurements in one SQL database.
 
-SQLite by default (write-ahead log, so that readers and a writer do not wait for each other; every commit synced, so that a
-power cut loses nothing that was said to be saved), any SQLAlchemy URL otherwise. Measurements are appended, never changed.
+SQLite by default (write-ahead log, so that readers and a writer do not wait for each other; every commit synced: a sync
+takes milliseconds, a measurement many seconds, and the machine under test is the likeliest to lose power), any SQLAlchemy
+URL otherwise. Measurements are appended, never changed.
 What belongs together is written in one transaction: a process killed at any instant leaves a readable store.
 Times are Unix seconds. A `Store` may be used from several threads.
 """
@@ -9,96 +10,33 @@ Times are Unix seconds. A `Store` may be used from several threads.
 from __future__ import annotations
 
 import json
-import os
-import socket
 import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Engine, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
+from archsearch import store_tables as t
 from archsearch.errors import StoreError
+from archsearch.owners import STALE_S, owner_id, owner_is_dead
+from archsearch.store_tables import BUSY_S, begin_sqlite, insert_missing, prepare_sqlite
+
+__all__ = ["STALE_S", "Check", "Claim", "MeasurementRecord", "Store", "StudyRecord", "TrialRecord"]
+
+T = TypeVar("T")
 
 SCHEMA_VERSION = 1
-STALE_S = 120.0
-"""A claim whose owner has given no sign for so long may be taken over."""
 
-_tables = sa.MetaData()
-_meta = sa.Table("meta", _tables, sa.Column("name", sa.String(64), primary_key=True), sa.Column("value", sa.Text))
-_studies = sa.Table(
-    "studies", _tables,
-    sa.Column("name", sa.String(200), primary_key=True),
-    sa.Column("created_unix", sa.Float, nullable=False),
-    sa.Column("config", sa.Text, nullable=False),
-)  # fmt: skip
-_layouts = sa.Table(
-    "layouts", _tables,
-    sa.Column("layout_id", sa.String(64), primary_key=True),
-    sa.Column("code", sa.Text, nullable=False),
-    sa.Column("layout", sa.Text, nullable=False),
-)  # fmt: skip
-_trials = sa.Table(
-    "trials", _tables,
-    sa.Column("study", sa.String(200), sa.ForeignKey("studies.name"), primary_key=True),
-    sa.Column("number", sa.Integer, primary_key=True),
-    sa.Column("layout_id", sa.String(64), sa.ForeignKey("layouts.layout_id"), nullable=False),
-    sa.Column("state", sa.String(16), nullable=False),
-    sa.Column("choices", sa.Text, nullable=False),
-    sa.Column("created_unix", sa.Float, nullable=False),
-)  # fmt: skip
-_measurements = sa.Table(
-    "measurements", _tables,
-    sa.Column("sequence", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
-    sa.Column("job_id", sa.String(128), unique=True, nullable=False),
-    sa.Column("study", sa.String(200), sa.ForeignKey("studies.name"), nullable=False, index=True),
-    sa.Column("trial", sa.Integer),
-    sa.Column("role", sa.String(16), nullable=False),
-    sa.Column("layout_id", sa.String(64), sa.ForeignKey("layouts.layout_id")),
-    sa.Column("name", sa.Text),
-    sa.Column("label", sa.Text, nullable=False),
-    sa.Column("device", sa.Text, nullable=False),
-    sa.Column("device_fingerprint", sa.String(64), nullable=False),
-    sa.Column("workload", sa.Text, nullable=False),
-    sa.Column("precision", sa.String(32), nullable=False),
-    sa.Column("key_hash", sa.String(64), nullable=False, index=True),
-    sa.Column("key", sa.Text, nullable=False),
-    sa.Column("method", sa.String(64), nullable=False),
-    sa.Column("status", sa.String(16), nullable=False),
-    sa.Column("reason", sa.Text, nullable=False),
-    sa.Column("created_unix", sa.Float, nullable=False),
-    sa.Column("bytes_sent", sa.BigInteger, nullable=False),
-    sa.Column("info", sa.Text, nullable=False),
-    sa.Column("result", sa.LargeBinary),
-)  # fmt: skip
-_claims = sa.Table(
-    "claims", _tables,
-    sa.Column("key_hash", sa.String(64), primary_key=True),
-    sa.Column("job_id", sa.String(128), nullable=False),
-    sa.Column("owner", sa.Text, nullable=False),
-    sa.Column("heartbeat_unix", sa.Float, nullable=False),
-)  # fmt: skip
-_checks = sa.Table(
-    "verified_checks", _tables,
-    sa.Column("check_id", sa.String(64), primary_key=True),
-    sa.Column("device_fingerprint", sa.String(64), primary_key=True),
-    sa.Column("runtime", sa.String(64), primary_key=True),
-    sa.Column("rel_rms", sa.Float),
-    sa.Column("created_unix", sa.Float, nullable=False),
-)  # fmt: skip
-_events = sa.Table(
-    "events", _tables,
-    sa.Column("sequence", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
-    sa.Column("study", sa.String(200), nullable=False, index=True),
-    sa.Column("created_unix", sa.Float, nullable=False),
-    sa.Column("kind", sa.String(32), nullable=False),
-    sa.Column("data", sa.Text, nullable=False),
-)  # fmt: skip
+_CREATION_LOCK = 0x61726368
+_URL_HINT = "sqlite:///path/to/file.db or postgresql://user@host/name"
+_DAMAGED_HINT = "restore the file from a copy; `sqlite3 FILE .recover` may save most of it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,11 +135,13 @@ class Store:
             StoreError: It cannot be opened, is no archsearch store, or is of another version.
         """
         url = _url(where)
+        if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
+            raise StoreError("--store is an SQLite URL without a file", hint="sqlite:///path/to/file.db")
         shown = url.render_as_string(hide_password=True)
         sqlite = url.get_backend_name() == "sqlite"
-        if sqlite and url.database and url.database != ":memory:":
-            shown = url.database
-            path = Path(url.database)
+        if sqlite:
+            shown = str(url.database)
+            path = Path(shown)
             if not create and not path.exists():
                 raise StoreError(f"there is no store at {path}")
             try:
@@ -209,18 +149,32 @@ class Store:
             except OSError as error:
                 raise StoreError(f"{path.parent} cannot be made: {error.strerror}") from error
         try:
-            engine = sa.create_engine(url, connect_args={"timeout": 30} if sqlite else {})
+            engine = sa.create_engine(url, connect_args={"timeout": BUSY_S} if sqlite else {}, pool_pre_ping=not sqlite)
         except (NoSuchModuleError, ImportError) as error:
             raise StoreError(
                 f"no driver for {shown}: {error}", hint="pip install 'archsearch[postgresql]' for PostgreSQL"
             ) from error
+        except (SQLAlchemyError, TypeError, ValueError) as error:
+            raise StoreError(f"{shown} is no usable database URL", hint=_URL_HINT) from error
         if sqlite:
-            sa.event.listen(engine, "connect", _prepare_sqlite)
-            sa.event.listen(engine, "begin", _begin_immediate)
+            sa.event.listen(engine, "connect", prepare_sqlite)
+            sa.event.listen(engine, "begin", begin_sqlite)
         store = cls(engine, shown)
-        with store._guard(), engine.begin() as connection:
-            store._prepare(connection)
+        try:
+            with store._guard(), store._write() as connection:
+                store._prepare(connection)
+        except BaseException:
+            engine.dispose()
+            raise
         return store
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def close(self) -> None:
         """Give back all connections."""
@@ -231,38 +185,31 @@ class Store:
     def create_study(self, name: str, config: Mapping[str, Any]) -> StudyRecord:
         """Make a study; an existing one of this name is returned as it is."""
         record = {"name": name, "created_unix": time.time(), "config": _dump(config)}
-        with self._guard():
-            try:
-                with self._engine.begin() as connection:
-                    connection.execute(sa.insert(_studies).values(**record))
-            except IntegrityError:
-                pass  # somebody else made it first
+        with self._guard(), self._write() as connection:
+            insert_missing(connection, t.studies, record)
         found = self.study(name)
         assert found is not None
         return found
 
     def study(self, name: str) -> StudyRecord | None:
         """The study of this name."""
-        for record in self._read(sa.select(_studies).where(_studies.c.name == name)):
-            return StudyRecord(name=record.name, created_unix=record.created_unix, config=json.loads(record.config))
-        return None
+        return next(iter(self._read(sa.select(t.studies).where(t.studies.c.name == name), _study)), None)
 
     def studies(self) -> list[StudyRecord]:
         """All studies, oldest first."""
-        found = self._read(sa.select(_studies).order_by(_studies.c.created_unix))
-        return [StudyRecord(name=r.name, created_unix=r.created_unix, config=json.loads(r.config)) for r in found]
+        return self._read(sa.select(t.studies).order_by(t.studies.c.created_unix, t.studies.c.name), _study)
 
     def put_layout(self, layout_id: str, code: str, layout: Mapping[str, Any]) -> None:
         """Keep a layout; one that is known stays as it is."""
-        with self._guard(), self._engine.begin() as connection:
+        with self._guard(), self._write() as connection:
             _put_layout(connection, layout_id, code, layout)
 
     def layouts(self, prefix: str = "") -> dict[str, Mapping[str, Any]]:
         """Layouts in canonical form by id, of ids that begin with `prefix`."""
-        query = sa.select(_layouts.c.layout_id, _layouts.c.layout)
+        query = sa.select(t.layouts.c.layout_id, t.layouts.c.layout)
         if prefix:
-            query = query.where(_layouts.c.layout_id.startswith(prefix, autoescape=True))
-        return {record.layout_id: json.loads(record.layout) for record in self._read(query)}
+            query = query.where(t.layouts.c.layout_id.startswith(prefix, autoescape=True))
+        return dict(self._read(query, lambda record: (record.layout_id, json.loads(record.layout))))
 
     # -- trials ------------------------------------------------------------------------------------------------------
 
@@ -270,37 +217,32 @@ class Store:
         self, study: str, layout_id: str, code: str, layout: Mapping[str, Any], choices: Mapping[str, Any]
     ) -> int:
         """Open a trial under the next free number and return that number."""
-        while True:
-            with self._guard():
-                try:
-                    with self._engine.begin() as connection:
-                        _put_layout(connection, layout_id, code, layout)
-                        last = connection.scalar(sa.select(sa.func.max(_trials.c.number)).where(_trials.c.study == study))
-                        number = 0 if last is None else int(last) + 1
-                        connection.execute(
-                            sa.insert(_trials).values(
-                                study=study, number=number, layout_id=layout_id, state="open",
-                                choices=_dump(choices), created_unix=time.time(),
-                            )
-                        )  # fmt: skip
-                        return number
-                except IntegrityError:
-                    time.sleep(0.01)  # another process took the number
+        with self._guard(), self._write() as connection:
+            # Locks the study on a server, so that numbers are given one after the other; SQLite has one writer anyway.
+            known = connection.scalar(sa.select(t.studies.c.name).where(t.studies.c.name == study).with_for_update())
+            if known is None:
+                raise StoreError(f"store {self.where}: there is no study {study!r}")
+            _put_layout(connection, layout_id, code, layout)
+            last = connection.scalar(sa.select(sa.func.max(t.trials.c.number)).where(t.trials.c.study == study))
+            number = 0 if last is None else int(last) + 1
+            connection.execute(
+                sa.insert(t.trials).values(
+                    study=study, number=number, layout_id=layout_id, state="open",
+                    choices=_dump(choices), created_unix=time.time(),
+                )
+            )  # fmt: skip
+            return number
 
     def set_trial(self, study: str, number: int, state: str) -> None:
         """Set a trial's state."""
-        with self._guard(), self._engine.begin() as connection:
+        with self._guard(), self._write() as connection:
             connection.execute(
-                sa.update(_trials).where(_trials.c.study == study, _trials.c.number == number).values(state=state)
+                sa.update(t.trials).where(t.trials.c.study == study, t.trials.c.number == number).values(state=state)
             )
 
     def trials(self, study: str) -> list[TrialRecord]:
         """A study's trials in order."""
-        found = self._read(sa.select(_trials).where(_trials.c.study == study).order_by(_trials.c.number))
-        return [
-            TrialRecord(study=r.study, number=r.number, layout_id=r.layout_id, state=r.state, choices=json.loads(r.choices))
-            for r in found
-        ]
+        return self._read(sa.select(t.trials).where(t.trials.c.study == study).order_by(t.trials.c.number), _trial)
 
     # -- measurements ------------------------------------------------------------------------------------------------
 
@@ -308,31 +250,24 @@ class Store:
         """Claim a key for measuring under `job_id`.
 
         Returns:
-            The claim that holds now: ours, somebody else's, or one taken over from an owner that is dead or has given no
-            sign for `STALE_S`; the job id is then that owner's.
+            The claim that holds now: ours, somebody else's, or one taken over from an owner that is dead or has given
+            no sign for `STALE_S`; the job id is then that owner's.
         """
         me = owner_id()
         values = {"key_hash": key_hash, "job_id": job_id, "owner": me, "heartbeat_unix": time.time()}
-        with self._guard():
-            try:
-                with self._engine.begin() as connection:
-                    connection.execute(sa.insert(_claims).values(**values))
+        here = sa.select(t.claims).where(t.claims.c.key_hash == key_hash).with_for_update()
+        while True:
+            with self._guard(), self._write() as connection:
+                held = connection.execute(here).first()
+                if held is None and insert_missing(connection, t.claims, values):
                     return Claim(key_hash=key_hash, job_id=job_id, mine=True, owner=me)
-            except IntegrityError:
-                pass
-            with self._engine.begin() as connection:
-                held = connection.execute(sa.select(_claims).where(_claims.c.key_hash == key_hash)).first()
-                if held is None:  # released in between
-                    connection.execute(sa.insert(_claims).values(**values))
-                    return Claim(key_hash=key_hash, job_id=job_id, mine=True, owner=me)
-                if held.owner == me or not _dead(held.owner, held.heartbeat_unix):
-                    return Claim(key_hash=key_hash, job_id=held.job_id, mine=held.owner == me, owner=held.owner)
-                taken = connection.execute(
-                    sa.update(_claims)
-                    .where(_claims.c.key_hash == key_hash, _claims.c.owner == held.owner)
-                    .values(owner=me, heartbeat_unix=time.time())
-                )
-                return Claim(key_hash=key_hash, job_id=held.job_id, mine=taken.rowcount == 1, owner=me)
+                if held is None:
+                    continue  # another process was faster; look again
+                mine = held.owner == me or owner_is_dead(held.owner, held.heartbeat_unix)
+                if mine:
+                    beat = {"owner": me, "heartbeat_unix": time.time()}
+                    connection.execute(sa.update(t.claims).where(t.claims.c.key_hash == key_hash).values(**beat))
+                return Claim(key_hash=key_hash, job_id=held.job_id, mine=mine, owner=me if mine else held.owner)
 
     def rename_claim(self, key_hash: str, job_id: str) -> None:
         """Put a claim of ours on another job (the one taken over was gone)."""
@@ -343,20 +278,22 @@ class Store:
         self._update_claim(key_hash, heartbeat_unix=time.time())
 
     def _update_claim(self, key_hash: str, **values: Any) -> None:
-        mine = sa.and_(_claims.c.key_hash == key_hash, _claims.c.owner == owner_id())
-        with self._guard(), self._engine.begin() as connection:
-            connection.execute(sa.update(_claims).where(mine).values(**values))
+        mine = sa.and_(t.claims.c.key_hash == key_hash, t.claims.c.owner == owner_id())
+        with self._guard(), self._write() as connection:
+            connection.execute(sa.update(t.claims).where(mine).values(**values))
 
     def release(self, key_hash: str) -> None:
         """End a claim of ours without a measurement."""
-        with self._guard(), self._engine.begin() as connection:
-            connection.execute(sa.delete(_claims).where(_claims.c.key_hash == key_hash, _claims.c.owner == owner_id()))
+        with self._guard(), self._write() as connection:
+            connection.execute(
+                sa.delete(t.claims).where(t.claims.c.key_hash == key_hash, t.claims.c.owner == owner_id())
+            )
 
     def add_measurement(
         self, record: MeasurementRecord, *, layout: Mapping[str, Any] | None = None, code: str = "",
         checks: Sequence[Check] = (), claim_hash: str | None = None,
     ) -> bool:  # fmt: skip
-        """Store a measurement, end its claim (`claim_hash`, by default its key) and remember passed checks, all or nothing.
+        """Store a measurement, end its claim (`claim_hash`, by default its key), keep passed checks: all or nothing.
 
         Returns:
             False when a measurement of this job is stored already; nothing is changed then but the claim.
@@ -366,122 +303,104 @@ class Store:
             key=_dump(record.key), info=_dump(record.info), created_unix=record.created_unix or time.time(),
             result=None if record.result is None else zlib.compress(record.result, 6),
         )  # fmt: skip
-        with self._guard():
-            try:
-                with self._engine.begin() as connection:
-                    if layout is not None and record.layout_id is not None:
-                        _put_layout(connection, record.layout_id, code, layout)
-                    connection.execute(sa.insert(_measurements).values(**values))
-                    connection.execute(sa.delete(_claims).where(_claims.c.key_hash == (claim_hash or record.key_hash)))
-                    for check in checks:
-                        _put_check(connection, check)
-            except IntegrityError:
-                known = list(self._read(sa.select(_measurements.c.job_id).where(_measurements.c.job_id == record.job_id)))
-                if not known:
-                    raise
-                self.release(claim_hash or record.key_hash)
-                return False
-        return True
+        claim = t.claims.c.key_hash == (claim_hash or record.key_hash)
+        ours = sa.or_(t.claims.c.owner == owner_id(), t.claims.c.job_id == record.job_id)
+        with self._guard(), self._write() as connection:
+            if layout is not None and record.layout_id is not None:
+                _put_layout(connection, record.layout_id, code, layout)
+            stored = insert_missing(connection, t.measurements, values)
+            connection.execute(sa.delete(t.claims).where(claim, ours))
+            for check in checks if stored else ():
+                _put_check(connection, check)
+        return stored
 
     def find_measurement(self, key_hash: str, *, statuses: Sequence[str]) -> MeasurementRecord | None:
         """The latest measurement under a key with one of these statuses."""
         query = (
-            sa.select(_measurements)
-            .where(_measurements.c.key_hash == key_hash, _measurements.c.status.in_(statuses))
-            .order_by(_measurements.c.sequence.desc())
+            sa.select(t.measurements)
+            .where(t.measurements.c.key_hash == key_hash, t.measurements.c.status.in_(statuses))
+            .order_by(t.measurements.c.sequence.desc())
             .limit(1)
         )
-        return next(map(_measurement, self._read(query)), None)
+        return next(iter(self._read(query, _measurement)), None)
 
     def measurements(self, study: str | None = None, *, also: Sequence[str] = ()) -> list[MeasurementRecord]:
         """Measurements in the order they were stored, of one study (and of further job ids) or of all."""
-        query = sa.select(_measurements).order_by(_measurements.c.sequence)
+        query = sa.select(t.measurements).order_by(t.measurements.c.sequence)
         if study is not None:
-            query = query.where(sa.or_(_measurements.c.study == study, _measurements.c.job_id.in_(also)))
-        return [_measurement(record) for record in self._read(query)]
+            query = query.where(sa.or_(t.measurements.c.study == study, t.measurements.c.job_id.in_(also)))
+        return self._read(query, _measurement)
 
     def passed_checks(self, device_fingerprint: str, runtime: str) -> set[str]:
         """Ids of the block checks that a device has passed under a runtime version."""
-        query = sa.select(_checks.c.check_id).where(
-            _checks.c.device_fingerprint == device_fingerprint, _checks.c.runtime == runtime
+        query = sa.select(t.checks.c.check_id).where(
+            t.checks.c.device_fingerprint == device_fingerprint, t.checks.c.runtime == runtime
         )
-        return {record.check_id for record in self._read(query)}
+        return set(self._read(query, lambda record: str(record.check_id)))
 
     # -- events ------------------------------------------------------------------------------------------------------
 
     def add_event(self, study: str, kind: str, data: Mapping[str, Any]) -> None:
         """Append an event (a run began, time was spent) to a study."""
-        with self._guard(), self._engine.begin() as connection:
+        with self._guard(), self._write() as connection:
             connection.execute(
-                sa.insert(_events).values(study=study, created_unix=time.time(), kind=kind, data=_dump(data))
+                sa.insert(t.events).values(study=study, created_unix=time.time(), kind=kind, data=_dump(data))
             )
 
     def events(self, study: str, kind: str | None = None) -> list[tuple[float, str, dict[str, Any]]]:
         """A study's events in order: (time, kind, data)."""
-        query = sa.select(_events).where(_events.c.study == study).order_by(_events.c.sequence)
+        query = sa.select(t.events).where(t.events.c.study == study).order_by(t.events.c.sequence)
         if kind is not None:
-            query = query.where(_events.c.kind == kind)
-        return [(record.created_unix, record.kind, json.loads(record.data)) for record in self._read(query)]
+            query = query.where(t.events.c.kind == kind)
+        return self._read(query, lambda record: (record.created_unix, record.kind, json.loads(record.data)))
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
     def _prepare(self, connection: Connection) -> None:
+        if connection.dialect.name == "postgresql":  # two processes may find a new database empty at the same time
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CREATION_LOCK)))
         names = set(sa.inspect(connection).get_table_names())
-        if names and "meta" not in names:
+        if not names:
+            t.tables.create_all(connection)
+            connection.execute(sa.insert(t.meta).values(name="schema_version", value=str(SCHEMA_VERSION)))
+            return
+        if not names >= {"meta", "studies", "measurements"}:
             raise StoreError(
                 f"{self.where} is a database of something else (it has tables {', '.join(sorted(names)[:3])})",
                 hint="another path or URL for --store",
             )
-        if not names:
-            _tables.create_all(connection)
-            connection.execute(sa.insert(_meta).values(name="schema_version", value=str(SCHEMA_VERSION)))
-            return
-        version = connection.scalar(sa.select(_meta.c.value).where(_meta.c.name == "schema_version"))
+        version = connection.scalar(sa.select(t.meta.c.value).where(t.meta.c.name == "schema_version"))
         if version != str(SCHEMA_VERSION):
+            newer = str(version).isdigit() and int(str(version)) > SCHEMA_VERSION
             raise StoreError(
                 f"{self.where} has store version {version}; this archsearch reads version {SCHEMA_VERSION}",
-                hint="the archsearch that wrote it, or a new study",
+                hint="a newer archsearch wrote it: update archsearch"
+                if newer
+                else "begin a new study, or another --store",
             )
 
-    def _read(self, query: sa.Select[Any]) -> Iterator[Any]:
+    def _read(self, query: sa.Select[Any], decode: Callable[[Any], T]) -> list[T]:
         with self._guard(), self._engine.connect() as connection:
-            yield from connection.execute(query).all()
+            return [decode(record) for record in connection.execute(query).all()]
+
+    @contextmanager
+    def _write(self) -> Iterator[Connection]:
+        """A transaction that is committed at the end, or leaves nothing."""
+        with self._engine.connect().execution_options(archsearch_write=True) as connection, connection.begin():
+            yield connection
 
     @contextmanager
     def _guard(self) -> Iterator[None]:
-        """Database errors as StoreError; IntegrityError passes through to callers that expect it."""
+        """Turn what the database raises into StoreError."""
         try:
             yield
-        except IntegrityError:
-            raise
         except DBAPIError as error:
-            text = str(error.orig).strip().splitlines()[0] if error.orig is not None else str(error)
-            raise StoreError(f"store {self.where}: {text}", hint=_hint(text)) from error
+            lines = str(error.orig or error).strip().splitlines() or [type(error).__name__]
+            raise StoreError(f"store {self.where}: {lines[0]}", hint=_hint(lines[0])) from error
         except SQLAlchemyError as error:
             raise StoreError(f"store {self.where}: {str(error).splitlines()[0]}") from error
-        except (json.JSONDecodeError, zlib.error) as error:
-            raise StoreError(f"store {self.where} holds damaged data: {error}") from error
-
-
-def owner_id() -> str:
-    """This process: host, process id, and when the process started (ids are used again)."""
-    return f"{socket.gethostname()}:{os.getpid()}:{_started(os.getpid())}"
-
-
-def _started(pid: int) -> str:
-    import psutil
-
-    try:
-        return f"{psutil.Process(pid).create_time():.2f}"
-    except psutil.Error:
-        return ""
-
-
-def _dead(owner: str, heartbeat_unix: float) -> bool:
-    host, pid, started = owner.rsplit(":", 2)
-    if host == socket.gethostname():
-        return _started(int(pid)) != started
-    return time.time() - heartbeat_unix > STALE_S
+        except (json.JSONDecodeError, zlib.error, UnicodeDecodeError) as error:
+            raise StoreError(f"store {self.where} holds damaged data: {error}", hint=_DAMAGED_HINT) from error
 
 
 def _url(where: str | Path) -> URL:
@@ -489,29 +408,15 @@ def _url(where: str | Path) -> URL:
         return URL.create("sqlite", database=str(where))
     try:
         url = make_url(where)
-    except ArgumentError as error:
-        raise StoreError(
-            "--store is no database URL", hint="sqlite:///path/to/file.db or postgresql+psycopg://user@host/name"
-        ) from error
-    return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
-
-
-def _prepare_sqlite(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # transactions are begun below, as SQLAlchemy advises for SQLite
-    cursor = connection.cursor()
-    for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _begin_immediate(connection: Connection) -> None:
-    # A transaction that reads and then writes must hold the write lock from its start, or it may find the base changed.
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    except (ArgumentError, ValueError) as error:
+        raise StoreError("--store is no database URL", hint=_URL_HINT) from error
+    return url.set(drivername="postgresql+psycopg") if url.drivername in ("postgresql", "postgres") else url
 
 
 def _hint(text: str) -> str | None:
     lowered = text.lower()
     for sign, hint in (
+        ("i/o error", "look at the disk: room, quota, cable; what was stored before is intact"),
         ("full", "make room on the disk; what was stored before is intact"),
         ("not a database", "another path for --store; this file is not an SQLite database"),
         ("malformed", "restore the file from a copy; `sqlite3 FILE .recover` may save most of it"),
@@ -526,24 +431,23 @@ def _hint(text: str) -> str | None:
 
 
 def _put_layout(connection: Connection, layout_id: str, code: str, layout: Mapping[str, Any]) -> None:
-    known = connection.scalar(sa.select(_layouts.c.layout_id).where(_layouts.c.layout_id == layout_id))
-    if known is None:
-        connection.execute(sa.insert(_layouts).values(layout_id=layout_id, code=code, layout=_dump(layout)))
+    insert_missing(connection, t.layouts, {"layout_id": layout_id, "code": code, "layout": _dump(layout)})
 
 
 def _put_check(connection: Connection, check: Check) -> None:
-    where = (
-        (_checks.c.check_id == check.check_id)
-        & (_checks.c.device_fingerprint == check.device_fingerprint)
-        & (_checks.c.runtime == check.runtime)
-    )
-    if connection.scalar(sa.select(_checks.c.check_id).where(where)) is None:
-        connection.execute(
-            sa.insert(_checks).values(
-                check_id=check.check_id, device_fingerprint=check.device_fingerprint, runtime=check.runtime,
-                rel_rms=check.rel_rms, created_unix=time.time(),
-            )
-        )  # fmt: skip
+    values = {name: getattr(check, name) for name in Check.__slots__}
+    insert_missing(connection, t.checks, {**values, "created_unix": time.time()})
+
+
+def _study(record: Any) -> StudyRecord:
+    return StudyRecord(name=record.name, created_unix=record.created_unix, config=json.loads(record.config))
+
+
+def _trial(record: Any) -> TrialRecord:
+    return TrialRecord(
+        study=record.study, number=record.number, layout_id=record.layout_id, state=record.state,
+        choices=json.loads(record.choices),
+    )  # fmt: skip
 
 
 def _measurement(record: Any) -> MeasurementRecord:

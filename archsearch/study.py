@@ -8,7 +8,7 @@ The sampler hears of a candidate when the anchor run after it is known.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from statistics import fmean
@@ -44,7 +44,7 @@ MAX_EMPTY_ASKS = 2000
 """Draws in a row that give no new layout before the space counts as used up."""
 
 CANDIDATE_PROTOCOL = Protocol(min_processes=3, max_processes=4, min_repeats=2, max_repeats=4, time_budget_s=12.0)
-WATCH_PROTOCOL = Protocol(min_processes=2, max_processes=2, min_repeats=3, max_repeats=3, memory_pass=False)
+WATCH_PROTOCOL = Protocol(min_processes=3, max_processes=3, min_repeats=2, max_repeats=2, memory_pass=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,32 +197,26 @@ class Study:
         self._resume(limits)
         self._lap("resume", clock)
         for index, anchor in enumerate(self.settings.anchors):
-            self._measure_everywhere(self._subject(anchor.layout, ANCHOR, anchor.name or anchor.layout.layout_id))
+            self._measure_everywhere(self._subject(anchor.layout, ANCHOR, anchor.name or anchor.layout.code))
             if self._devices_gone():
                 return self._no_devices()
             if index == 0 and any(m.role != ANCHOR for m in self.measurements):
                 self._watch()  # a continued study: is the device still what it was?
         since_watch = 0
-        why = ""
-        while not why:
+        while True:
             why = self._limit_met(limits)
-            if why:
-                break
-            trial = self._next_trial()
-            if trial is None:
-                why = "the space is used up: no new layout was drawn"
-                break
-            self._measure_trial(trial)
+            trial = None if why else self._next_trial()
+            if trial is not None:
+                self._measure_trial(trial)
+                since_watch += 1
+                self._observer.settled(self)
             if self._devices_gone():
                 return self._no_devices()
-            self._observer.settled(self)
-            since_watch += 1
-            if since_watch >= WATCH_EVERY:
-                self._watch()
+            if since_watch and (trial is None or since_watch >= WATCH_EVERY):
+                self._watch()  # may find that candidates must be measured again
                 since_watch = 0
-        if since_watch:
-            self._watch()
-        return Ended(why=why, devices_lost=dict(self._lost))
+            elif trial is None:
+                return Ended(why=why or "the space is used up: no new layout was drawn", devices_lost=dict(self._lost))
 
     def done(self) -> int:
         """Candidates that were measured or found unable to run, so far."""
@@ -236,6 +230,16 @@ class Study:
             if m.role == CANDIDATE and m.result is not None
         ]
         return fmean(spent) if spent else None
+
+    def best(self) -> Iterator[str]:
+        """The best candidate so far in each objective that is measured, in words."""
+        mine = [row for row in self.rows() if row["status"] == "ok" and row["trial"] is not None]
+        for name in self.settings.objectives:
+            objective = all_objectives()[name]
+            values = [(row[name], row["code"]) for row in mine if row.get(name) is not None]
+            if objective.measured and values:
+                value, code = min(values) if objective.direction == "min" else max(values)
+                yield f"{name} {value:.4g} ({code})"
 
     def rows(self) -> list[dict[str, Any]]:
         """The study as a plain table."""
@@ -392,7 +396,8 @@ class Study:
         if not self.settings.anchors:
             return
         anchor = self.settings.anchors[0]
-        subject = self._subject(anchor.layout, WATCH, anchor.name, label=f"{anchor.name} (watch)")
+        name = anchor.name or anchor.layout.code
+        subject = self._subject(anchor.layout, WATCH, name, label=f"{name} (watch for drift)")
         self._measure_everywhere(subject, fresh=True, protocol=WATCH_PROTOCOL)
         drift = Drift(self.measurements)
         for device, moved in drift.latest().items():

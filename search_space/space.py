@@ -147,6 +147,7 @@ class Space:
         constraints: What every layout meets.
         norm_eps: Epsilon of the layer norms.
         post_norm: Options for a second norm after each block.
+        anchors: Layouts that a search of this space is shown beside, as people type them; empty for the usual ones.
     """
 
     name: str
@@ -160,6 +161,7 @@ class Space:
     constraints: Constraints
     norm_eps: float = 1e-5
     post_norm: tuple[bool, ...] = (False,)
+    anchors: tuple[str, ...] = ()
 
     @cached_property
     def kind_by_letter(self) -> dict[str, str]:

@@ -36,14 +36,23 @@ def load_space(name_or_path: str | Path) -> Space:
     Raises:
         SpaceError: There is no such space, or its file has mistakes; each is told on a line ``FILE:LINE: ...``.
     """
+    return read_space(space_path(name_or_path))
+
+
+def space_path(name_or_path: str | Path) -> Path:
+    """The file of a space that ships, by name, or the path that was given.
+
+    Raises:
+        SpaceError: There is no such space or file.
+    """
     if isinstance(name_or_path, str) and name_or_path in space_names():
-        return read_space(_FOLDER / f"{name_or_path}.yaml")
+        return _FOLDER / f"{name_or_path}.yaml"
     path = Path(name_or_path)
     if not path.exists():
         near = difflib.get_close_matches(str(name_or_path), space_names(), n=1)
         guess = f"; did you mean {near[0]}?" if near else f" (spaces that ship: {', '.join(space_names())})"
         raise SpaceError(f"no space or file is called {str(name_or_path)!r}{guess}")
-    return read_space(path)
+    return path
 
 
 def read_space(path: Path) -> Space:
@@ -81,6 +90,7 @@ def _space(parsed: SpaceModel, patterns: tuple[Pattern, ...], name: str) -> Spac
     return Space(
         name=name,
         description=parsed.description,
+        anchors=parsed.anchors,
         widths=parsed.width,
         depths=parsed.depth,
         embedding=spec_choices(parsed.embedding),

@@ -222,12 +222,16 @@ class SpaceModel(_Strict):
     constraints: ConstraintsModel = ConstraintsModel()
     norm_eps: float = Field(default=1e-5, gt=0, lt=1, description="Epsilon of the layer norms.")
     post_norm: choice(bool) = Field(default=(False,), description="A second norm after each block.")  # type: ignore[valid-type]
+    anchors: Annotated[
+        tuple[str, ...], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
+    ] = Field(default=(), description="Layouts shown beside a search, the first watched for drift. Default: published models.")
 
 
 def spec_model(cls: type[Any], *, without: tuple[str, ...] = ()) -> type[SpecModel]:
     """The model of one spec class: a knob per field, required where the class has no default."""
     hints = get_type_hints(cls)
-    said = dict(re.findall(r"^ +(\w+): (.+)$", cls.__doc__ or "", re.MULTILINE))
+    texts = "\n".join(base.__doc__ or "" for base in reversed(cls.__mro__))
+    said = dict(re.findall(r"^ +(\w+): (.+)$", texts, re.MULTILINE))
     knobs: dict[str, Any] = {}
     formulas = set()
     for field in fields(cls):

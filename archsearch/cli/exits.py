@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import typer
@@ -34,17 +34,16 @@ class CommandError(Exception):
 
 def guarded(app: typer.Typer) -> int:
     """Run the command line; turn every outcome into an exit code."""
-    import click
+    import typer
 
+    usage_error: Any = typer.BadParameter.__mro__[2]  # click's ClickException, wherever typer keeps it
     try:
         result = app(standalone_mode=False)
-    except click.exceptions.Abort:
+    except (typer.Abort, KeyboardInterrupt):
         return _say("stopped", INTERRUPTED)
-    except KeyboardInterrupt:
-        return _say("stopped", INTERRUPTED)
-    except click.ClickException as error:
+    except usage_error as error:
         error.show()
-        return error.exit_code
+        return int(error.exit_code)
     except CommandError as error:
         return _say(str(error), error.code, error.hint)
     except BrokenPipeError:
