@@ -21,7 +21,7 @@ from search_space.space import Option, Space
 
 _ENUMERATED = 5_000
 _SHOWN = 8
-_EXTRA_DRAWS = 20_000
+_EXTRA_DRAWS = 10_000
 
 T = TypeVar("T", bound=Option)
 _Counts = Mapping[int, Mapping[frozenset[str], int]]
@@ -68,7 +68,7 @@ class SpaceReport:
         combinations: Ways to set all knobs over the allowed sequences (exact; before the constraints on numbers).
         layouts: Members of the space: exact when `exhaustive`, else estimated.
         exhaustive: Every combination was tried.
-        draws: Combinations tried.
+        draws: Combinations tried; those that break a constraint at the same early knob are tried once.
         accepted: Those that gave a layout.
         rejected: Those that did not, by the constraint that they broke.
         samples: Some of the layouts, in the order drawn.
@@ -113,8 +113,8 @@ def check_space(space: Space, draws: int = 300, seed: int = 0) -> SpaceReport:
     """Count or estimate a space and draw from it.
 
     A space of at most 5,000 combinations is tried out whole. A larger one is drawn from, as a study would do it; the
-    number of its layouts is then the exact number of combinations times the share that is accepted among as many
-    further draws in which all combinations are about equally likely.
+    number of its layouts is then estimated from as many further draws in which all combinations are about equally
+    likely, each counted with the inverse of its probability.
 
     Args:
         space: The space.
@@ -170,15 +170,13 @@ def _combinations(space: Space, allowed: _Counts) -> int:
 
 
 def _even_acceptance(chooser: _EvenChooser, draws: int) -> float:
-    """Share of combinations that make a layout, each draw weighted by the inverse of its probability."""
-    all_weights, accepted = 0.0, 0.0
+    """Share of all combinations that make a layout: the mean over draws of 1 / (probability x combinations), or 0."""
+    share = 0.0
     for _ in range(draws):
         chooser.log_weight = -chooser.log_combinations
-        is_layout = isinstance(sample(chooser.space, chooser), Layout)
-        weight = exp(chooser.log_weight)
-        all_weights += weight
-        accepted += weight * is_layout
-    return accepted / all_weights
+        if isinstance(sample(chooser.space, chooser), Layout):
+            share += exp(chooser.log_weight) / draws
+    return min(1.0, share)
 
 
 class _EvenChooser(RandomChooser):
@@ -258,12 +256,14 @@ def _refuse_or_find(space: Space, rejections: list[Rejection], seed: int, *, exh
                 return [drawn]
             rejections.append(drawn)
     counts = Counter(rejection.constraint for rejection in rejections).most_common()
-    last = next(rejection for rejection in rejections if rejection.constraint == counts[0][0])
+    main = [rejection for rejection in rejections if rejection.constraint == counts[0][0]]
+    nearest = min(main, key=lambda rejection: rejection.distance)
     said = ", ".join(f"{constraint} {count}" for constraint, count in counts)
-    tried = "all" if exhaustive else "random"
+    tried = f"all {len(rejections)}" if exhaustive else f"{len(rejections)} random"
+    verdict = "is empty" if exhaustive else "is empty, or nearly"
     raise SpaceError(
-        f"space {space.name} is empty: {len(rejections)} {tried} combinations gave no layout, rejected by {said}; "
-        f"for example: {last.message}",
+        f"space {space.name} {verdict}: {tried} combinations gave no layout, rejected by {said}; "
+        f"the nearest: {nearest.message}",
         hint=f"relax {counts[0][0]}, or allow more choices",
     )
 

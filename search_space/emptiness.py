@@ -257,7 +257,7 @@ class _Search:
         )
 
     def _target(self) -> str:
-        return f"{short_count(self.constraints.total_params or 0)} ±{self.constraints.tolerance:.3g}"
+        return f"{short_count(self.constraints.total_params or 0)} ±{100 * self.constraints.tolerance:.3g}%"
 
     def _in_reach(self) -> list[_Cell]:
         """Cells in which some layout can have the wanted total."""
@@ -316,4 +316,3 @@ class _Search:
                 hint="raise it, lower total_params, or allow a larger depth or width",
             )
         return None
-

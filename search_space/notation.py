@@ -43,6 +43,7 @@ from search_space.layout_file import NamedLayout, read_layout
 from search_space.patterns import parse_code
 from search_space.quantities import parse_count, short_count
 
+_COUNT = re.compile(r"[\d_.]+[A-Za-z]?")
 _TOLERANCE = 0.02
 _DEFAULT_WIDTH, _DEFAULT_VOCABULARY, _DEFAULT_MULTIPLE, _DEFAULT_FFN_RATIO = 1024, 65536, 64, 4
 _ATTENTION: dict[str, int | str] = {"head_dim": 64, "heads": "width / head_dim"}
@@ -163,6 +164,8 @@ class _Code:
     def layout(self) -> Layout:
         general = self.general
         width = self.whole("width", general.get("width", str(_DEFAULT_WIDTH)), {})
+        if width < 1:
+            raise NotationError(f"{self.text}: width is {width}; it must be at least 1")
         if {"vocab", "vocab_size"} <= general.keys():
             raise NotationError("vocab and vocab_size are one option; give one")
         tables: dict[str, str] = {name: general[name] for name in ("rank", "tied", "scaled") if name in general}
@@ -219,7 +222,7 @@ class _Code:
 
     def whole(self, name: str, text: str, names: Mapping[str, int]) -> int:
         try:
-            return parse_count(text) if text[0].isdigit() and text[-1].isalpha() else evaluate(text, names)
+            return parse_count(text) if _COUNT.fullmatch(text) else evaluate(text, names)
         except ValueError as error:
             raise NotationError(f"{self.text}: {name}={error}") from error
 
@@ -285,7 +288,7 @@ def _value(name: str, text: str, types: tuple[Any, ...]) -> Any:
             raise ValueError(f"{name}={text} must be true or false")
         return text.lower() == "true"
     if int in types:
-        return parse_count(text) if text[0].isdigit() and text[-1].isalnum() and text.isalnum() else text
+        return parse_count(text) if _COUNT.fullmatch(text) else text  # else a formula
     if float in types:
         try:
             return float(text)

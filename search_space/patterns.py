@@ -1,10 +1,9 @@
 """The pattern grammar: which sequences of mixers a space allows, one letter per layer.
 
-    pattern      = "free" | alternatives
     alternatives = sequence { "|" sequence }
     sequence     = item { item }
     item         = atom [ "x" number | "*" ]
-    atom         = letter | "[" letter { letter } "]" | "." | "(" alternatives ")"
+    atom         = letter | "[" letter { letter } "]" | "." | "free" | "(" alternatives ")"
 
 - A letter is a layer with that mixer. Blanks mean nothing.
 - A sequence is a *motif*: it is repeated until the depth is reached, and cut off there. ``CCG`` at depth 7 is
@@ -16,7 +15,7 @@
 - ``|`` separates alternatives: ``CCG | CCCG``. Inside parentheses too: ``(C|W)CG`` is ``CCG | WCG``. One alternative
   is chosen for the whole layout.
 - ``[CW]`` is a layer whose mixer is chosen among these, and ``.`` among all mixers of the space: anew for every layer.
-- ``free`` is ``.``: every layer may have any mixer of the space.
+- ``free`` is another word for ``.``; alone it says that every layer may have any mixer of the space.
 
 A space may list several patterns; a list means the same as ``|``.
 """
@@ -31,7 +30,7 @@ from typing import NoReturn
 
 MAX_ALTERNATIVES = 1000
 MAX_LENGTH = 512
-_TOKEN = re.compile(r"\s*(?:(x\s*\d+)|([A-Z])|([\[\]().|*]))\s*")
+_TOKEN = re.compile(r"\s*(?:(x\s*\d+)|([A-Z])|([\[\]().|*]|free))\s*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +74,6 @@ def parse_patterns(text: str, letters: Collection[str]) -> tuple[Pattern, ...]:
         ValueError: With the place of the mistake.
     """
     everything = "".join(sorted(letters))
-    if text.strip() == "free":
-        text = "."
     found: dict[str, Pattern] = {}
     for flat in _Parser(text, everything).alternatives_to_the_end():
         pattern = _pattern(flat, text, everything)
@@ -215,7 +212,7 @@ class _Parser:
             found = self.alternatives(nesting + 1)
             self.expect(")", start)
             return found
-        if symbol == ".":
+        if symbol in (".", "free"):
             return [(self.letters,)]
         if symbol == "[":
             chosen: set[str] = set()

@@ -57,16 +57,18 @@ class Rejection:
     Attributes:
         constraint: What they break: a key of `constraints`, or `pattern`, `fields`, `embedding`, `ffn`.
         message: How, in words.
+        distance: For `total_params`: relative distance from the target.
     """
 
     constraint: str
     message: str
+    distance: float = 0.0
 
 
 class _Rejected(Exception):  # noqa: N818
-    def __init__(self, constraint: str, message: str) -> None:
+    def __init__(self, constraint: str, message: str, *, distance: float = 0.0) -> None:
         super().__init__(message)
-        self.rejection = Rejection(constraint=constraint, message=message)
+        self.rejection = Rejection(constraint=constraint, message=message, distance=distance)
 
 
 def sample(space: Space, chooser: Chooser) -> Layout | Rejection:
@@ -197,7 +199,8 @@ def finish(space: Space, skeleton: Skeleton, ask_hidden: Callable[[], int]) -> L
             raise _Rejected(
                 "total_params",
                 f"{layout.code} has {short_count(counts.total)} parameters with FFN width {hidden}, "
-                f"outside {short_count(target)} ±{constraints.tolerance:.3g}",
+                f"outside {short_count(target)} ±{100 * constraints.tolerance:.3g}%",
+                distance=abs(counts.total - target) / target,
             )
     limit = constraints.max_embedding_share
     if limit is not None and counts.embedding_share > limit:

@@ -182,5 +182,3 @@ class Space:
     def pattern_by_text(self) -> dict[str, Pattern]:
         """Alternatives by their canonical spelling."""
         return {pattern.text: pattern for pattern in self.patterns}
-
-

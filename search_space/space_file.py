@@ -145,11 +145,7 @@ def _check_pieces(data: dict[str, Any], mistakes: _Mistakes) -> None:
     named = data.get("mixers")
     pieces: list[tuple[tuple[Place, ...], type[Any], Any]] = [(("embedding",), Embedding, data.get("embedding"))]
     if isinstance(named, dict):
-        pieces += [
-            (("mixers", kind), cls, named[kind] or {})
-            for kind, cls in mixers().items()
-            if kind in named
-        ]
+        pieces += [(("mixers", kind), cls, named[kind] or {}) for kind, cls in mixers().items() if kind in named]
     for where, cls, raw in pieces:
         try:
             choices = spec_choices(spec_model(cls).model_validate(raw))
