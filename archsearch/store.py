@@ -1,8 +1,7 @@
 """The store: studies, layouts, trials and measurements in one SQL database.
 
-SQLite by default (write-ahead log, so that readers and a writer do not wait for each other; every commit synced: a sync
-takes milliseconds, a measurement many seconds, and the machine under test is the likeliest to lose power), any SQLAlchemy
-URL otherwise. Measurements are appended, never changed.
+SQLite by default (write-ahead log: readers and a writer do not wait for each other; every commit is synced, which costs
+milliseconds where a measurement costs seconds), any SQLAlchemy URL otherwise. Measurements are appended, never changed.
 What belongs together is written in one transaction: a process killed at any instant leaves a readable store.
 Times are Unix seconds. A `Store` may be used from several threads.
 """

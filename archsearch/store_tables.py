@@ -122,10 +122,12 @@ def begin_sqlite(connection: Connection) -> None:
 
 def insert_missing(connection: Connection, table: sa.Table, values: Mapping[str, Any]) -> bool:
     """Insert a row unless one with its key is there; whether it was inserted."""
-    if connection.dialect.name in ("sqlite", "postgresql"):
-        insert = sqlite_insert if connection.dialect.name == "sqlite" else postgresql_insert
-        return connection.execute(insert(table).values(**values).on_conflict_do_nothing()).rowcount == 1
     keys = [table.c.job_id] if table is measurements else list(table.primary_key)
+    if connection.dialect.name == "sqlite":
+        return connection.execute(sqlite_insert(table).values(**values).on_conflict_do_nothing()).rowcount == 1
+    if connection.dialect.name == "postgresql":
+        insert = postgresql_insert(table).values(**values).on_conflict_do_nothing().returning(keys[0])
+        return connection.execute(insert).first() is not None
     if connection.scalar(sa.select(sa.literal(1)).where(*(key == values[key.name] for key in keys))) is not None:
         return False
     connection.execute(sa.insert(table).values(**values))
