@@ -58,8 +58,10 @@ def membership(values: Costs, lows: Costs, highs: Costs) -> list[Membership]:
         lows: Optimistic ends, n x m.
         highs: Pessimistic ends, n x m.
     """
-    dominated = _any_dominates(values, values)
-    certainly = _any_dominates(highs, lows)
+    import numpy as np
+
+    dominated = np.any(_dominates(values, values), axis=0)
+    certainly = np.any(_dominates(highs, lows), axis=0)
     return [
         "dominated" if sure else "uncertain" if beaten else "on"
         for beaten, sure in zip(dominated, certainly, strict=True)
@@ -70,14 +72,16 @@ def tiers(values: Costs) -> list[int]:
     """The tier of each row by point estimates, from 1 (non-dominated sorting)."""
     import numpy as np
 
+    beats = _dominates(values, values)
+    left = beats.sum(axis=0)  # how many rows that are still without a tier dominate each row
     found = np.zeros(len(values), dtype=int)
     tier = 0
     while not found.all():
         tier += 1
-        left = np.flatnonzero(found == 0)
-        front = [not beaten for beaten in _any_dominates(values[left], values[left])]
-        found[left[front]] = tier
-    return [int(tier) for tier in found]
+        front = (left == 0) & (found == 0)
+        found[front] = tier
+        left = left - beats[front].sum(axis=0)
+    return [int(number) for number in found]
 
 
 def normalised(values: Costs) -> Costs:
@@ -130,16 +134,17 @@ def _tier_contributions(costs: Costs) -> Costs:
     return np.asarray(moocore.hv_contributions(points, ref=np.full(objectives, REFERENCE)), dtype=float)
 
 
-def _any_dominates(attack: Costs, defence: Costs) -> list[bool]:
-    """For each row of `defence`, whether some row of `attack` is nowhere worse and somewhere better.
+def _dominates(attack: Costs, defence: Costs) -> npt.NDArray[np.bool_]:
+    """Whether row i of `attack` is nowhere worse and somewhere better than row j of `defence`, n x n.
 
     A row never beats itself: `attack` is nowhere below `defence` in the same row.
     """
     import numpy as np
 
-    beaten = []
-    for row in defence:
-        nowhere_worse = np.all(attack <= row, axis=1)
-        somewhere_better = np.any(attack < row, axis=1)
-        beaten.append(bool(np.any(nowhere_worse & somewhere_better)))
-    return beaten
+    nowhere_worse = np.ones((len(attack), len(defence)), dtype=bool)
+    somewhere_better = np.zeros_like(nowhere_worse)
+    for mine, theirs in zip(attack.T, defence.T, strict=True):
+        nowhere_worse &= mine[:, None] <= theirs[None, :]
+        somewhere_better |= mine[:, None] < theirs[None, :]
+    beats: npt.NDArray[np.bool_] = nowhere_worse & somewhere_better
+    return beats
