@@ -23,7 +23,7 @@ from search_space.blocks import Block, FeedForward
 from search_space.export import Candidate, export_block
 from search_space.graph.precision import PRECISIONS, PrecisionName
 from search_space.graph.recipe import DATA_FILE, tensor_seed
-from search_space.load import state_dict
+from search_space.load import round_activations, state_dict
 
 if TYPE_CHECKING:
     import torch
@@ -267,28 +267,6 @@ def torch_run(
                 outputs.append(y_BTD)
             past += length
     return torch.cat(outputs, dim=1).numpy(), tuple(tensor.numpy() for tensor in state or ())
-
-
-def round_activations(module: nn.Module) -> None:
-    """Let every `Linear` see blocks of 32 int8 values with one scale each (`MatMulNBits`, accuracy level 4).
-
-    Comparing with this instead of the plain module keeps the check sharp: a norm over a nearly cancelled sum (the first
-    tokens of a linear attention) turns rounding into an error of any size where no mistake was made.
-    """
-    from torch import nn
-
-    block = 32
-
-    def rounded(_: nn.Module, arguments: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        inputs = arguments[0].shape[-1]
-        padded = nn.functional.pad(arguments[0], (0, -inputs % block))
-        blocks = padded.reshape(*padded.shape[:-1], -1, block)
-        scale = blocks.abs().amax(-1, keepdim=True).clamp_min(1e-30) / 127
-        return (((blocks / scale).round() * scale).flatten(-2)[..., :inputs],)
-
-    for linear in module.modules():
-        if isinstance(linear, nn.Linear):
-            linear.register_forward_pre_hook(rounded)
 
 
 def check_torch_steps(block: Block, width: int, *, batch: int, tokens: int, prefill: int, seed: int = 0) -> None:

@@ -1,4 +1,7 @@
-"""Stored tensors -> torch: the weights that a graph runs with, dequantised, as the torch model's state dict."""
+"""Stored tensors -> torch: the weights and the arithmetic that a graph runs with, for the torch module to be compared with it.
+
+Weights are dequantised into a state dict; `round_activations` lets the torch module see activations as int8 products do.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from search_space.graph.precision import QUANTIZATION, BlockQuantization
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from search_space.export import Candidate
 
@@ -63,3 +67,25 @@ def state_dict(
         for parameter in candidate.parameters
         if wanted is None or parameter.name in wanted
     }
+
+
+def round_activations(module: nn.Module) -> None:
+    """Let every `Linear` see blocks of 32 int8 values with one scale each (`MatMulNBits`, accuracy level 4).
+
+    Comparing with this instead of the plain module keeps the check sharp: a norm over a nearly cancelled sum (the first
+    tokens of a linear attention) turns rounding into an error of any size where no mistake was made.
+    """
+    from torch import nn
+
+    block = 32
+
+    def rounded(_: nn.Module, arguments: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        inputs = arguments[0].shape[-1]
+        padded = nn.functional.pad(arguments[0], (0, -inputs % block))
+        blocks = padded.reshape(*padded.shape[:-1], -1, block)
+        scale = blocks.abs().amax(-1, keepdim=True).clamp_min(1e-30) / 127
+        return (((blocks / scale).round() * scale).flatten(-2)[..., :inputs],)
+
+    for linear in module.modules():
+        if isinstance(linear, nn.Linear):
+            linear.register_forward_pre_hook(rounded)
