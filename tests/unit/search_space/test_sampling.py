@@ -143,7 +143,7 @@ def test_a_knob_always_has_the_same_options(name: str) -> None:
 def test_different_answers_may_give_one_layout() -> None:
     here = space("350m")
     by_motif = {"pattern": "CG", "depth": 10, "width": 1024, "embedding.vocab_size": 65536, "embedding.rank": 256,
-                "gqa.head_dim": 64, "gqa.kv_heads": 2, "short_conv.kernel": 3}  # fmt: skip
+                "gqa.heads": 16, "gqa.head_dim": 64, "gqa.kv_heads": 2, "short_conv.kernel": 3}  # fmt: skip
     layers = {f"layer_{index:02d}_mixer": "CG"[index % 2] for index in range(10)}
     first, second = sample(here, Replay(by_motif)), sample(here, Replay({**by_motif, **layers, "pattern": "free"}))
     assert isinstance(first, Layout)
