@@ -219,7 +219,8 @@ class Measurer:
             "label": subject.label,
             "runtime": self.session.runtime(),
             "points": subject.workload.points,
-            "protocol": protocol,
+            # One setting of the device file for both: how quiet it must be before, and how quiet while it measures.
+            "protocol": replace(protocol, max_other_cpu=device.cooling.max_other_cpu),
             "memory_mib": device.memory_limit_mib,
             "timeout_s": device.timeout_s,
             "cooling": device.cooling,
@@ -246,10 +247,26 @@ class Measurer:
         if record is None:
             return None
         layouts = {} if subject.layout is None else {subject.layout.layout_id: subject.layout}
-        role = {"role": subject.role, "trial": subject.trial, "name": subject.name, "label": subject.label}
         if record.study != self.study:
-            self.store.add_event(self.study, REUSED, {"job_id": record.job_id, **role})
-        return Outcome(measurement=replace(from_record(record, layouts), **role), reused=True)
+            self.store.add_event(
+                self.study,
+                REUSED,
+                {
+                    "job_id": record.job_id,
+                    "role": subject.role,
+                    "trial": subject.trial,
+                    "name": subject.name,
+                    "label": subject.label,
+                },
+            )
+        measurement = replace(
+            from_record(record, layouts),
+            role=subject.role,
+            trial=subject.trial,
+            name=subject.name,
+            label=subject.label,
+        )
+        return Outcome(measurement=measurement, reused=True)
 
     def _await_other(self, subject: Subject, key: MeasurementKey, claim: Claim) -> Outcome:
         """Somebody else measures this very thing: wait for the result, or for the claim to end."""
