@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from profiler.stats import Interval
+from reports.objectives import define
 
 if TYPE_CHECKING:
     from archsearch.measurement import MeasuredPoint
@@ -52,6 +53,7 @@ def objective(
         if name in _registry:
             raise ValueError(f"an objective called {name} exists already")
         doc = (function.__doc__ or "").strip().splitlines()[0]
+        define(name, unit=unit, direction=direction, per_layout=not measured and name != "state_mib")
         _registry[name] = Objective(
             name=name, unit=unit, direction=direction, measured=measured, value=function, doc=doc
         )

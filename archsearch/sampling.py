@@ -7,6 +7,7 @@ suggested knob (about 30 commits per layout), and could not commit a trial toget
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -26,18 +27,23 @@ class Asked:
     """A trial that was asked for, and the choices it made.
 
     Attributes:
+        trial: Optuna's trial, or a random generator when the choices are drawn without the sampler.
         choices: For each knob its options and the index that was chosen.
     """
 
-    trial: optuna.trial.Trial
+    trial: optuna.trial.Trial | random.Random
     choices: dict[str, tuple[tuple[Any, ...], int]]
 
     def choose(self, name: str, options: Sequence[T]) -> T:
         """Let the sampler choose one of `options`; the `Chooser` of a space."""
         if name in self.choices:
             return options[self.choices[name][1]]
-        keys = tuple(range(len(options)))
-        index = self.trial.suggest_categorical(name, keys) if len(options) > 1 else 0
+        if len(options) == 1:
+            index = 0
+        elif isinstance(self.trial, random.Random):
+            index = self.trial.randrange(len(options))
+        else:
+            index = self.trial.suggest_categorical(name, tuple(range(len(options))))
         self.choices[name] = (tuple(options), index)
         return options[index]
 
@@ -57,6 +63,7 @@ class Sampler:
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._optuna = optuna
+        self._random = random.Random(seed)  # noqa: S311 - layouts, not secrets
         self._population = population
         self._name = name
         self._study = optuna.create_study(
@@ -68,20 +75,30 @@ class Sampler:
         """A new trial; call `choose` on it, then `tell` or `refuse`."""
         return Asked(trial=self._study.ask(), choices={})
 
+    def ask_at_random(self) -> Asked:
+        """A trial whose choices are drawn evenly, for when the sampler only repeats what was refused or is known."""
+        return Asked(trial=self._random, choices={})
+
     def attributes(self, asked: Asked) -> dict[str, Any]:
         """The sampler's own notes on a trial (its generation), to be given back to `replay`."""
+        if isinstance(asked.trial, random.Random):
+            return {}
         frozen = self._study.get_trials(deepcopy=False)[asked.trial.number]
         return dict(frozen.system_attrs)
 
     def tell(self, asked: Asked, values: Sequence[float], violations: Mapping[str, float]) -> None:
         """Report a measured trial: objective values, and for each budget how far it is exceeded (at most 0: met)."""
+        if isinstance(asked.trial, random.Random):
+            self.replay(asked.choices, {}, values, violations)
+            return
         for name, violation in violations.items():
             asked.trial.set_constraint(name, violation)
         self._study.tell(asked.trial, list(values))
 
     def refuse(self, asked: Asked) -> None:
         """Report a trial that gave no values: outside the constraints of the space, or failed on the device."""
-        self._study.tell(asked.trial, state=self._optuna.trial.TrialState.FAIL)
+        if not isinstance(asked.trial, random.Random):
+            self._study.tell(asked.trial, state=self._optuna.trial.TrialState.FAIL)
 
     def replay(
         self,

@@ -40,6 +40,10 @@ MAX_TRIES = 3
 WATCH_EVERY = 4
 """Candidates between two runs of the watched anchor."""
 
+MAX_SAMPLER_ASKS = 10
+"""Refused or known draws in a row after which choices are drawn evenly: samplers learn nothing from refusals, and some
+(TPE) then propose the same again and again."""
+
 MAX_EMPTY_ASKS = 2000
 """Draws in a row that give no new layout before the space counts as used up."""
 
@@ -284,8 +288,8 @@ class Study:
 
     def _ask(self) -> _Trial | None:
         assert self._sampler is not None
-        for _ in range(MAX_EMPTY_ASKS):
-            asked = self._sampler.ask()
+        for attempt in range(MAX_EMPTY_ASKS):
+            asked = self._sampler.ask() if attempt < MAX_SAMPLER_ASKS else self._sampler.ask_at_random()
             self.asked += 1
             layout = sample(self.settings.space, asked)
             if isinstance(layout, Rejection) or layout.layout_id in self._layout_ids:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import glob
 import importlib.util
 import os
 import shutil
 
 import pytest
+
+DEBIAN_POSTGRES = sorted(glob.glob("/usr/lib/postgresql/*/bin"))
+"""Debian keeps the server's programs outside PATH."""
 
 MODULES = {
     "onnxruntime_genai": "pip install onnxruntime-genai",
@@ -25,7 +29,7 @@ COMMANDS = {
 def _missing(thing: str) -> str | None:
     """How to install a thing that is not here; None when it is."""
     if thing in COMMANDS:
-        path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+        path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin", *DEBIAN_POSTGRES])
         return None if shutil.which(thing, path=path) else COMMANDS[thing]
     if thing not in MODULES:
         raise pytest.UsageError(f"needs({thing!r}): not in tests/conftest.py; add it with how to install it")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from archsearch.cli.exits import INTERRUPTED, NO_DEVICE, NOTHING_MEASURED, CommandError
 from archsearch.cli.layouts import lowering_options, precision_option
 from archsearch.cli.opening import open_devices, stop_on_signals
-from archsearch.cli.output import console, one_of, print_json
+from archsearch.cli.output import console, one_of
 from archsearch.cli.studies import open_store
 
 if TYPE_CHECKING:
@@ -77,10 +77,7 @@ def measure_command(
                 failures += 1
                 log.print(f"archsearch: {name} is out of reach: {error}")
     table = rows(measured)
-    if output_format == "json":
-        print_json(table)
-    else:
-        print(render(table, list(COLUMNS), output_format), end="")
+    print(render(table, list(COLUMNS), output_format), end="")
     for measurement in measured:
         for line in remarks(measurement):
             log.print(f"{measurement.device}: {line}")

@@ -30,7 +30,7 @@ def show_command(
     """Print a stored study."""
     from reports.tables import FORMATS
 
-    one_of(output_format, FORMATS, "--format")
+    one_of(output_format, ("table", "json") if timing else FORMATS, "--format")
     name = study or latest(store=store, runs=runs)
     database = existing(name, store=store, runs=runs)
     try:
@@ -61,11 +61,13 @@ def print_study(
     across: str | None = None,
 ) -> None:
     """Rank a study and print it; notes for people go to stderr."""
+    from archsearch.configuration import DEFAULT_OBJECTIVES
     from archsearch.measurement import rows
     from archsearch.records import load_measurements
     from reports.budgets import parse_budgets
     from reports.ranking import rank
     from reports.tables import render
+    from search_space.layout_file import parse_layout
 
     record = database.study(name)
     assert record is not None
@@ -78,7 +80,9 @@ def print_study(
         return
     names = list(objective or config["objectives"])
     budgets = parse_budgets(budget if budget else config["budgets"])
-    ranking = rank(measured, names, budgets, across=across or config["across"])
+    anchors = [parse_layout(dict(anchor)).layout.layout_id for anchor in config["anchors"]]
+    reference = anchors[0] if anchors and any(row["layout_id"] == anchors[0] for row in measured) else None
+    ranking = rank(measured, names, budgets, across=across or config["across"], reference=reference)
     entries = ranking.front() if front else ranking.entries
     print(render(ranking.table(entries), columns(names), output_format), end="")
     if output_format == "table":
