@@ -6,12 +6,14 @@ Understood are decoder graphs in the convention of the ONNX Runtime GenAI builde
     place; every other past state (past.N.conv, past.N.recurrent, past_conv.N, ...) of fixed size, paired by name with
     an output of the same type and shape;
     one output `logits` of shape [batch, n, vocabulary], for the last position or for all.
+A `signature.json` beside the file, as `archsearch export` writes it, says it all; it is checked against the graph.
 External data is never loaded; its files must exist.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,6 +39,7 @@ _TYPES = {
     "seqlens_k": ("int32",),
     "total_length": ("int32", "int64"),
 }
+SIGNATURE_NAME = "signature.json"
 _STATE_TYPES = ("float32", "float16", "bfloat16", "int8", "uint8", "int32", "int64")
 _KV = re.compile(r"past_key_values\.(\d+)\.(key|value)")
 Dim = int | str
@@ -101,13 +104,25 @@ def _understand(path: Path, model: Any) -> ForeignModel:
     initialised = {tensor.name for tensor in model.graph.initializer}
     inputs = [_value(path, info) for info in model.graph.input if info.name not in initialised]
     outputs = {info.name: _value(path, info) for info in model.graph.output}
+    data_files = _data_files(path, model.graph)
+    return ForeignModel(
+        path=path.absolute(),
+        signature=_own_signature(path, inputs, outputs) or _signature(path, inputs, outputs, model.graph),
+        producer=model.producer_name,
+        data_files=data_files,
+        weight_bytes=path.stat().st_size + sum(file.stat().st_size for file in data_files),
+    )
+
+
+def _signature(path: Path, inputs: list[_Value], outputs: Mapping[str, _Value], graph: Any) -> dict[str, Any]:
+    """How a graph of the GenAI builder's convention is driven."""
     driven, states = [], []
     for value in inputs:
         role = _ROLES.get(value.name)
         if role is not None:
             driven.append(_driven(path, value, role))
         elif value.name.startswith("past"):
-            states.append(_state(path, value, outputs, model.graph))
+            states.append(_state(path, value, outputs, graph))
         else:
             raise ForeignModelError(
                 f"{path}: input {value.name!r} {_text(value)} is not understood",
@@ -118,19 +133,50 @@ def _understand(path: Path, model: Any) -> ForeignModel:
             f"{path}: no input 'input_ids'; its inputs: {', '.join(v.name for v in inputs) or 'none'}"
         )
     logits = _logits(path, outputs)
-    data_files = _data_files(path, model.graph)
-    return ForeignModel(
-        path=path.absolute(),
-        signature={
-            "inputs": driven,
-            "states": states,
-            "logits": logits.name,
-            "logits_positions": "last" if logits.shape[1] == 1 else "all",
-            "vocab_size": logits.shape[2],
-        },
-        producer=model.producer_name,
-        data_files=data_files,
-        weight_bytes=path.stat().st_size + sum(file.stat().st_size for file in data_files),
+    return {
+        "inputs": driven,
+        "states": states,
+        "logits": logits.name,
+        "logits_positions": "last" if logits.shape[1] == 1 else "all",
+        "vocab_size": logits.shape[2],
+    }
+
+
+def _own_signature(path: Path, inputs: list[_Value], outputs: Mapping[str, _Value]) -> dict[str, Any] | None:
+    """The signature beside one of our exports, or None where there is none."""
+    file = path.absolute().parent / SIGNATURE_NAME
+    if not file.is_file():
+        return None
+    try:
+        found = json.loads(file.read_bytes())
+        driven, states = found["inputs"], found["states"]
+        taken = {value.name: value for value in inputs}
+        named = [(taken[item["name"]], item) for item in driven] + [(taken[item["input"]], item) for item in states]
+        named += [(outputs[item["output"]], item) for item in states]
+        fits = (
+            {item["name"] for item in driven} | {item["input"] for item in states} == set(taken)
+            and all(value.dtype == item["dtype"] and _fits(value.shape, item["shape"]) for value, item in named)
+            and {item["role"] for item in driven} <= set(_ROLES.values())
+            and all(isinstance(item["growing"], bool) for item in states)
+            and found["logits_positions"] in ("last", "all")
+            and _logits(path, outputs).name == found["logits"]
+            and _logits(path, outputs).shape[2] == found["vocab_size"]
+        )
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ForeignModelError(f"{file}: not the signature of {path.name}: {error!r}"[:300]) from error
+    if not fits:
+        raise ForeignModelError(
+            f"{file}: it does not describe {path.name}",
+            hint="Export again, or move the graph away from the signature of another one.",
+        )
+    return dict(found)
+
+
+def _fits(shape: tuple[Dim, ...], said: list[Dim]) -> bool:
+    """Whether a signature's shape can be that of a value: sizes are equal, symbols are ones that the agent knows."""
+    return len(shape) == len(said) and all(
+        b in ("batch", "capacity", "tokens", "total", "T") if isinstance(b, str) else a == b
+        for a, b in zip(shape, said, strict=True)
     )
 
 
