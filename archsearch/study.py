@@ -22,7 +22,7 @@ from archsearch.measuring import Interrupted, Measurer, Subject
 from archsearch.objectives import objectives as all_objectives
 from archsearch.records import layout_json, load_layouts, load_measurements
 from archsearch.sampling import Asked, Sampler
-from archsearch.store import Store
+from archsearch.store import Store, TrialRecord
 from profiler.errors import AgentDied, ResultError, TransportError
 from profiler.jobs import Protocol
 from profiler.workloads import Workload
@@ -256,6 +256,7 @@ class Study:
         self.measurements = load_measurements(self._store, self.name)
         records = self._store.trials(self.name)
         layouts = load_layouts(self._store, {record.layout_id for record in records})
+        self._layout_ids = {anchor.layout.layout_id for anchor in self.settings.anchors}
         directions = [all_objectives()[name].direction for name in self.settings.objectives]
         self._sampler = Sampler(
             self.settings.sampler,
@@ -264,16 +265,27 @@ class Study:
             population=8 if limits.trials is None or limits.trials < 100 else 24,
         )
         for record in records:
-            layout = layouts[record.layout_id]
-            self._layout_ids.add(layout.layout_id)
-            trial = _Trial(number=record.number, layout=layout, asked=None, choices=record.choices)
-            if record.state == "open":
-                trial.tries = sum(m.trial == trial.number for m in self.measurements)
-                self._pending.append(trial)
-            else:
-                self._finished.add(trial.number)
-                self._tell(trial)
-        self._layout_ids.update(anchor.layout.layout_id for anchor in self.settings.anchors)
+            self._take_up(record, layouts[record.layout_id])
+
+    def _take_up(self, record: TrialRecord, layout: Layout) -> None:
+        self._layout_ids.add(layout.layout_id)
+        trial = _Trial(number=record.number, layout=layout, asked=None, choices=record.choices)
+        if record.state == "open":
+            trial.tries = sum(m.trial == trial.number for m in self.measurements)
+            self._pending.append(trial)
+        else:
+            self._finished.add(trial.number)
+            self._tell(trial)
+
+    def _learn_from_others(self) -> None:
+        """Take up trials that another process on the same study has finished since."""
+        mine = self._finished | {trial.number for trial in self._pending}
+        theirs = [r for r in self._store.trials(self.name) if r.number not in mine and r.state != "open"]
+        if theirs:
+            self.measurements = load_measurements(self._store, self.name)
+            layouts = load_layouts(self._store, {record.layout_id for record in theirs})
+            for record in theirs:
+                self._take_up(record, layouts[record.layout_id])
 
     def _next_trial(self) -> _Trial | None:
         """A trial to measure again or for the first time, else a new one from the sampler."""
@@ -353,7 +365,7 @@ class Study:
     def _tell(self, trial: _Trial) -> bool:
         """Tell the sampler a trial's values; False when it has none."""
         assert self._sampler is not None
-        mine = [row for row in self.rows() if row["trial"] == trial.number]
+        mine = latest_rows(row for row in self.rows() if row["trial"] == trial.number)
         values = study_values(mine, self.settings.objectives, [name for name in self._measurers if name not in self._lost])
         if values is None:
             if trial.asked is not None:
@@ -373,7 +385,7 @@ class Study:
         weights = sum(tensor.nbytes for tensor in subject.prepared.candidate.trained_tensors()) / 2**20
         for budget in self.settings.budgets:
             if budget.objective in ("peak_rss_mib", "weights_mib") and budget.excess(weights) > 0:
-                return f"its weights alone are {weights:.0f} MiB, and the budget is {budget}"
+                return f"its weights alone are {weights:.2f} MiB, and the budget is {budget}"
         return ""
 
     # -- measuring ---------------------------------------------------------------------------------------------------
@@ -469,6 +481,7 @@ class Study:
     def _limit_met(self, limits: Limits) -> str:
         if self._cancel.is_set():
             raise Interrupted
+        self._learn_from_others()
         if limits.trials is not None and self.done() >= limits.trials and not self._unsettled():
             return f"{limits.trials} candidates are done"
         if limits.deadline is not None:
@@ -484,6 +497,12 @@ class Study:
 
     def _lap(self, phase: str, since: float) -> None:
         self._seconds[phase] = self._seconds.get(phase, 0.0) + time.monotonic() - since
+
+
+def latest_rows(mine: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Of rows in order of time, the last one of each device and point: a measurement made again replaces the first."""
+    latest = {(row["device"], row["workload"], row["prompt"], row["decode"], row["batch"]): row for row in mine}
+    return list(latest.values())
 
 
 def study_values(

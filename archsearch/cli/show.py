@@ -61,7 +61,7 @@ def print_study(
     across: str | None = None,
 ) -> None:
     """Rank a study and print it; notes for people go to stderr."""
-    from archsearch.configuration import DEFAULT_OBJECTIVES
+    from archsearch.cli.measure import COLUMNS
     from archsearch.measurement import rows
     from archsearch.records import load_measurements
     from reports.budgets import parse_budgets
@@ -77,6 +77,11 @@ def print_study(
         if output_format == "json":
             print_json([])
         console(stderr=True).print(f"study {name} holds no measurement yet")
+        return
+    if config.get("adhoc"):  # what `measure` did: other workloads, precisions and files side by side; no ranking
+        if front or objective or budget:
+            raise CommandError(f"{name!r} holds single measurements, which are not ranked", hint="archsearch show STUDY")
+        print(render(measured, list(COLUMNS), output_format), end="")
         return
     names = list(objective or config["objectives"])
     budgets = parse_budgets(budget if budget else config["budgets"])
