@@ -11,20 +11,18 @@ from archsearch.cli.exits import NO_DEVICE, CommandError
 from archsearch.cli.output import console
 
 if TYPE_CHECKING:
+    from profiler.devices import Device
     from profiler.runner import DeviceSession
 
 
-@contextmanager
-def open_devices(path: Path, names: Sequence[str] | None) -> Iterator[list[DeviceSession]]:
-    """Sessions of the chosen devices, or of all enabled ones; at least one.
+def chosen_devices(path: Path, names: Sequence[str] | None) -> list[Device]:
+    """The named devices of a file, or all enabled ones; at least one. None of them is opened.
 
     Raises:
         ConfigError: The device file has mistakes.
-        CommandError: An unknown or disabled device was named, or none can be used.
+        CommandError: An unknown or disabled device was named, or none is enabled.
     """
     from profiler.devices import load_devices
-    from profiler.errors import DeviceUnavailable, TransportError
-    from profiler.runner import DeviceSession
 
     file = load_devices(path)
     if names:
@@ -39,6 +37,21 @@ def open_devices(path: Path, names: Sequence[str] | None) -> Iterator[list[Devic
         chosen = list(file.enabled())
     if not chosen:
         raise CommandError(f"no device of {path} is enabled", code=NO_DEVICE, hint=f"set `enabled: true` in {path}")
+    return chosen
+
+
+@contextmanager
+def open_devices(path: Path, names: Sequence[str] | None) -> Iterator[list[DeviceSession]]:
+    """Sessions of the chosen devices, or of all enabled ones; at least one.
+
+    Raises:
+        ConfigError: The device file has mistakes.
+        CommandError: An unknown or disabled device was named, or none can be used.
+    """
+    from profiler.errors import DeviceUnavailable, TransportError
+    from profiler.runner import DeviceSession
+
+    chosen = chosen_devices(path, names)
     sessions: list[DeviceSession] = []
     messages = []
     with ExitStack() as stack:

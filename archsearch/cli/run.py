@@ -11,7 +11,7 @@ from threading import Event
 from typing import Any
 
 from archsearch.cli.exits import INTERRUPTED, NO_DEVICE, NOTHING_MEASURED, CommandError
-from archsearch.cli.opening import open_devices, stop_on_signals
+from archsearch.cli.opening import chosen_devices, open_devices, stop_on_signals
 from archsearch.cli.output import console, one_of
 from archsearch.cli.studies import checked_name, new_name, open_store
 from archsearch.progress import duration
@@ -47,6 +47,7 @@ def run_command(
     options: Mapping[str, Any],
 ) -> int:
     """Run or continue a study and print its ranking."""
+    from reports.ranking import ACROSS
     from reports.tables import FORMATS
 
     started = time.monotonic()
@@ -59,6 +60,10 @@ def run_command(
 
     name = checked_name(study or new_name())
     asked = new_config(options)
+    # All that can be wrong is found before a study is made.
+    names = [device.name for device in chosen_devices(devices, device)]
+    if options["across"] not in names:
+        one_of(options["across"], (*ACROSS, *names), "--across")
     folder = runs / name
     try:
         folder.mkdir(parents=True, exist_ok=True)
