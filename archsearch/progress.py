@@ -45,6 +45,7 @@ def duration(seconds: float) -> str:
 class _DeviceLine:
     doing: str = "idle"
     label: str = ""
+    waiting: bool = False
     since: float = field(default_factory=time.monotonic)
 
 
@@ -98,14 +99,16 @@ class Progress:
         """A device reported what it does."""
         line = self._devices.setdefault(name, _DeviceLine())
         doing = "starts" if status is None else _PHASES.get(status.state, status.state)
+        waiting = status is not None and status.state == "waiting_lease"
         if status is not None and status.state in ("timing", "memory") and status.process is not None:
             doing += f", process {status.process} of up to {status.processes}"
         if status is not None and status.detail and status.state in ("waiting_lease", "cooling"):
             doing += f" ({status.detail})"
+        if waiting and not line.waiting and self._live is None:
+            self.say(f"{name}: {label}: {doing}")
         if (doing, label) != (line.doing, line.label):
-            if self._live is None and status is not None and status.state == "waiting_lease":
-                self.say(f"{name}: {label}: {doing}")
-            line.doing, line.label, line.since = doing, label, time.monotonic()
+            line.since = time.monotonic()
+        line.doing, line.label, line.waiting = doing, label, waiting
 
     def idle(self, name: str) -> None:
         """A device has nothing to do."""

@@ -280,7 +280,9 @@ class Study:
     def _learn_from_others(self) -> None:
         """Take up trials that another process on the same study has finished since."""
         mine = self._finished | {trial.number for trial in self._pending}
-        theirs = [r for r in self._store.trials(self.name) if r.number not in mine and r.state != "open"]
+        records = self._store.trials(self.name)
+        self._layout_ids.update(record.layout_id for record in records)
+        theirs = [record for record in records if record.number not in mine and record.state != "open"]
         if theirs:
             self.measurements = load_measurements(self._store, self.name)
             layouts = load_layouts(self._store, {record.layout_id for record in theirs})
