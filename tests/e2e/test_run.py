@@ -1,0 +1,261 @@
+"""`archsearch run`: from a space to a ranked table, and whatever may happen on the way."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import shutil
+import signal
+import time
+
+import pytest
+from tests.e2e.conftest import TINY, Cli, Done, Watchman, nothing_twice, wait_until
+
+from archsearch.sampling import SAMPLERS
+
+ROW_NAMES = {
+    "layout_id", "code", "device", "workload", "precision", "status", "reason", "ttft_ms", "ttft_ms_low", "ttft_ms_high",
+    "prefill_tokens_per_s", "decode_ms", "decode_ms_low", "decode_ms_high", "decode_ms_p95", "decode_ms_p95_low",
+    "decode_ms_p95_high", "decode_tokens_per_s", "peak_rss_mib", "weights_mib", "state_mib", "total_params",
+    "embedding_params", "effective_params", "embedding_share", "bytes_sent",
+}  # fmt: skip
+
+
+def test_a_study_ends_in_a_ranked_table(shared: Cli, study: Done):
+    lines = study.out.splitlines()
+    assert {"layout", "front", "status"} <= set(lines[0].split())
+    assert len(lines) == 1 + 3 + 1  # candidates and the anchor
+    assert all(" ok " in line for line in lines[1:])
+    assert sorted(line.split()[0] for line in lines[1:] if not line.startswith("(")) == ["1", "2", "3"]
+    assert "written to runs/first" in study.err
+    assert "archsearch show first" in study.err
+    assert (shared.folder / "runs/first/study.db").is_file()
+
+
+def test_progress_without_a_terminal_is_plain_lines(study: Done):
+    assert "\x1b" not in study.err
+    assert "3 candidates done, 0 left" in study.err
+    assert "3 candidates are done" in study.err
+
+
+def test_rows_have_the_promised_names_and_agree_with_each_other(shared: Cli, study: Done):
+    rows = shared("show", "first", "--format", "json").json()
+    assert len(rows) == 4
+    for row in rows:
+        assert set(row) >= ROW_NAMES
+        assert row["status"] == "ok"
+        assert row["reason"] == ""
+        for name in ("ttft_ms", "decode_ms", "decode_ms_p95"):
+            assert 0 <= row[f"{name}_low"] <= row[name] <= row[f"{name}_high"]
+        assert row["decode_tokens_per_s"] == pytest.approx(1e3 / row["decode_ms"])
+        assert row["prefill_tokens_per_s"] == pytest.approx(16e3 / row["ttft_ms"])
+        assert row["effective_params"] == row["total_params"] - row["embedding_params"]
+        assert row["embedding_share"] == pytest.approx(row["embedding_params"] / row["total_params"])
+        assert row["total_params"] == pytest.approx(1.5e6, rel=0.03)
+        assert row["weights_mib"] < row["peak_rss_mib"] < 500
+        assert 0 < row["bytes_sent"] < 400_000
+        assert row["precision"] == "int4"
+        assert (row["workload"], row["prompt"], row["decode"], row["batch"]) == ("16/4", 16, 4, 1)
+
+
+def test_a_finished_study_continues_with_nothing_to_measure(shared: Cli, study: Done):
+    before = shared.measurements("first")
+    shutil.copytree(shared.folder / "runs/first", shared.folder / "runs/again")
+    # The copy keeps the name of the study that is inside.
+    done = shared(
+        "run", *TINY, "--study", "first", "--trials", "3", "--store", "sqlite:///runs/again/study.db", "--format", "json"
+    )
+    assert "continuing study first" in done.err
+    assert "known, not measured again" in done.err
+    assert len([row for row in done.json() if not row["anchor"]]) == 3
+    from archsearch.store import Store
+
+    with Store.open(shared.folder / "runs/again/study.db") as store:
+        after = store.measurements("first")
+    assert [m.job_id for m in after if m.role in ("anchor", "candidate") and not m.info.get("fresh")] == [
+        m.job_id for m in before if m.role in ("anchor", "candidate") and not m.info.get("fresh")
+    ]
+
+
+def test_more_trials_go_on_where_it_stopped(shared: Cli, study: Done):
+    shutil.copytree(shared.folder / "runs/first", shared.folder / "runs/more")
+    store = "sqlite:///runs/more/study.db"
+    done = shared("run", *TINY, "--study", "first", "--trials", "5", "--store", store, "--format", "json")
+    candidates = [row for row in done.json() if not row["anchor"]]
+    assert {row["trial"] for row in candidates} == {0, 1, 2, 3, 4}
+    assert len({row["layout_id"] for row in candidates}) == 5
+    from archsearch.store import Store
+
+    with Store.open(shared.folder / "runs/more/study.db") as opened:
+        nothing_twice(opened.measurements("first"))
+
+
+def test_a_study_is_not_continued_with_other_settings(shared: Cli, study: Done):
+    for option, value in (("--seed", "1"), ("--precision", "int8"), ("--sampler", "tpe"), ("--objective", "decode_ms")):
+        said = shared.refused("run", *TINY, "--study", "first", option, value)
+        assert "was begun with other settings" in said
+        assert option in said
+
+
+def test_settings_that_were_not_typed_come_from_the_study(shared: Cli, study: Done):
+    # The defaults (space 350m, workload quick) differ from the study's and must not count.
+    shutil.copytree(shared.folder / "runs/first", shared.folder / "runs/typed")
+    store = "sqlite:///runs/typed/study.db"
+    done = shared("run", "--study", "first", "--trials", "3", "--store", store, "--format", "json")
+    assert {row["workload"] for row in done.json()} == {"16/4"}
+
+
+@pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name != "nsga2"])
+def test_every_sampler_runs(shared: Cli, sampler: str):
+    # One store for all: the anchor is measured by the first and known to the others.
+    name = f"with-{sampler}"
+    store = "sqlite:///samplers.db"
+    done = shared("run", *TINY, "--study", name, "--trials", "2", "--sampler", sampler, "--store", store, "-f", "json")
+    assert len([row for row in done.json() if not row["anchor"]]) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--objective", "decod_ms"), "decode_ms"),
+        (("--budget", "ttft<=3"), "ttft_ms"),
+        (("--budget", "peak_rss_mib=3"), "NAME<=NUMBER"),
+        (("--sampler", "cma"), "nsga2"),
+        (("--space", "nowhere"), "350m"),
+        (("--workload", "fast"), "quick"),
+        (("--precision", "int3"), "int4"),
+        (("--anchor", "lfm2-350m"), "lfm2.5-350m"),
+        (("--across", "best"), "geomean"),
+        (("--device", "phone"), "local"),
+        (("--devices", "nowhere.yaml"), "nowhere.yaml"),
+        (("--format", "xml"), "json"),
+        (("--time-budget", "soon"), "90s"),
+        (("--study", "../x"), "letters"),
+    ],
+)
+def test_a_wrong_option_is_refused_before_anything_is_made(shared: Cli, arguments: tuple[str, ...], said: str):
+    names = [] if "--study" in arguments else ["--study", "refused"]
+    assert said in shared.refused("run", *TINY, "--trials", "1", *names, *arguments)
+    assert not (shared.folder / "runs/refused").exists()
+
+
+def test_an_unmet_budget_names_the_nearest_misses(shared: Cli, study: Done):
+    done = shared("show", "first", "--budget", "decode_ms<=0.000001")
+    assert "Nothing meets the budgets. The nearest misses:" in done.err
+    assert "misses decode_ms<=1e-06 by" in done.err
+    assert len(done.out.splitlines()) == 5
+
+
+def test_a_budget_that_the_weights_alone_exceed_needs_no_run(cli: Cli):
+    done = cli("run", *TINY, "--study", "small", "--trials", "2", "--budget", "weights_mib<=0.25", "--format", "json")
+    rows = [row for row in done.json() if not row["anchor"]]
+    assert [row["status"] for row in rows] == ["infeasible"] * 2
+    assert all(re.search(r"its weights alone are \d\.\d\d MiB, and the budget is weights_mib<=0.25", r["reason"]) for r in rows)
+    assert all(row["decode_ms"] is None and row["bytes_sent"] == 0 for row in rows)
+    assert all(row["weights_mib"] > 0.25 for row in rows)
+
+
+# What runs away
+
+
+def test_a_candidate_that_times_out_is_a_result(cli: Cli):
+    cli.devices("timeout_s: 0.02")
+    done = cli("run", *TINY, "--study", "slow", "--trials", "2", "--format", "json", code=5)
+    rows = done.json()
+    assert [row["status"] for row in rows] == ["timeout"] * 3
+    assert all("0.02" in row["reason"] for row in rows)
+    assert all(row["decode_ms"] is None and row["peak_rss_mib"] is None for row in rows)
+
+
+def test_a_candidate_above_the_memory_limit_is_a_result(cli: Cli):
+    cli.devices("memory_limit_mib: 16")
+    rows = cli("run", *TINY, "--study", "big", "--trials", "2", "--format", "json", code=5).json()
+    assert [row["status"] for row in rows] == ["out_of_memory"] * 3
+    assert all("16 MiB" in row["reason"] for row in rows)
+
+
+def test_an_agent_that_is_killed_costs_one_candidate(cli: Cli):
+    process = cli.start("run", *TINY, "--study", "killed", "--trials", "3", "--format", "json")
+
+    def candidate() -> int | None:  # job ids begin with the label, and candidates' labels with their number
+        return next((pid for job, state, pid in cli.jobs() if job[0].isdigit() and state == "timing"), None)
+
+    os.kill(wait_until(candidate), signal.SIGKILL)
+    rows = [row for row in cli.finish(process).json() if not row["anchor"]]
+    failed = [row for row in rows if row["status"] == "failed"]
+    assert len(rows) == 3
+    assert len(failed) == 1
+    assert "ended without a result" in failed[0]["reason"]
+    wait_until(lambda: not cli.processes())
+
+
+# Stopping and going on
+
+
+def test_ctrl_c_tells_what_is_saved_and_leaves_no_process(cli: Cli):
+    process = cli.start("run", *TINY, "--study", "stopped", "--trials", "50")
+    wait_until(lambda: any(job[0].isdigit() and state == "timing" for job, state, _ in cli.jobs()))
+    process.send_signal(signal.SIGINT)
+    done = cli.finish(process, code=130, timeout=30)
+    assert "stopped by you; everything measured so far is saved" in done.err
+    assert "archsearch run --study stopped" in done.err
+    assert "CCGCG" in done.out  # the anchor, at least
+    wait_until(lambda: not cli.processes(), 10)
+    assert cli.jobs() == []
+    with cli.store("stopped") as store:
+        kept = store.measurements("stopped")
+    assert kept
+    assert all(record.status != "cancelled" for record in kept)
+
+
+def test_a_killed_run_goes_on_where_it_was(cli: Cli):
+    moments = random.Random(7)
+    arguments = ("run", *TINY, "--study", "hit", "--trials", "4", "--format", "json")
+    for _ in range(5):
+        process = cli.start(*arguments)
+        time.sleep(2.0 + 2.5 * moments.random())
+        process.kill()
+        process.communicate()
+    rows = [row for row in cli(*arguments).json() if not row["anchor"]]
+    assert {row["trial"] for row in rows} == {0, 1, 2, 3}
+    assert len({row["layout_id"] for row in rows}) == 4
+    assert all(row["status"] == "ok" for row in rows)
+    nothing_twice(cli.measurements("hit"))
+    with cli.store("hit") as store:
+        assert {trial.state for trial in store.trials("hit")} == {"done"}
+    wait_until(lambda: not cli.processes())
+    assert cli.jobs() == []
+
+
+def test_a_job_in_flight_is_found_again(cli: Cli):
+    arguments = ("run", *TINY, "--study", "found", "--trials", "1", "--format", "json")
+    process = cli.start(*arguments)
+    job = wait_until(lambda: next((job for job, state, _ in cli.jobs() if state == "timing"), None))
+    process.kill()
+    process.communicate()
+    cli(*arguments)
+    assert job in {record.job_id for record in cli.measurements("found")}
+
+
+def test_two_runs_of_one_study_share_the_work(cli: Cli):
+    arguments = ("run", *TINY, "--study", "both", "--trials", "4", "--format", "json")
+    with Watchman(cli) as watchman:
+        processes = [cli.start(*arguments) for _ in range(2)]
+        for process in processes:
+            cli.finish(process)
+    assert watchman.together == set()
+    nothing_twice(cli.measurements("both"))
+    rows = [row for row in cli("show", "both", "--format", "json").json() if not row["anchor"]]
+    assert len({row["layout_id"] for row in rows}) == len(rows) >= 4
+
+
+def test_two_studies_on_one_device_take_turns(cli: Cli):
+    with Watchman(cli) as watchman:
+        processes = [cli.start("run", *TINY, "--study", f"s{seed}", "--trials", "2", "--seed", str(seed)) for seed in (1, 2)]
+        for process in processes:
+            cli.finish(process)
+    assert watchman.together == set()
+    for name in ("s1", "s2"):
+        statuses = {m.status for m in cli.measurements(name)}
+        assert statuses == {"ok"}, name
