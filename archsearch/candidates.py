@@ -30,6 +30,7 @@ so that they agree to about 1e-6 on x86; what is allowed leaves room for kernels
 differs by 100%."""
 
 _MIN_CHECK_TOKENS = 9
+_PAST_WINDOW = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,10 +106,9 @@ def block_checks(layout: Layout, candidate: Candidate) -> Iterator[BlockCheck]:
 
 @lru_cache(maxsize=512)
 def _block_check(block: Block, width: int, precision: PrecisionName, context: int, lowering: str) -> BlockCheck:
-    # The check's cache is no longer than it must be to take the model's path: a window that slides, or one that does not.
-    states = block.states(width, context=context)
-    slides = any(state.in_place and not state.growing for state in states)
-    check_context = context if slides else min(context, 64)
+    # The check is no longer than it must be to take the model's path: a window that slides, or one that does not.
+    rows = _sliding_rows(block, width, context)
+    check_context = max(context, rows + _PAST_WINDOW + 1, _MIN_CHECK_TOKENS + 1) if rows else min(context, 64)
     candidate = export_block(block, width, precision=precision, context=check_context, lowering=lowering)
     digest = hashlib.sha256(candidate.graph + _json(candidate.recipe)).hexdigest()[:24]
     name = f"{block.kind} ({lowering}, {precision}, width {width})"
@@ -120,12 +120,14 @@ def _block_check(block: Block, width: int, precision: PrecisionName, context: in
 
 def check_tokens(check: BlockCheck) -> tuple[int, int]:
     """Tokens of the two calls: a prefill (past the window where one slides), then one step."""
-    rows = [
-        state.shape[2]
-        for state in check.block.states(check.width, context=check.context)
-        if state.in_place and not state.growing and isinstance(state.shape[2], int)
-    ]
-    return (max([_MIN_CHECK_TOKENS, *(row + 3 for row in rows)]), 1)
+    rows = _sliding_rows(check.block, check.width, check.context)
+    return (max(_MIN_CHECK_TOKENS, rows + _PAST_WINDOW) if rows else min(_MIN_CHECK_TOKENS, check.context - 1), 1)
+
+
+def _sliding_rows(block: Block, width: int, context: int) -> int:
+    """Rows of a cache that is overwritten once it is full; 0 for a block that has none at this context."""
+    sizes = (state.shape[2] for state in block.states(width, context=context) if state.in_place and not state.growing)
+    return max((size for size in sizes if isinstance(size, int)), default=0)
 
 
 def reference_check(check: BlockCheck, index: int) -> tuple[Check, dict[str, bytes]]:
