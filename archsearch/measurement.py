@@ -166,7 +166,8 @@ def _row(view: MeasuredPoint, drift: Drift) -> dict[str, Any]:
         "reason": reason,
         "trial": measurement.trial,
         "job_id": measurement.job_id,
-        "bytes_sent": measurement.bytes_sent,
+        # A job that an earlier driver sent, and this one found on the device: how much that was is not known.
+        "bytes_sent": measurement.bytes_sent if measurement.bytes_sent or measurement.result is None else None,
     }
     for name, objective in objectives().items():
         value = objective.value(view) if status == "ok" or not objective.measured else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from math import prod
 from threading import Event
@@ -18,6 +19,7 @@ from archsearch.measurement import ADHOC, Measurement
 from archsearch.records import REUSED, from_record, layout_json, to_record
 from archsearch.store import STALE_S, Claim, Store
 from archsearch.store import Check as PassedCheck
+from profiler.errors import AgentDied
 from profiler.jobs import Check, Job, MeasurementKey, Protocol, new_job_id
 from profiler.results import Result, parse_result
 from search_space.layout import Layout
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 
 SETTLED = ("ok", "out_of_memory", "invalid", "timeout", "infeasible")
 """Statuses that say something of the candidate: known, they are not measured again. The others are about the device's moment."""
+
+_FRESH = "-"
+"""Stands in the claims of fresh measurements, and in no key."""
 
 OnStatus = Callable[["JobStatus | None"], None]
 
@@ -145,9 +150,9 @@ class Measurer:
         if known is not None:
             return known
         # A fresh measurement of a key is its own claim: it must not be answered with somebody else's.
-        claim = self.store.claim(f"{key.id[:40]}-{job.job_id[-8:]}" if fresh else key.id, job.job_id)
+        claim = self.store.claim(f"{key.id[:40]}{_FRESH}{job.job_id[-8:]}" if fresh else key.id, job.job_id)
         if not claim.mine:
-            return self._await_other(subject, key, claim)
+            return self._await_other(subject, key, claim, protocol, on_status)
         handle = None
         try:
             if claim.job_id != job.job_id:  # taken over from a driver that died: its job may still be on the device
@@ -194,6 +199,22 @@ class Measurer:
         )
         self.session.cleanup(job.job_id)
         return Outcome(measurement=measurement, reused=False)
+
+    def sweep(self) -> None:
+        """End and remove jobs on this device that nobody will ask for: fresh runs of drivers that died."""
+        stop = Event()
+        stop.set()
+        for claim in self.store.abandoned_claims():
+            if _FRESH not in claim.key_hash:
+                continue  # a known key: whoever measures it next takes the job over
+            handle = self.session.attach(claim.job_id)
+            if handle is None:
+                self.session.cleanup(claim.job_id)  # it died here, or is on another device: the claim stays
+            elif self.store.claim(claim.key_hash, claim.job_id).mine:
+                with suppress(AgentDied):
+                    self.session.wait(handle, cancel=stop)
+                self.session.cleanup(claim.job_id)
+                self.store.release(claim.key_hash)
 
     def store_unmeasured(self, subject: Subject, status: str, reason: str) -> Measurement:
         """Store an outcome that needed no run: a candidate that cannot meet a budget, or an agent that died."""
@@ -268,17 +289,22 @@ class Measurer:
         )
         return Outcome(measurement=measurement, reused=True)
 
-    def _await_other(self, subject: Subject, key: MeasurementKey, claim: Claim) -> Outcome:
+    def _await_other(
+        self,
+        subject: Subject,
+        key: MeasurementKey,
+        claim: Claim,
+        protocol: Protocol | None,
+        on_status: OnStatus | None,
+    ) -> Outcome:
         """Somebody else measures this very thing: wait for the result, or for the claim to end."""
         self._on_wait(f"{subject.label} is being measured by another process ({claim.owner}); waiting for its result")
         while not self.cancel.is_set():
             known = self._known(key.id, subject)
             if known is not None:
                 return known
-            again = self.store.claim(key.id, claim.job_id)
-            if again.mine:
-                self.store.release(key.id)
-                return self.measure(subject)
+            if self.store.claim(key.id, claim.job_id).mine:  # its owner died or gave up; the job may be on the device
+                return self.measure(subject, protocol=protocol, on_status=on_status)
             self.cancel.wait(1.0)
         raise Interrupted
 

@@ -214,13 +214,20 @@ class Store:
 
     def add_trial(
         self, study: str, layout_id: str, code: str, layout: Mapping[str, Any], choices: Mapping[str, Any]
-    ) -> int:
-        """Open a trial under the next free number and return that number."""
+    ) -> int | None:
+        """Open a trial under the next free number.
+
+        Returns:
+            That number, or None when the study has a trial of this layout already (another run was faster).
+        """
         with self._guard(), self._write() as connection:
             # Locks the study on a server, so that numbers are given one after the other; SQLite has one writer anyway.
             known = connection.scalar(sa.select(t.studies.c.name).where(t.studies.c.name == study).with_for_update())
             if known is None:
                 raise StoreError(f"store {self.where}: there is no study {study!r}")
+            same = sa.and_(t.trials.c.study == study, t.trials.c.layout_id == layout_id)
+            if connection.scalar(sa.select(t.trials.c.number).where(same)) is not None:
+                return None
             _put_layout(connection, layout_id, code, layout)
             last = connection.scalar(sa.select(sa.func.max(t.trials.c.number)).where(t.trials.c.study == study))
             number = 0 if last is None else int(last) + 1
@@ -267,6 +274,15 @@ class Store:
                     beat = {"owner": me, "heartbeat_unix": time.time()}
                     connection.execute(sa.update(t.claims).where(t.claims.c.key_hash == key_hash).values(**beat))
                 return Claim(key_hash=key_hash, job_id=held.job_id, mine=mine, owner=me if mine else held.owner)
+
+    def abandoned_claims(self) -> list[Claim]:
+        """Claims whose owners are gone; `claim` takes one over."""
+        found = self._read(sa.select(t.claims), lambda row: (row.key_hash, row.job_id, row.owner, row.heartbeat_unix))
+        return [
+            Claim(key_hash=key_hash, job_id=job_id, mine=False, owner=owner)
+            for key_hash, job_id, owner, heartbeat in found
+            if owner_is_dead(owner, heartbeat)
+        ]
 
     def rename_claim(self, key_hash: str, job_id: str) -> None:
         """Put a claim of ours on another job (the one taken over was gone)."""

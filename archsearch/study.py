@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from statistics import fmean
 from threading import Event
@@ -198,6 +199,9 @@ class Study:
 
     def _run(self, limits: Limits) -> Ended:
         clock = time.monotonic()
+        for measurer in self._measurers.values():
+            with suppress(TransportError):  # a device that is out of reach is told of when it is to measure
+                measurer.sweep()
         self._resume(limits)
         self._lap("resume", clock)
         for index, anchor in enumerate(self.settings.anchors):
@@ -316,6 +320,10 @@ class Study:
             }
             number = self._store.add_trial(self.name, layout.layout_id, layout.code, layout_json(layout), choices)
             self._layout_ids.add(layout.layout_id)
+            if number is None:
+                self.rejected += 1
+                self._sampler.refuse(asked)
+                continue
             trial = _Trial(number=number, layout=layout, asked=asked, choices=choices)
             self._pending.append(trial)
             return trial

@@ -67,6 +67,7 @@ def measure_command(
             measurer = Measurer(session, database, study=STUDY, protocol=protocol, cancel=cancel, on_wait=log.print)
             log.print(f"{name}: measuring {subject.label} ({load.name}, {subject.precision})")
             try:
+                measurer.sweep()
                 measured.append(measurer.measure(subject, fresh=True).measurement)
             except Interrupted:
                 log.print("stopped by you; nothing of this measurement is kept")

@@ -230,14 +230,29 @@ def test_a_process_id_that_is_used_again_or_a_zombie_is_not_the_owner():
     child.wait()
 
 
+def test_a_layout_is_one_trial_of_a_study(store):
+    assert store.add_trial("s", "id1", "CG", LAYOUT, {}) == 0
+    assert store.add_trial("s", "id1", "CG", LAYOUT, {}) is None  # another run of the study drew it first
+    assert store.add_trial("s", "id2", "CG", LAYOUT, {}) == 1
+
+
+def test_abandoned_claims_are_those_of_the_dead(store, monkeypatch):
+    from archsearch import store as module
+
+    store.claim("k1", "job-1")
+    assert store.abandoned_claims() == []
+    monkeypatch.setattr(module, "owner_is_dead", lambda owner, heartbeat: True)
+    assert [(claim.key_hash, claim.job_id) for claim in store.abandoned_claims()] == [("k1", "job-1")]
+
+
 def test_many_threads_get_different_numbers_and_one_of_them_the_claim(store):
     numbers, errors = [], []
 
     def work(index):
         try:
             for n in range(5):
-                numbers.append(store.add_trial("s", f"id{n}", "CG", LAYOUT, {}))
-                store.add_measurement(record(f"{index}-{n}", layout_id=f"id{n}"), layout=LAYOUT, code="CG")
+                numbers.append(store.add_trial("s", f"id{index}-{n}", "CG", LAYOUT, {}))
+                store.add_measurement(record(f"{index}-{n}", layout_id=f"id{index}-{n}"), layout=LAYOUT, code="CG")
         except Exception as error:  # noqa: BLE001
             errors.append(error)
 
