@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from archsearch.cli.exits import INTERRUPTED, NO_DEVICE, NOTHING_MEASURED, CommandError
 from archsearch.cli.layouts import lowering_options, precision_option
-from archsearch.cli.opening import open_devices, stop_on_signals
+from archsearch.cli.opening import chosen_devices, open_devices, stop_on_signals
 from archsearch.cli.output import console, one_of
 from archsearch.cli.studies import open_store
 
@@ -54,6 +54,7 @@ def measure_command(
     one_of(output_format, FORMATS, "--format")
     load = parse_workload(workload, batch)
     subject = _subject(what, load, precision, lowering, seed)
+    chosen_devices(devices, device)  # what is wrong with them is found before anything is made
     database = open_store(STUDY, store=store, runs=runs, create=True)
     database.create_study(STUDY, {"format": 1, "adhoc": True})
     log = console(stderr=True)

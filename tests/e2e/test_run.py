@@ -15,7 +15,8 @@ from archsearch.sampling import SAMPLERS
 from tests.e2e.conftest import TINY, Cli, Done, Watchman, nothing_twice, wait_until
 
 ROW_NAMES = {
-    "layout_id", "code", "device", "workload", "precision", "status", "reason", "ttft_ms", "ttft_ms_low", "ttft_ms_high",
+    "layout_id", "code", "device", "workload", "precision", "status", "reason",
+    "ttft_ms", "ttft_ms_low", "ttft_ms_high",
     "prefill_tokens_per_s", "decode_ms", "decode_ms_low", "decode_ms_high", "decode_ms_p95", "decode_ms_p95_low",
     "decode_ms_p95_high", "decode_tokens_per_s", "peak_rss_mib", "weights_mib", "state_mib", "total_params",
     "embedding_params", "effective_params", "embedding_share", "bytes_sent",
@@ -223,7 +224,7 @@ def test_ctrl_c_tells_what_is_saved_and_leaves_no_process(cli: Cli):
 def test_a_killed_run_goes_on_where_it_was(cli: Cli):
     moments = random.Random(7)
     arguments = ("run", *TINY, "--study", "hit", "--trials", "4", "--format", "json")
-    for _ in range(5):
+    for _ in range(4):
         process = cli.start(*arguments)
         time.sleep(2.0 + 2.5 * moments.random())
         process.kill()

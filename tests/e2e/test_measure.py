@@ -1,0 +1,143 @@
+"""`archsearch measure`: layouts, exports and files from elsewhere, in every format."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import LAYOUT, Cli
+
+SIZES = ("--workload", "16/4")
+
+
+def test_a_layout_at_two_batch_sizes(shared: Cli):
+    done = shared("measure", LAYOUT, *SIZES, "--batch", "1,2", "--format", "json")
+    one, two = done.json()
+    assert (one["batch"], two["batch"]) == (1, 2)
+    for row in (one, two):
+        assert row["status"] == "ok"
+        assert row["code"] == "CCGCG"
+        assert row["decode_tokens_per_s"] == pytest.approx(1e3 * row["batch"] / row["decode_ms"])
+        assert row["prefill_tokens_per_s"] == pytest.approx(16e3 * row["batch"] / row["ttft_ms"])
+    assert two["state_mib"] == pytest.approx(2 * one["state_mib"])
+    # One memory pass, at the largest point: no other point may claim its peak.
+    assert one["peak_rss_mib"] is None
+    assert two["peak_rss_mib"] > two["weights_mib"]
+    assert "processes" in done.err
+    assert "stopped because" in done.err
+
+
+def test_measuring_again_measures_again(shared: Cli):
+    rows = [shared("measure", LAYOUT, "--workload", "8/2", "--format", "json").json()[0] for _ in range(2)]
+    assert rows[0]["job_id"] != rows[1]["job_id"]
+    kept = {record.job_id for record in shared.measurements("measure")}
+    assert {row["job_id"] for row in rows} <= kept
+
+
+def test_a_layout_file_is_the_layout(shared: Cli, exported: Path):
+    done = shared("measure", exported / "layout.json", *SIZES, "--format", "csv")
+    [row] = csv.DictReader(io.StringIO(done.out))
+    assert row["status"] == "ok"
+    assert row["code"] == "CCGCG"
+    assert float(row["decode_ms_low"]) <= float(row["decode_ms"]) <= float(row["decode_ms_high"])
+
+
+def test_tables_for_people(shared: Cli):
+    done = shared("measure", LAYOUT, *SIZES, "--format", "md")
+    assert done.out.startswith("| layout |")
+    assert len(done.out.splitlines()) == 3
+    shown = shared("show", "measure").out
+    assert "CCGCG" in shown
+    assert "rank" not in shown.splitlines()[0]
+
+
+def test_an_export_is_measured_like_its_layout(shared: Cli, exported: Path):
+    [row] = shared("measure", exported / "model.onnx", *SIZES, "--format", "json").json()
+    assert row["status"] == "ok"
+    assert row["precision"] == "file"
+    assert row["layout_id"] is None
+    size = sum((exported / name).stat().st_size for name in ("model.onnx", "weights.bin"))
+    assert row["weights_mib"] == pytest.approx(size / 2**20)
+    [layout] = shared("measure", exported / "layout.json", *SIZES, "--format", "json").json()
+    assert row["state_mib"] == pytest.approx(layout["state_mib"])
+
+
+def test_an_export_asked_beyond_its_context_fails_with_the_runtime_s_words(shared: Cli, exported: Path):
+    done = shared("measure", exported / "model.onnx", "--workload", "100/4", "--format", "json", code=5)
+    [row] = done.json()
+    assert row["status"] == "failed"
+    assert "cos_cache" in row["reason"]
+    assert row["decode_ms"] is None
+
+
+def test_an_export_without_its_weights_is_refused(shared: Cli, exported: Path, tmp_path: Path):
+    for name in ("model.onnx", "signature.json"):
+        shutil.copy(exported / name, tmp_path / name)
+    assert "'weights.bin' is missing" in shared.refused("measure", tmp_path / "model.onnx", *SIZES)
+    (tmp_path / "weights.bin").write_bytes((exported / "weights.bin").read_bytes()[:5000])
+    assert "cut short" in shared.refused("measure", tmp_path / "model.onnx", *SIZES)
+
+
+@pytest.mark.parametrize("damage", ["{", "[]", '{"inputs": [], "states": []}', None])
+def test_a_signature_of_another_graph_is_refused(shared: Cli, exported: Path, tmp_path: Path, damage: str | None):
+    folder = tmp_path / "copy"
+    shutil.copytree(exported, folder)
+    signature = folder / "signature.json"
+    text = signature.read_text(encoding="utf-8").replace("layers.0", "layers.9") if damage is None else damage
+    signature.write_text(text, encoding="utf-8")
+    assert "signature.json" in shared.refused("measure", folder / "model.onnx", *SIZES)
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"\x08\x0a" * 500])
+def test_a_file_that_is_no_graph_is_refused(shared: Cli, tmp_path: Path, content: bytes):
+    file = tmp_path / "broken.onnx"
+    file.write_bytes(content)
+    assert "broken.onnx" in shared.refused("measure", file, *SIZES)
+
+
+def test_a_cut_graph_is_refused(shared: Cli, exported: Path, tmp_path: Path):
+    file = tmp_path / "cut.onnx"
+    data = (exported / "model.onnx").read_bytes()
+    file.write_bytes(data[: len(data) // 3])
+    assert "cut.onnx" in shared.refused("measure", file, *SIZES)
+
+
+def test_an_input_that_is_not_understood_is_named(shared: Cli, tmp_path: Path):
+    import onnx
+    from onnx import TensorProto, helper
+
+    def value(name: str, kind: int, shape: list[str | int]) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, kind, shape)
+
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["audio_frames"], ["logits"])],
+        "g",
+        [value("input_ids", TensorProto.INT64, ["b", "s"]), value("audio_frames", TensorProto.FLOAT, ["b", "s", 8])],
+        [value("logits", TensorProto.FLOAT, ["b", "s", 8])],
+    )
+    onnx.save(helper.make_model(graph), tmp_path / "audio.onnx")
+    assert "audio_frames" in shared.refused("measure", tmp_path / "audio.onnx", *SIZES)
+
+
+def test_nothing_measured_has_its_own_exit_code(cli: Cli):
+    cli.devices("timeout_s: 0.02")
+    done = cli("measure", LAYOUT, *SIZES, "--format", "json", code=5)
+    assert done.json()[0]["status"] == "timeout"
+    assert "timeout" in done.err
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("python: /nowhere/python3", "/nowhere/python3"),
+        ("providers: [QNNExecutionProvider]", "QNNExecutionProvider"),
+        ("enabled: false", "enabled"),
+    ],
+)
+def test_no_usable_device_has_its_own_exit_code(cli: Cli, more: str, said: str):
+    cli.devices(more)
+    assert said in cli.refused("measure", LAYOUT, *SIZES, code=3)
