@@ -32,25 +32,27 @@ class TimingReport:
 
     Attributes:
         wall_s: Wall time of all runs of the study.
+        device_s: The same, times the devices of each run: they measure at the same time.
         agent: Agent phases, summed over measurements.
         driver: Driver phases, waiting for the agent left out.
-        rest_s: Wall time in none of them.
+        rest_s: Device time in none of them.
     """
 
     wall_s: float
+    device_s: float
     agent: dict[str, float]
     driver: dict[str, float]
     rest_s: float
 
     @property
     def overhead_s(self) -> float:
-        """Wall time that is neither load, warm-up, timed work, memory pass nor required waiting."""
-        return max(0.0, self.wall_s - sum(self.agent.get(phase, 0.0) for phase in _NO_OVERHEAD))
+        """Device time that is neither load, warm-up, timed work, memory pass nor required waiting."""
+        return max(0.0, self.device_s - sum(self.agent.get(phase, 0.0) for phase in _NO_OVERHEAD))
 
     @property
     def overhead_share(self) -> float:
-        """Overhead over wall time."""
-        return self.overhead_s / self.wall_s if self.wall_s else 0.0
+        """Overhead over device time."""
+        return self.overhead_s / self.device_s if self.device_s else 0.0
 
     def lines(self) -> Iterator[tuple[str, float, str]]:
         """Phase, seconds and what it is."""
@@ -77,21 +79,25 @@ def break_down(store: Store, study: str) -> TimingReport:
         for phase, seconds in record.info.get("driver_seconds", {}).items():
             if phase != "wait":
                 driver[phase] = driver.get(phase, 0.0) + seconds
-    wall = 0.0
+    wall = devices_time = 0.0
     begun: float | None = None
     last = 0.0
+    devices = 1
     marks = [(at, kind, data) for at, kind, data in store.events(study) if kind in ("run_started", "run_ended")]
     marks += [(record.created_unix, "stored", {}) for record in records]
-    for at, kind, data in sorted(marks, key=lambda mark: mark[0]):
-        if kind == "run_started":
-            wall += last - begun if begun is not None else 0.0
-            begun = last = at
-        elif begun is not None:
+    for at, kind, data in [*sorted(marks, key=lambda mark: mark[0]), (0.0, "run_started", {})]:
+        if kind != "run_started":
             last = at
-            if kind == "run_ended":
-                wall, begun = wall + at - begun, None
-                for phase, seconds in data.get("driver", {}).items():
-                    driver[phase] = driver.get(phase, 0.0) + seconds
-    wall += last - begun if begun is not None else 0.0
+        if kind != "stored" and begun is not None:  # a run that was killed ended with what it stored last
+            wall += last - begun
+            devices_time += (last - begun) * devices
+            begun = None
+        if kind == "run_started":
+            begun = last = at
+            devices = max(1, len(data.get("devices", ())))
+        for phase, seconds in data.get("driver", {}).items():
+            driver[phase] = driver.get(phase, 0.0) + seconds
     booked = sum(agent.values()) + sum(driver.values())
-    return TimingReport(wall_s=wall, agent=agent, driver=driver, rest_s=max(0.0, wall - booked))
+    return TimingReport(
+        wall_s=wall, device_s=devices_time, agent=agent, driver=driver, rest_s=max(0.0, devices_time - booked)
+    )

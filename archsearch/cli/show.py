@@ -124,10 +124,10 @@ def print_timing(database: Store, name: str, *, output_format: str) -> None:
     if not report.wall_s:
         raise CommandError(f"study {name} has no finished run to break down")
     rows: list[tuple[Any, ...]] = [
-        (phase, f"{seconds:.1f} s", f"{seconds / report.wall_s:.1%}", what) for phase, seconds, what in report.lines()
+        (phase, f"{seconds:.1f} s", f"{seconds / report.device_s:.1%}", what) for phase, seconds, what in report.lines()
     ]
     print_table(("phase", "time", "share", "what it is"), rows, right=(1, 2))
     console().print(
-        f"overhead {report.overhead_s:.1f} s of {report.wall_s:.1f} s: {report.overhead_share:.1%} "
+        f"overhead {report.overhead_s:.1f} s of {report.device_s:.1f} s: {report.overhead_share:.1%} "
         "(all that is not load, warm-up, timed work or waiting required by the rules)"
     )
