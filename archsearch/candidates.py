@@ -25,9 +25,9 @@ CHECK_VALUES = 96
 """Output values compared per call, spread evenly over the output."""
 
 CHECK_TOLERANCE: Mapping[str, float] = {"fp32": 1e-3, "int8": 0.02, "int4": 0.02}
-"""Largest relative RMS difference between device and torch. In int8 arithmetic the torch module rounds its activations too,
-so that they agree to about 1e-6 on x86; what is allowed leaves room for kernels that round otherwise. A wrong kernel
-differs by 100%."""
+"""Largest relative RMS difference between device and torch. In int8 arithmetic the torch module rounds its
+activations too, so that they agree to about 1e-6 on x86; what is allowed leaves room for kernels that round
+otherwise. A wrong kernel differs by 100%."""
 
 _MIN_CHECK_TOKENS = 9
 _PAST_WINDOW = 3

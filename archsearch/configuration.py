@@ -45,7 +45,7 @@ def new_config(options: Mapping[str, Any]) -> dict[str, Any]:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {close[0]}?" if close else None
             raise StudyError(f"there is no objective {name!r}; known are {', '.join(known)}", hint=hint)
-    if len(names) > 5:  # noqa: PLR2004
+    if len(names) > 5:
         raise StudyError(f"{len(names)} objectives cannot be ranked together, at most 5 can", hint="make some budgets")
     budgets = parse_budgets(options["budget"] or ())
     anchors = [resolve(text) for text in (options["anchor"] or space.anchors or DEFAULT_ANCHORS)]

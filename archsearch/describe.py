@@ -14,8 +14,8 @@ MIB = 1 << 20
 def describe(named: NamedLayout) -> dict[str, Any]:
     """Counts of a layout as one JSON object.
 
-    Byte counts end in `_bytes`; `state_bytes` is for batch 1 with float32 state; `flops_per_token` counts one decode step
-    at each context (a multiply-add is two operations).
+    Byte counts end in `_bytes`; `state_bytes` is for batch 1 with float32 state; `flops_per_token` counts one decode
+    step at each context (a multiply-add is two operations).
     """
     layout, counts = named.layout, parameters(named.layout)
     extra = sum(named.extra_params.values())

@@ -1,8 +1,8 @@
 """A stored measurement as something to read numbers from; every number shown anywhere comes through here.
 
-`Measurement` is what the store keeps (raw result included). `MeasuredPoint` is one of its points with statistics and counts.
-`rows` turns measurements into the plain table that reports read. Drift is judged here, from the stored anchor runs: a
-candidate between two runs of the watched anchor that differ by more than `DRIFT_LIMIT` becomes `throttled`.
+`Measurement` is what the store keeps (raw result included). `MeasuredPoint` is one of its points with statistics and
+counts. `rows` turns measurements into the plain table that reports read. Drift is judged here, from the stored anchor
+runs: a candidate between two runs of the watched anchor that differ by more than `DRIFT_LIMIT` becomes `throttled`.
 """
 
 from __future__ import annotations
@@ -201,14 +201,19 @@ class _Watch:
 class Drift:
     """Which measurements lie in a stretch of work over which the watched anchor moved.
 
-    Each run of the watched anchor (as `anchor` or `watch`) ends one block and begins the next. The anchor moved when the
-    prefill or decode times of the two runs differ by more than `DRIFT_LIMIT`, and by more than their noise (the half widths of
-    the two 95% intervals, added in quadrature): a smaller model of noisier times is not thrown away for its noise.
+    Each run of the watched anchor (as `anchor` or `watch`) ends one block and begins the next. The anchor moved when
+    the prefill or decode times of the two runs differ by more than `DRIFT_LIMIT`, and by more than their noise (the
+    half widths of the two 95% intervals, added in quadrature): a smaller model of noisier times is not thrown away
+    for its noise.
     """
 
     def __init__(self, measurements: Sequence[Measurement]) -> None:
         self._runs: dict[tuple[str, str, str], list[_Watch]] = {}
-        watched = {(m.device, m.workload, m.precision, m.layout.layout_id) for m in measurements if m.role == WATCH and m.layout}
+        watched = {
+            (m.device, m.workload, m.precision, m.layout.layout_id)
+            for m in measurements
+            if m.role == WATCH and m.layout
+        }
         for m in measurements:
             if m.layout and (m.device, m.workload, m.precision, m.layout.layout_id) in watched and m.role != CANDIDATE:
                 self._runs.setdefault((m.device, m.workload, m.precision), []).extend(_watch(m))

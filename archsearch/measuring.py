@@ -1,7 +1,8 @@
 """Measures one layout or file on one device: reuse what is known, check new blocks, send, wait, store.
 
-A measurement is claimed in the store before it starts and stored in the transaction that ends the claim, so that a killed
-driver leaves either nothing, or a job that its successor finds again on the device, or a stored result; never two.
+A measurement is claimed in the store before it starts and stored in the transaction that ends the claim, so that a
+killed driver leaves either nothing, or a job that its successor finds again on the device, or a stored result; never
+two.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
     from profiler.workloads import Workload
 
 SETTLED = ("ok", "out_of_memory", "invalid", "timeout", "infeasible")
-"""Statuses that say something of the candidate: known, they are not measured again. The others are about the device's moment."""
+"""Statuses that say something of the candidate: known, they are not measured again. The others are about the device's
+moment."""
 
 _FRESH = "-"
 """Stands in the claims of fresh measurements, and in no key."""

@@ -1,4 +1,4 @@
-"""Objectives: named numbers of one measured point, each with unit and direction. A new one is one decorated function here.
+"""Objectives: named numbers of one measured point, each with unit and direction. A new one is one function here.
 
 A name given here works at once as a command-line objective and budget and as a column of every table.
 """

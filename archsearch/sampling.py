@@ -1,8 +1,9 @@
 """Optuna behind the study: asks for layouts, learns from what they measured.
 
-Optuna's study lives in memory; trials are kept in our own store, in the same transaction as their outcome, and are replayed
-into Optuna when a study is continued or when another process has added some. Optuna's own database storage commits once per
-suggested knob (about 30 commits per layout), and could not commit a trial together with its measurement.
+Optuna's study lives in memory; trials are kept in our own store, in the same transaction as their outcome, and are
+replayed into Optuna when a study is continued or when another process has added some. Optuna's own database storage
+commits once per suggested knob (about 30 commits per layout), and could not commit a trial together with its
+measurement.
 """
 
 from __future__ import annotations

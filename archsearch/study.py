@@ -1,7 +1,7 @@
 """The study loop: anchors first, then ask, measure, tell, until the trials or the time are used up.
 
-Every few candidates the first anchor is measured again. Two runs of it that differ by more than the drift limit throw the
-candidates between them away (status `throttled`); they are measured again, at most `MAX_TRIES` times in all.
+Every few candidates the first anchor is measured again. Two runs of it that differ by more than the drift limit throw
+the candidates between them away (status `throttled`); they are measured again, at most `MAX_TRIES` times in all.
 The sampler hears of a candidate when the anchor run after it is known.
 """
 
@@ -376,7 +376,8 @@ class Study:
         """Tell the sampler a trial's values; False when it has none."""
         assert self._sampler is not None
         mine = latest_rows(row for row in self.rows() if row["trial"] == trial.number)
-        values = study_values(mine, self.settings.objectives, [name for name in self._measurers if name not in self._lost])
+        devices = [name for name in self._measurers if name not in self._lost]
+        values = study_values(mine, self.settings.objectives, devices)
         if values is None:
             if trial.asked is not None:
                 self._sampler.refuse(trial.asked)

@@ -1,7 +1,7 @@
 """Where a study's wall time went: the agent's phases, the driver's, and what is overhead.
 
-Work: load (fresh processes and sessions), warm-up, timed sequences, the memory pass. Waiting: cooling and leases. Everything
-else is overhead: weights and their hashing, block checks, sampling, export, transfers, polling, the store.
+Work: load (fresh processes and sessions), warm-up, timed sequences, the memory pass. Waiting: cooling and leases.
+Everything else is overhead: weights and their hashing, block checks, sampling, export, transfers, polling, the store.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
     python benchmarks/peer_genai.py [--prompt 512] [--decode 64] [--rounds 5] [--json FILE]
 
 Both models are measured by this project's agent on the local device: the same prompt and depth, the same threads, one
-fresh process per model and round, in turns, so that drift meets both alike. Peak memory is taken in processes of its own.
-Build time: the builder's own process, from a saved random model to a folder on disk, against this project's export in
-process (graph and recipe, which is all that a search builds per candidate) and against export plus writing the weights.
+fresh process per model and round, in turns, so that drift meets both alike. Peak memory is taken in processes of its
+own. Build time: the builder's own process, from a saved random model to a folder on disk, against this project's export
+in process (graph and recipe, which is all that a search builds per candidate), and export plus writing the weights.
 Ratios are ours over the peer's: below 1 we are faster or smaller. Needs transformers and onnxruntime-genai.
 """
 
@@ -53,14 +53,28 @@ def save_random_model(folder: Path) -> None:
     assert total == 354_483_968, f"the peer's model has {total} parameters, not LFM2-350M's"
     model.save_pretrained(folder)
     words = Tokenizer(models.WordLevel({f"t{i}": i for i in range(100)}, unk_token="t0"))
-    PreTrainedTokenizerFast(tokenizer_object=words, unk_token="t0", eos_token="t1", pad_token="t2").save_pretrained(folder)
+    PreTrainedTokenizerFast(tokenizer_object=words, unk_token="t0", eos_token="t1", pad_token="t2").save_pretrained(
+        folder
+    )
 
 
 def build_peer(source: Path, target: Path) -> float:
     """Run the builder; seconds of its process."""
     began = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-m", "onnxruntime_genai.models.builder", "-i", source, "-o", target, "-p", "int4", "-e", "cpu"],
+        [
+            sys.executable,
+            "-m",
+            "onnxruntime_genai.models.builder",
+            "-i",
+            source,
+            "-o",
+            target,
+            "-p",
+            "int4",
+            "-e",
+            "cpu",
+        ],
         capture_output=True,
         text=True,
         check=False,
@@ -117,7 +131,8 @@ def main() -> int:
                 ),
                 "peer": (
                     Job(
-                        job_id="x", signature=peer.signature, content_id="peer", model_path=str(peer.path.resolve()), **base
+                        job_id="x", signature=peer.signature, content_id="peer", model_path=str(peer.path.resolve()),
+                        **base
                     ),
                     {},
                 ),
@@ -131,7 +146,8 @@ def measure_in_turns(
 ) -> dict[str, list[Result]]:
     """One process per model and round, in turns, the order turned round each time; then the memory passes.
 
-    A round in which others used the processor is made again, for both models, at most `rounds` times in all. A slow one is not.
+    A round in which others used the processor is made again, for both models, at most `rounds` times in all. A slow
+    one is not.
     """
     results: dict[str, list[Result]] = {name: [] for name in jobs}
     spare = rounds
@@ -181,7 +197,9 @@ def report(results: dict[str, list[Result]], build: dict[str, float], options: a
     if "peer" in build:
         for name in ("ours", "ours with weights"):
             ratios[f"build: {name}"] = build[name] / build["peer"]
-            print(f"{'build s: ' + name:28} {build[name]:12.3f} {build['peer']:22.3f} {build[name] / build['peer']:8.4f}")
+            print(
+                f"{'build s: ' + name:28} {build[name]:12.3f} {build['peer']:22.3f} {build[name] / build['peer']:8.4f}"
+            )
     if options.json:
         raw = {name: [json.loads(r.model_dump_json()) for r in found] for name, found in results.items()}
         options.json.write_text(json.dumps({"ratios": ratios, "build_s": build, "results": raw}))

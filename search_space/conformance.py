@@ -26,8 +26,7 @@ from search_space.graph.recipe import DATA_FILE, tensor_seed
 from search_space.load import round_activations, state_dict
 
 if TYPE_CHECKING:
-    import torch
-    from torch import nn
+    pass
 
 Array = np.ndarray[Any, Any]
 Tensor = dict[str, Any]

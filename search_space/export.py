@@ -99,7 +99,7 @@ def export_block(
     depth: int = 1,
     seed: int = 0,
 ) -> Candidate:
-    """Export one block alone: input [B, T, D] hidden, output [B, T, D], states as in a model. Used to check its numbers.
+    """Export one block alone, to check its numbers: input and output [B, T, D], states as in a model.
 
     Raises:
         ExportError: Unknown precision or lowering.

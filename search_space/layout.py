@@ -1,7 +1,7 @@
 """A layout: the frozen value that names one language model, from embedding to output head.
 
-Its canonical form is JSON with sorted keys; its id is the hash of that form, so two spellings of one layout are one candidate.
-Its code has one letter per layer (LFM2-350M: ``CCGCCGCCGCGCGCGC``).
+Its canonical form is JSON with sorted keys; its id is the hash of that form, so two spellings of one layout are one
+candidate. Its code has one letter per layer (LFM2-350M: ``CCGCCGCCGCGCGCGC``).
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ class Embedding:
 
     Attributes:
         vocab_size: Tokens V.
-        rank: Width r of the tables when they are factorised (V x r, then r x D; Lan et al. 2019, arXiv:1909.11942), or None
-            for tables as wide as the model.
-        tied: The output head reads the input table. Factorised tables keep their two projections (r to D, D to r) apart.
+        rank: Width r of the tables when they are factorised (V x r, then r x D; Lan et al. 2019, arXiv:1909.11942),
+            or None for tables as wide as the model.
+        tied: The output head reads the input table. Factorised tables keep their two projections (r to D, D to r)
+            apart.
         scaled: Multiply embeddings by sqrt(D) (Gemma).
     """
 

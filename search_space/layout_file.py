@@ -1,7 +1,8 @@
 """layout.json: reading and writing. Every mistake is reported at once, with its place in the file.
 
-Besides the canonical form a file may carry a `name`, `notes`, and `extra_params`: parameters of the published model that lie
-outside the language model (a vision tower), kept as a named line. They are no part of the layout and of its id.
+Besides the canonical form a file may carry a `name`, `notes`, and `extra_params`: parameters of the published model
+that lie outside the language model (a vision tower), kept as a named line. They are no part of the layout and of its
+id.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Stored tensors -> torch: the weights and the arithmetic that a graph runs with, for the torch module to be compared with it.
+"""Stored tensors -> torch: the weights and the arithmetic of a graph, so that the torch module can be compared with it.
 
-Weights are dequantised into a state dict; `round_activations` lets the torch module see activations as int8 products do.
+Weights are dequantised into a state dict; `round_activations` lets the torch module see activations as int8 products
+do.
 """
 
 from __future__ import annotations

@@ -224,7 +224,9 @@ class SpaceModel(_Strict):
     post_norm: choice(bool) = Field(default=(False,), description="A second norm after each block.")  # type: ignore[valid-type]
     anchors: Annotated[
         tuple[str, ...], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
-    ] = Field(default=(), description="Layouts shown beside a search, the first watched for drift. Default: published models.")
+    ] = Field(
+        default=(), description="Layouts shown beside a search, the first watched for drift. Default: published models."
+    )
 
 
 def spec_model(cls: type[Any], *, without: tuple[str, ...] = ()) -> type[SpecModel]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import glob
 import importlib.util
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
-DEBIAN_POSTGRES = sorted(glob.glob("/usr/lib/postgresql/*/bin"))
+DEBIAN_POSTGRES = sorted(str(path) for path in Path("/usr/lib/postgresql").glob("*/bin"))
 """Debian keeps the server's programs outside PATH."""
 
 MODULES = {

@@ -19,9 +19,11 @@ def list_command(devices: Path, *, output_format: str) -> None:
     rows = []
     for device in file.devices:
         fields = device.model_dump(mode="json")
-        where = fields.get("host") or fields.get("serial") or ("this machine" if device.transport == "local" else "the one attached")
+        attached = "this machine" if device.transport == "local" else "the one attached"
+        where = fields.get("host") or fields.get("serial") or attached
         threads = fields.get("threads") or "its physical cores"
-        rows.append((device.name, "yes" if device.enabled else "no", device.transport, where, threads, device.clock_policy))
+        enabled = "yes" if device.enabled else "no"
+        rows.append((device.name, enabled, device.transport, where, threads, device.clock_policy))
     print_table(("device", "enabled", "transport", "where", "threads", "clocks"), rows)
 
 

@@ -158,7 +158,7 @@ def export_command(
     for path in sorted(output.iterdir()):
         out.print(f"  {path}  {path.stat().st_size:,} bytes")
     if not with_weights:
-        out.print("weights.bin is not written; the recipe makes it (--with-weights), the graph refers to it.", style="dim")
+        out.print("weights.bin is not written (--with-weights writes it); the graph refers to it.", style="dim")
 
 
 def _write(path: Path, data: bytes) -> None:

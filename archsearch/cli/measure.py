@@ -22,8 +22,8 @@ STUDY = "measure"
 
 COLUMNS = (
     "name", "code", "device", "workload", "prompt", "decode", "batch", "precision", "status", "ttft_ms",
-    "prefill_tokens_per_s", "decode_ms", "decode_ms_p95", "decode_tokens_per_s", "peak_rss_mib", "weights_mib", "state_mib",
-    "total_params", "embedding_share", "reason",
+    "prefill_tokens_per_s", "decode_ms", "decode_ms_p95", "decode_tokens_per_s", "peak_rss_mib", "weights_mib",
+    "state_mib", "total_params", "embedding_share", "reason",
 )  # fmt: skip
 
 

@@ -80,7 +80,8 @@ def print_study(
         return
     if config.get("adhoc"):  # what `measure` did: other workloads, precisions and files side by side; no ranking
         if front or objective or budget:
-            raise CommandError(f"{name!r} holds single measurements, which are not ranked", hint="archsearch show STUDY")
+            raise CommandError(f"{name!r} holds single measurements, which are not ranked", hint="archsearch show
+            STUDY")
         print(render(measured, list(COLUMNS), output_format), end="")
         return
     names = list(objective or config["objectives"])
@@ -103,7 +104,8 @@ def columns(objectives: Sequence[str]) -> list[str]:
 
 def _notes(ranking: Ranking, name: str) -> None:
     out = console(stderr=True)
-    out.print(f"study {name}; ± is a 95% interval. Front: on; uncertain (intervals overlap); dominated. Anchors: beside.")
+    front = "on it, uncertain (intervals overlap), or dominated"
+    out.print(f"study {name}; ± is half a 95% interval; front: {front}; anchors are ranked beside, in brackets")
     if ranking.relative:
         out.print(f"several places: ranked relative to {ranking.reference} measured in the same place")
     if ranking.nothing_feasible:

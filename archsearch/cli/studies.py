@@ -26,7 +26,9 @@ def checked_name(name: str) -> str:
         CommandError: It has other characters than letters, digits, '.', '_' and '-'.
     """
     if not _NAME.fullmatch(name):
-        raise CommandError(f"study name {name!r}: use up to 100 letters, digits, '.', '_' and '-', not beginning with a dot")
+        raise CommandError(
+            f"study name {name!r}: use up to 100 letters, digits, '.', '_' and '-', not beginning with a dot"
+        )
     return name
 
 

@@ -15,6 +15,7 @@ from .protocol import Json
 _QUIET_LIBRARIES = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 """Thread pools of numpy, which the agent uses for arg-max and weights only; they would take memory and start time."""
 
+
 def launcher() -> list[str]:
     """The command that started this interpreter, up to and including the agent's file.
 

@@ -36,6 +36,7 @@ PROTOCOL_DEFAULTS: dict[str, Any] = {
     "seed": 0,
 }
 
+
 class JobFailure(Exception):  # noqa: N818 - an outcome of a job, not a bug
     """The job ends with a status other than ok.
 

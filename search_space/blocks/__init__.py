@@ -1,6 +1,7 @@
 """The registry of blocks: every module of this folder that does not start with an underscore.
 
-A module that fails to import is an error, never skipped: a search that silently lacks a block compares the wrong things.
+A module that fails to import is an error, never skipped: a search that silently lacks a block compares the wrong
+things.
 """
 
 from __future__ import annotations
@@ -69,7 +70,9 @@ def _all_blocks() -> dict[str, type[Block]]:
         found[block.kind] = block
         if issubclass(block, Mixer):
             if block.letter in letters:
-                raise SearchSpaceError(f"blocks {letters[block.letter]!r} and {block.kind!r} share letter {block.letter}")
+                raise SearchSpaceError(
+                    f"blocks {letters[block.letter]!r} and {block.kind!r} share letter {block.letter}"
+                )
             letters[block.letter] = block.kind
     return found
 

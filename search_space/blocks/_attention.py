@@ -1,7 +1,8 @@
 """What full and sliding-window attention share: the spec, the torch truth and the lowering.
 
-Grouped-query attention (Ainslie et al. 2023, arXiv:2305.13245): H query heads share G key-value heads of K dimensions, with
-rotary positions (Su et al. 2021, arXiv:2104.09864; halves convention) on the first `rotary_fraction` of each head.
+Grouped-query attention (Ainslie et al. 2023, arXiv:2305.13245): H query heads share G key-value heads of K
+dimensions, with rotary positions (Su et al. 2021, arXiv:2104.09864; halves convention) on the first `rotary_fraction`
+of each head.
 """
 
 from __future__ import annotations

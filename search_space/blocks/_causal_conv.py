@@ -46,7 +46,7 @@ def _weight(g: GraphBuilder, kernel: int, channels: int) -> Value:
 
 
 def shifted(g: GraphBuilder, x: Value, kernel: int, channels: int) -> Value:
-    """k multiply-adds over shifted views. The taps are constants, so the runtime folds their slicing at load."""
+    """K multiply-adds over shifted views. The taps are constants, so the runtime folds their slicing at load."""
     taps = g.op("Transpose", g.reshape(_weight(g, kernel, channels), channels, kernel), perm=[1, 0])
     if kernel == 1:
         return g.op("Mul", x, taps)

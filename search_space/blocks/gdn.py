@@ -39,7 +39,9 @@ def _fused(g: GraphBuilder, spec: Block, width: int, x: Value) -> Value:
     convolved, z, b, a = g.split(
         g.linear("in_proj", x, width, spec.channels + Hv * V + 2 * Hv), (spec.channels, Hv * V, Hv, Hv)
     )
-    mixed = g.op("QuickGelu", causal.shifted(g, convolved, spec.kernel, spec.channels), domain="com.microsoft", alpha=1.0)
+    mixed = g.op(
+        "QuickGelu", causal.shifted(g, convolved, spec.kernel, spec.channels), domain="com.microsoft", alpha=1.0
+    )
     q, k, v = g.split(mixed, (Hk * K, Hk * K, Hv * V))
     q, k = _normalised(g, q, Hk, K), _normalised(g, k, Hk, K)
     if Hv != Hk:  # each key head serves Hv / Hk value heads
@@ -159,7 +161,10 @@ class GDN(Mixer):
                 self.out_proj = nn.Linear(Hv * V, width, bias=False)
 
             def forward(
-                self, x_BTD: torch.Tensor, state: tuple[torch.Tensor, ...] | None, position: int  # noqa: ARG002
+                self,
+                x_BTD: torch.Tensor,
+                state: tuple[torch.Tensor, ...] | None,
+                position: int,  # noqa: ARG002
             ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
                 B, T, _ = x_BTD.shape
                 convolved, z, b, a = self.in_proj(x_BTD).split([spec.channels, Hv * V, Hv, Hv], dim=-1)

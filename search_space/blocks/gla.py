@@ -110,11 +110,16 @@ class GLA(Mixer):
                 self.out_proj = nn.Linear(H * V, width, bias=False)
 
             def forward(
-                self, x_BTD: torch.Tensor, state: tuple[torch.Tensor, ...] | None, position: int  # noqa: ARG002
+                self,
+                x_BTD: torch.Tensor,
+                state: tuple[torch.Tensor, ...] | None,
+                position: int,  # noqa: ARG002
             ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
                 B, T, _ = x_BTD.shape
                 q, k, v, gate = self.qkvg(x_BTD).split([H * K, H * K, H * V, H * V], dim=-1)
-                decay_BTHK = (F.logsigmoid(self.decay_up(self.decay_down(x_BTD))) / GATE_NORMALIZER).exp().view(B, T, H, K)
+                decay_BTHK = (
+                    (F.logsigmoid(self.decay_up(self.decay_down(x_BTD))) / GATE_NORMALIZER).exp().view(B, T, H, K)
+                )
                 q, k, v = q.view(B, T, H, K), k.view(B, T, H, K), v.view(B, T, H, V)
                 S_BHKV = state[0] if state else x_BTD.new_zeros(B, H, K, V)
                 outputs = []

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from search_space.graph.builder import GraphBuilder
 
 
-def _lower(conv: Callable[[GraphBuilder, Value, int, int], Value]) -> Callable[[GraphBuilder, Block, int, Value], Value]:
+def _lower(
+    conv: Callable[[GraphBuilder, Value, int, int], Value],
+) -> Callable[[GraphBuilder, Block, int, Value], Value]:
     def build(g: GraphBuilder, spec: Block, width: int, x: Value) -> Value:
         assert isinstance(spec, ShortConv)
         b, c, v = g.split(g.linear("in_proj", x, width, 3 * width), (width,) * 3)
@@ -45,7 +47,9 @@ class ShortConv(Mixer):
     color: ClassVar[str] = "#e69f00"
     lowerings: ClassVar[dict[str, Lowering]] = {
         "shifted": Lowering(build=_lower(causal.shifted), note="multiply-adds over shifted views; good at any length"),
-        "conv": Lowering(build=_lower(causal.standard_conv), note="standard Conv between transposes; best prefill, slow decode"),
+        "conv": Lowering(
+            build=_lower(causal.standard_conv), note="standard Conv between transposes; best prefill, slow decode"
+        ),
         "fused": Lowering(build=_lower(causal.fused), note="CausalConvWithState, channels last; slow prefill on CPU"),
     }
 
@@ -69,7 +73,6 @@ class ShortConv(Mixer):
 
     def module(self, width: int) -> nn.Module:
         """The torch truth."""
-        import torch
         from torch import nn
 
         spec = self
@@ -82,7 +85,10 @@ class ShortConv(Mixer):
                 self.out_proj = nn.Linear(width, width, bias=False)
 
             def forward(
-                self, x_BTD: torch.Tensor, state: tuple[torch.Tensor, ...] | None, position: int  # noqa: ARG002
+                self,
+                x_BTD: torch.Tensor,
+                state: tuple[torch.Tensor, ...] | None,
+                position: int,  # noqa: ARG002
             ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
                 b, c, v = self.in_proj(x_BTD).chunk(3, dim=-1)
                 mixed, new = causal.torch_causal_conv(b * v, self.conv.weight, state[0] if state else None)

@@ -10,8 +10,8 @@ from search_space.blocks._attention import Attention
 from search_space.blocks._base import StateSpec, positive
 
 SLACK = 8
-"""A window-sized cache is this fraction (1/8) larger than the window: old rows are then evicted many at a time. With no slack
-the kernel moves the whole cache at every token."""
+"""A window-sized cache is this fraction (1/8) larger than the window: old rows are then evicted many at a time. With
+no slack the kernel moves the whole cache at every token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

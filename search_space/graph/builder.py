@@ -1,8 +1,8 @@
 """Builds one ONNX graph whose weights live in an external file that does not exist yet.
 
-Blocks call `GraphBuilder`: `op` for a node, `linear` for a product with trainable weights at the graph's precision, `weight`
-for other trainable tensors, `state` for what is carried from call to call. The builder names everything after the scope it
-happens in (``layers.3.mixer/MatMulNBits_7``), so that a runtime profile can be summed per block.
+Blocks call `GraphBuilder`: `op` for a node, `linear` for a product with trainable weights at the graph's precision,
+`weight` for other trainable tensors, `state` for what is carried from call to call. The builder names everything
+after the scope it happens in (``layers.3.mixer/MatMulNBits_7``), so that a runtime profile can be summed per block.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ class Parameter:
     Attributes:
         name: Name in the torch model's state dict.
         shape: Shape in the torch model.
-        encoding: ``plain``; ``transposed`` (stored [inputs, outputs]); or ``int8`` / ``int4`` (packed values and scales).
+        encoding: ``plain``; ``transposed`` (stored [inputs, outputs]); or ``int8`` / ``int4`` (packed values and
+            scales).
         parts: For each slice along the first torch dimension, the names of its stored tensors.
     """
 
@@ -211,7 +212,7 @@ class GraphBuilder:
         return self._initializers[tensor.name]
 
     def alias(self, tensor: StoredTensor, suffix: str, shape: tuple[int, ...]) -> ir.Value:
-        """A second view of a stored tensor's bytes under another shape: same place in the file, mapped twice, stored once."""
+        """A second view of a stored tensor's bytes under another shape: stored once, mapped twice."""
         dtype = _DTYPES[tensor.dtype]
         name = f"{tensor.name}.{suffix}"
         value = ir.Value(name=name, type=ir.TensorType(dtype), shape=ir.Shape(shape))

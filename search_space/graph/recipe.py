@@ -1,8 +1,9 @@
 """The weight recipe: what the device needs to write the external-data file by itself.
 
-A recipe names every stored tensor with its type, shape, place in the file and the seeded distribution of its values, so that
-kilobytes travel instead of weights. The values are drawn on the device; this module only describes them. Random weights are
-scaled like a real initialisation (uniform, variance 1/inputs): kernels then run on ordinary numbers, not on zeros or denormals.
+A recipe names every stored tensor with its type, shape, place in the file and the seeded distribution of its values,
+so that kilobytes travel instead of weights. The values are drawn on the device; this module only describes them. Random
+weights are scaled like a real initialisation (uniform, variance 1/inputs): kernels then run on ordinary numbers, not
+on zeros or denormals.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class StoredTensor:
 
 @dataclass(slots=True)
 class RecipeWriter:
-    """Collects tensors and gives each its place: cache-line aligned, page aligned from 64 KiB (so that it can be mapped)."""
+    """Collects tensors and gives each its place: cache-line aligned, and page aligned from 64 KiB to be mapped."""
 
     seed: int
     tensors: list[StoredTensor] = field(default_factory=list)
@@ -88,6 +89,6 @@ class RecipeWriter:
 
 
 def quantized_scale(bits: int, std: float) -> float:
-    """The scale at which uniform `bits`-bit values have standard deviation `std`: those of 0..n-1 have sqrt((n^2-1)/12)."""
+    """The scale that gives uniform `bits`-bit values the standard deviation `std`; 0..n-1 have sqrt((n^2-1)/12)."""
     n = 1 << bits
     return std / sqrt((n * n - 1) / 12)
