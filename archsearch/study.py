@@ -395,7 +395,9 @@ class Study:
         assert subject.prepared is not None
         weights = sum(tensor.nbytes for tensor in subject.prepared.candidate.trained_tensors()) / 2**20
         for budget in self.settings.budgets:
-            if budget.objective in ("peak_rss_mib", "weights_mib") and budget.excess(weights) > 0:
+            # The peak is at least the weights; of a lower limit only the exact number says something.
+            bounded = budget.objective == "peak_rss_mib" and budget.operator in ("<=", "<")
+            if (bounded or budget.objective == "weights_mib") and budget.excess(weights) > 0:
                 return f"its weights alone are {weights:.2f} MiB, and the budget is {budget}"
         return ""
 
