@@ -49,7 +49,7 @@ def guarded(app: typer.Typer) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return OK
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the last place where an error can become an exit code
         code = _expected(error)
         if code is None:
             import traceback

@@ -1,5 +1,4 @@
-"""Entry point: the commands' names, options and help. What they do is imported when they run, so that --help is
-quick."""
+"""Entry point: the commands' names, options and help. The work is imported when it runs, so that --help is quick."""
 
 from __future__ import annotations
 
@@ -30,8 +29,8 @@ DevicesOption = Annotated[
     Path, typer.Option("--devices", "-d", metavar="FILE", help="The device file.", show_default=True)
 ]
 DeviceOption = Annotated[
-    list[str] | None, typer.Option("--device", metavar="NAME", help="Only this device; repeatable. Default: all
-    enabled.")
+    list[str] | None,
+    typer.Option("--device", metavar="NAME", help="Only this device; repeatable. Default: all enabled."),
 ]
 WorkloadOption = Annotated[
     str, typer.Option("--workload", "-w", metavar="NAME", help="`archsearch workloads` lists them; or sizes: 512/64.")
@@ -58,19 +57,20 @@ def run(
     study: Annotated[
         str | None, typer.Option("--study", "-s", metavar="NAME", help="Name; an existing study is continued.")
     ] = None,
-    space: Annotated[str, typer.Option("--space", metavar="FILE", help="Space file, or the name of one that ships.")]
-        = "350m",
+    space: Annotated[
+        str, typer.Option("--space", metavar="FILE", help="Space file, or the name of one that ships.")
+    ] = "350m",
     device: DeviceOption = None,
     workload: WorkloadOption = "quick",
     precision: PrecisionOption = "int4",
     sampler: Annotated[str, typer.Option("--sampler", help="nsga2, tpe, random, nsga3, gp or qmc.")] = "nsga2",
     trials: Annotated[
-        int | None, typer.Option("--trials", "-n", min=1, metavar="N", help="Candidates to measure; with no time
-        budget.")
+        int | None,
+        typer.Option("--trials", "-n", min=1, metavar="N", help="Candidates to measure; with no time budget."),
     ] = None,
     time_budget: Annotated[
-        str | None, typer.Option("--time-budget", "-t", metavar="TIME", help="Such as 90s, 5m, 2h. Default: 5m without
-        --trials.")
+        str | None,
+        typer.Option("--time-budget", "-t", metavar="TIME", help="Such as 90s, 5m, 2h. Default: 5m without --trials."),
     ] = None,
     objective: Annotated[
         list[str] | None, typer.Option("--objective", "-o", metavar="NAME", help="What to optimise; repeatable.")
@@ -84,8 +84,9 @@ def run(
         typer.Option("--anchor", metavar="LAYOUT", help="References, measured first; the first watches for drift."),
     ] = None,
     seed: SeedOption = 0,
-    across: Annotated[str, typer.Option("--across", help="Several devices: worst, geomean or a device's NAME.")] =
-        "worst",
+    across: Annotated[
+        str, typer.Option("--across", help="Several devices: worst, geomean or a device's NAME.")
+    ] = "worst",
     output_format: FormatOption = "table",
     store: StoreOption = None,
     runs: RunsOption = Path("runs"),
@@ -149,8 +150,9 @@ def show(
     study: Annotated[str | None, typer.Argument(metavar="STUDY", help="Default: the latest.")] = None,
     front: Annotated[bool, typer.Option("--front", help="Only the front and what noise could put on it.")] = False,
     timing: Annotated[bool, typer.Option("--timing", help="Where the study's time went.")] = False,
-    objective: Annotated[list[str] | None, typer.Option("--objective", "-o", metavar="NAME", help="Rank by these.")] =
-        None,
+    objective: Annotated[
+        list[str] | None, typer.Option("--objective", "-o", metavar="NAME", help="Rank by these.")
+    ] = None,
     budget: Annotated[list[str] | None, typer.Option("--budget", "-b", metavar="'NAME<=X'", help="Limits.")] = None,
     across: Annotated[str | None, typer.Option("--across", help="worst, geomean or a device's NAME.")] = None,
     output_format: FormatOption = "table",
@@ -183,8 +185,9 @@ def export(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder to write.")],
     precision: PrecisionOption = "int4",
     context: Annotated[int, typer.Option("--context", min=1, help="Most tokens that caches can hold.")] = 4096,
-    with_weights: Annotated[bool, typer.Option("--with-weights", help="Write weights.bin (seeded random values).")] =
-        False,
+    with_weights: Annotated[
+        bool, typer.Option("--with-weights", help="Write weights.bin (seeded random values).")
+    ] = False,
     lowering: Annotated[
         list[str] | None, typer.Option("--lowering", metavar="BLOCK=NAME", help="Pin a block's lowering; repeatable.")
     ] = None,

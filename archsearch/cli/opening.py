@@ -76,7 +76,7 @@ def stop_on_signals() -> Iterator[object]:
 
     event = Event()
 
-    def stop(number: int, _frame: object) -> None:
+    def stop(_number: int, _frame: object) -> None:
         if event.is_set():
             raise KeyboardInterrupt
         event.set()

@@ -80,8 +80,9 @@ def print_study(
         return
     if config.get("adhoc"):  # what `measure` did: other workloads, precisions and files side by side; no ranking
         if front or objective or budget:
-            raise CommandError(f"{name!r} holds single measurements, which are not ranked", hint="archsearch show
-            STUDY")
+            raise CommandError(
+                f"{name!r} holds single measurements, which are not ranked", hint="archsearch show STUDY"
+            )
         print(render(measured, list(COLUMNS), output_format), end="")
         return
     names = list(objective or config["objectives"])
