@@ -198,7 +198,7 @@ class Study:
         return ended
 
     def _run(self, limits: Limits) -> Ended:
-        clock = time.monotonic()
+        clock, begun = time.monotonic(), time.time()
         for measurer in self._measurers.values():
             with suppress(TransportError):  # a device that is out of reach is told of when it is to measure
                 measurer.sweep()
@@ -208,8 +208,8 @@ class Study:
             self._measure_everywhere(self._subject(anchor.layout, ANCHOR, anchor.name or anchor.layout.code))
             if self._devices_gone():
                 return self._no_devices()
-            if index == 0 and any(m.role != ANCHOR for m in self.measurements):
-                self._watch()  # a continued study: is the device still what it was?
+            if index == 0 and any(m.role == ANCHOR and m.created_unix < begun for m in self.measurements):
+                self._watch()  # known from an earlier run or study: is the device still what it was?
         since_watch = 0
         while True:
             why = self._limit_met(limits)

@@ -116,6 +116,22 @@ def test_settings_that_were_not_typed_come_from_the_study(shared: Cli, study: Do
     assert {row["workload"] for row in done.json()} == {"16/4"}
 
 
+def test_an_anchor_known_from_another_study_is_watched_before_anything_is_compared_with_it(shared: Cli):
+    # Its stored run may be days old: a stretch of candidates must begin with a run of today.
+    arguments = ("run", *TINY, "--trials", "1", "--store", "sqlite:///anchors.db", "--study")
+    shared(*arguments, "one")
+    shared(*arguments, "two", "--seed", "1")
+    from archsearch.records import load_measurements
+    from archsearch.store import Store
+
+    with Store.open(shared.folder / "anchors.db") as store:
+        roles = [m.role for m in load_measurements(store, "two")]
+        own = [m.role for m in store.measurements("two")]
+    assert roles[0] == "anchor"
+    assert own[0] == "watch"
+    assert own[1] == "candidate"
+
+
 @pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name != "nsga2"])
 def test_every_sampler_runs(shared: Cli, sampler: str):
     # One store for all: the anchor is measured by the first and known to the others.
