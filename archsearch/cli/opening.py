@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -78,6 +79,7 @@ def stop_on_signals() -> Iterator[object]:
 
     def stop(_number: int, _frame: object) -> None:
         if event.is_set():
+            os.write(2, b"archsearch: stopped at once; everything measured so far is saved\n")
             raise KeyboardInterrupt
         event.set()
 

@@ -237,6 +237,17 @@ def test_ctrl_c_tells_what_is_saved_and_leaves_no_process(cli: Cli):
     assert all(record.status != "cancelled" for record in kept)
 
 
+def test_a_second_ctrl_c_stops_at_once_and_says_so(cli: Cli):
+    process = cli.start("run", *TINY, "--study", "stopped", "--trials", "50")
+    wait_until(lambda: any(state == "timing" for _, state, _ in cli.jobs()))
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    done = cli.finish(process, code=130, timeout=30)
+    assert "saved" in done.err
+    wait_until(lambda: not cli.processes())
+
+
 def test_a_killed_run_goes_on_where_it_was(cli: Cli):
     moments = random.Random(7)
     arguments = ("run", *TINY, "--study", "hit", "--trials", "4", "--format", "json")
