@@ -205,17 +205,18 @@ class Drift:
     the prefill or decode times of the two runs differ by more than `DRIFT_LIMIT`, and by more than their noise (the
     half widths of the two 95% intervals, added in quadrature): a smaller model of noisier times is not thrown away
     for its noise.
+
+    Args:
+        measurements: All of a study.
+        watched: Layout id of the watched anchor; None for the one that has `watch` runs. A study that runs names it,
+            since its first stretch begins before there is any.
     """
 
-    def __init__(self, measurements: Sequence[Measurement]) -> None:
+    def __init__(self, measurements: Sequence[Measurement], watched: str | None = None) -> None:
         self._runs: dict[tuple[str, str, str], list[_Watch]] = {}
-        watched = {
-            (m.device, m.workload, m.precision, m.layout.layout_id)
-            for m in measurements
-            if m.role == WATCH and m.layout
-        }
+        ids = {watched} if watched else {m.layout.layout_id for m in measurements if m.role == WATCH and m.layout}
         for m in measurements:
-            if m.layout and (m.device, m.workload, m.precision, m.layout.layout_id) in watched and m.role != CANDIDATE:
+            if m.layout and m.layout.layout_id in ids and m.role in (ANCHOR, WATCH):
                 self._runs.setdefault((m.device, m.workload, m.precision), []).extend(_watch(m))
         for runs in self._runs.values():
             runs.sort(key=lambda run: run.ended)

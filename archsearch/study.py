@@ -296,7 +296,7 @@ class Study:
     def _next_trial(self) -> _Trial | None:
         """A trial to measure again or for the first time, else a new one from the sampler."""
         clock = time.monotonic()
-        drift = Drift(self.measurements)
+        drift = self._drift()
         for trial in self._pending:
             if trial.tries == 0 or (trial.tries < MAX_TRIES and self._outcome(trial, drift) == "again"):
                 return trial
@@ -344,7 +344,7 @@ class Study:
 
     def _settle(self) -> None:
         """Tell the sampler of every trial whose outcome is final."""
-        drift = Drift(self.measurements)
+        drift = self._drift()
         for trial in list(self._pending):
             if trial.tries == 0:
                 continue
@@ -371,6 +371,10 @@ class Study:
                 moved = drift.status(found)[0] != "ok"
                 outcomes.add("again" if moved else "final" if closed else "wait")
         return "again" if "again" in outcomes else "wait" if "wait" in outcomes else "final"
+
+    def _drift(self) -> Drift:
+        anchors = self.settings.anchors
+        return Drift(self.measurements, anchors[0].layout.layout_id if anchors else None)
 
     def _tell(self, trial: _Trial) -> bool:
         """Tell the sampler a trial's values; False when it has none."""
@@ -428,7 +432,7 @@ class Study:
         name = anchor.name or anchor.layout.code
         subject = self._subject(anchor.layout, WATCH, name, label=f"{name} (watch for drift)")
         self._measure_everywhere(subject, fresh=True, protocol=WATCH_PROTOCOL)
-        drift = Drift(self.measurements)
+        drift = self._drift()
         for device, moved in drift.latest().items():
             if moved:
                 self._observer.say(f"{device}: {moved}; the candidates of this stretch are measured again")
@@ -505,7 +509,7 @@ class Study:
         return ""
 
     def _unsettled(self) -> bool:
-        drift = Drift(self.measurements)
+        drift = self._drift()
         return any(t.tries == 0 or (t.tries < MAX_TRIES and self._outcome(t, drift) == "again") for t in self._pending)
 
     def _lap(self, phase: str, since: float) -> None:

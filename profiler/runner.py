@@ -44,7 +44,7 @@ from profiler.results import (
 )
 from profiler.transports import Transport, make_transport
 
-POLL_S: Final = 0.25
+POLL_S: Final = 0.1
 STALE_S: Final = 60.0
 COMPRESS_ABOVE: Final = 192 * 2**10
 _RETRY_WAITS_S: Final = (0.5, 2.0)

@@ -22,7 +22,7 @@ import onnxruntime as ort
 from .cache import DEFAULT_LIMIT_MIB, WeightCache
 from .checks import operators, run_check
 from .conditions import OtherLoad
-from .memory import MemoryMeter
+from .memory import MemoryMeter, evict_from_page_cache
 from .protocol import JobFailure, Json, finite, one_line
 from .session import open_session, pin
 from .timing import PointTimer, Sequence
@@ -111,13 +111,14 @@ def time_points(task: Json, record: Json, say: Say) -> None:
 
 
 def memory_pass(task: Json, record: Json, say: Say) -> None:
-    """Load, prefill and decode the last point, and nothing else; the peak of each phase."""
+    """Load, prefill and decode the largest point, and nothing else; the peak of each phase."""
     job = task["job"]
-    meter = MemoryMeter()
+    largest = max(job["points"], key=lambda point: point["batch"] * (point["prompt"] + point["decode"]))
+    meter = MemoryMeter(from_storage=evict_from_page_cache(Path(task["model"])))
     session = _load(task, record, say)
     meter.end_phase("load")
     say("phase", name="memory")
-    sequence = Sequence(session, job["signature"], job["points"][-1], int(job["protocol"].get("seed", 0)))
+    sequence = Sequence(session, job["signature"], largest, int(job["protocol"].get("seed", 0)))
     sequence.reset()
     begun = time.perf_counter()
     sequence.prefill_only()

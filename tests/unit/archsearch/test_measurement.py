@@ -118,6 +118,15 @@ def test_a_candidate_after_the_last_run_of_the_anchor_is_open():
     assert Drift([candidate]).closed(candidate)  # no anchor is watched
 
 
+def test_the_first_stretch_of_a_running_study_is_open_before_any_watch_run():
+    anchor, candidate = measurement(1, ANCHOR), measurement(2)
+    assert anchor.layout is not None
+    watched = anchor.layout.layout_id
+    assert not Drift([anchor, candidate], watched).closed(candidate)
+    slower = measurement(3, WATCH, **SLOWER)
+    assert Drift([anchor, candidate, slower], watched).status(candidate)[0] == "throttled"
+
+
 def test_another_device_s_drift_is_its_own():
     other = {"device": "phone"}
     assert statuses(
