@@ -154,4 +154,10 @@ def _foreign(path: Path, workload: Workload) -> Subject:
     if not path.exists():
         raise CommandError(f"there is no file {path}")
     model = inspect(path)
-    return Subject(label=path.name, workload=workload, precision="file", foreign=model, name=f"{path.resolve().parent.name}/{path.name}")
+    return Subject(
+        label=path.name,
+        workload=workload,
+        precision="file",
+        foreign=model,
+        name=f"{path.resolve().parent.name}/{path.name}",
+    )
