@@ -49,7 +49,7 @@ def test_a_layout_file_is_the_layout(shared: Cli, exported: Path):
 def test_tables_for_people(shared: Cli):
     done = shared("measure", LAYOUT, *SIZES, "--format", "md")
     assert done.out.startswith("| layout |")
-    assert len(done.out.splitlines()) == 3
+    assert sum(line.startswith("|") for line in done.out.splitlines()) == 3  # a note on p95 may follow
     shown = shared("show", "measure").out
     assert "CCGCG" in shown
     assert "rank" not in shown.splitlines()[0]
