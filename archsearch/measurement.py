@@ -25,6 +25,9 @@ from search_space.layout import Layout
 DRIFT_LIMIT = 0.03
 """Largest relative change of the watched anchor over a block of work."""
 
+NOT_WARM = "warm-up was not seen to end in every process: may be unstable"
+"""Reason beside an `ok` status."""
+
 CANDIDATE, ANCHOR, WATCH, ADHOC = "candidate", "anchor", "watch", "adhoc"
 
 
@@ -150,6 +153,8 @@ def rows(measurements: Iterable[Measurement]) -> list[dict[str, Any]]:
 def _row(view: MeasuredPoint, drift: Drift) -> dict[str, Any]:
     measurement = view.measurement
     status, reason = drift.status(measurement)
+    if status == "ok" and view.summary is not None and not view.summary.warm:
+        reason = reason or NOT_WARM
     layout = measurement.layout
     row: dict[str, Any] = {
         "layout_id": layout.layout_id if layout else None,
@@ -192,10 +197,8 @@ def _row(view: MeasuredPoint, drift: Drift) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Watch:
-    started: float
     ended: float
-    ttft_ms: Interval
-    decode_ms: Interval
+    times: tuple[tuple[str, Interval], ...]  # of every point, in order
 
 
 class Drift:
@@ -252,17 +255,22 @@ class Drift:
 
 
 def _watch(measurement: Measurement) -> Iterator[_Watch]:
-    for view in measurement.measured_points[:1]:
-        if view.summary is not None:
-            ended = measurement.created_unix
-            yield _Watch(started=ended, ended=ended, ttft_ms=view.summary.ttft_ms, decode_ms=view.summary.decode_ms)
+    times = []
+    for view in measurement.measured_points:
+        if view.summary is None:
+            return
+        times += [
+            (f"prefill time at {view.point.text}", view.summary.ttft_ms),
+            (f"decode time at {view.point.text}", view.summary.decode_ms),
+        ]
+    yield _Watch(ended=measurement.created_unix, times=tuple(times))
 
 
 def _moved(before: _Watch, after: _Watch) -> str:
     """Why the anchor's two runs are not the same, or an empty text."""
-    for name, a, b in (("prefill", before.ttft_ms, after.ttft_ms), ("decode", before.decode_ms, after.decode_ms)):
+    for (name, a), (_, b) in zip(before.times, after.times, strict=True):
         change = b.value / a.value - 1
         noise = math.hypot(a.high - a.value, b.high - b.value) / a.value
         if abs(change) > max(DRIFT_LIMIT, noise):
-            return f"the anchor's {name} time moved by {change:+.1%} around this measurement"
+            return f"the anchor's {name} moved by {change:+.1%} around this measurement"
     return ""

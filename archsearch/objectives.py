@@ -81,13 +81,13 @@ def prefill_tokens_per_s(m: MeasuredPoint) -> Value:
 
 @objective("ms", "min")
 def decode_ms(m: MeasuredPoint) -> Value:
-    """Median time of one decode step at the workload's depth."""
+    """Time of one decode step at the workload's depth: the mean over processes of each process's median."""
     return m.summary.decode_ms if m.summary else None
 
 
 @objective("ms", "min")
 def decode_ms_p95(m: MeasuredPoint) -> Value:
-    """95th percentile of one decode step."""
+    """95th percentile of one decode step, over the samples of all processes together."""
     return m.summary.decode_ms_p95 if m.summary else None
 
 
@@ -113,7 +113,7 @@ def peak_rss_mib(m: MeasuredPoint) -> Value:
 
 @objective("MiB", "min", measured=False)
 def weights_mib(m: MeasuredPoint) -> Value:
-    """Stored weights with their scales."""
+    """Stored weights with their scales; for an ONNX file, all of its bytes (position tables too)."""
     return None if m.weights_bytes is None else m.weights_bytes / 2**20
 
 

@@ -14,6 +14,9 @@ USAGE = 2
 NO_DEVICE = 3
 INTERNAL = 4
 NOTHING_MEASURED = 5
+_LONGEST_LINE = 1000
+"""Messages repeat what was typed; nobody wants a megabyte of it back."""
+
 INTERRUPTED = 130
 """After Ctrl-C, as shells expect."""
 
@@ -85,7 +88,8 @@ def _expected(error: Exception) -> int | None:
 
 def _say(message: str, code: int, hint: str | None = None) -> int:
     for line in message.splitlines() or [""]:
-        print(f"archsearch: {line}", file=sys.stderr)
+        shown = line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}..."
+        print(f"archsearch: {shown}", file=sys.stderr)
     if hint:
         print(f"  try: {hint}", file=sys.stderr)
     return code

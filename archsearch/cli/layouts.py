@@ -138,18 +138,12 @@ def export_command(
     try:
         output.mkdir(parents=True, exist_ok=True)
         (output / "weights.bin").unlink(missing_ok=True)
+        if with_weights:
+            _write_weights(candidate.recipe, output / "weights.bin")
         _write(output / "model.onnx", candidate.graph)
         _write(output / "recipe.json", json.dumps(candidate.recipe).encode())
         _write(output / "signature.json", json.dumps(candidate.signature, indent=1).encode())
         write_layout(named, output / "layout.json")
-        if with_weights:
-            from profiler.agent.protocol import JobFailure
-            from profiler.agent.weights import write_weights
-
-            try:
-                write_weights(candidate.recipe, output / "weights.bin")
-            except JobFailure as error:
-                raise CommandError(error.reason) from error
     except OSError as error:
         raise CommandError(f"{output}: {error.strerror or error}") from error
     out = console()
@@ -158,6 +152,20 @@ def export_command(
         out.print(f"  {path}  {path.stat().st_size:,} bytes")
     if not with_weights:
         out.print("weights.bin is not written (--with-weights writes it); the graph refers to it.", style="dim")
+
+
+def _write_weights(recipe: dict[str, Any], path: Path) -> None:
+    """Write the data file; nothing is left of one that was not finished."""
+    from profiler.agent.protocol import JobFailure
+    from profiler.agent.weights import write_weights
+
+    try:
+        write_weights(recipe, path)
+    except JobFailure as error:
+        raise CommandError(error.reason) from error
+    except KeyboardInterrupt:
+        path.with_name(path.name + ".part").unlink(missing_ok=True)
+        raise
 
 
 def _write(path: Path, data: bytes) -> None:

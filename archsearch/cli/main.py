@@ -42,7 +42,9 @@ StoreOption = Annotated[
     typer.Option("--store", metavar="URL", help="SQLAlchemy database URL. Default: SQLite in the study's folder."),
 ]
 RunsOption = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Where studies live.")]
-SeedOption = Annotated[int, typer.Option("--seed", help="Seed of everything random: sampling, prompts, order.")]
+SeedOption = Annotated[
+    int, typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of everything random: sampling, prompts, order.")
+]
 
 
 def _explicit(context: typer.Context) -> list[str]:
@@ -184,7 +186,9 @@ def export(
     what: Annotated[str, typer.Argument(metavar="LAYOUT|ANCHOR|FILE", help="Code, anchor or layout.json.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder to write.")],
     precision: PrecisionOption = "int4",
-    context: Annotated[int, typer.Option("--context", min=1, help="Most tokens that caches can hold.")] = 4096,
+    context: Annotated[
+        int, typer.Option("--context", min=1, max=1 << 20, help="Most tokens that caches can hold.")
+    ] = 4096,
     with_weights: Annotated[
         bool, typer.Option("--with-weights", help="Write weights.bin (seeded random values).")
     ] = False,

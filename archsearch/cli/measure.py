@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Event
@@ -14,7 +15,9 @@ from archsearch.cli.output import console, one_of
 from archsearch.cli.studies import open_store
 
 if TYPE_CHECKING:
+    from archsearch.measurement import Measurement
     from archsearch.measuring import Subject
+    from archsearch.store import Store
     from profiler.workloads import Workload
 
 STUDY = "measure"
@@ -44,7 +47,7 @@ def measure_command(
     """Measure and print; exit code 5 when no device gave numbers."""
     from dataclasses import replace
 
-    from archsearch.measurement import Measurement, rows
+    from archsearch.measurement import rows
     from archsearch.measuring import Interrupted, Measurer
     from profiler.errors import AgentDied, ResultError, TransportError
     from profiler.jobs import Protocol
@@ -81,12 +84,37 @@ def measure_command(
     table = rows(measured)
     print(render(table, list(COLUMNS), output_format), end="")
     for measurement in measured:
-        for line in remarks(measurement):
+        for line in [*remarks(measurement), *_unlike_before(database, measurement)]:
             log.print(f"{measurement.device}: {line}")
     database.close()
     if not measured:
         return NO_DEVICE if failures else NOTHING_MEASURED
     return 0 if any(m.status == "ok" for m in measured) else NOTHING_MEASURED
+
+
+def _unlike_before(database: Store, measurement: Measurement) -> list[str]:
+    """Whether the last measurement under the same key disagrees; processes of one sitting share a device's state."""
+    from archsearch.records import from_record
+
+    if measurement.status != "ok":
+        return []
+    records = database.measurements(STUDY)
+    mine = next((record for record in records if record.job_id == measurement.job_id), None)
+    if mine is None or measurement.layout is None:
+        return []
+    same = [r for r in records if r.key_hash == mine.key_hash and r.status == "ok" and r.job_id != mine.job_id]
+    if not same:
+        return []
+    before = from_record(same[-1], {measurement.layout.layout_id: measurement.layout})
+    lines = []
+    for old, new in zip(before.measured_points, measurement.measured_points, strict=True):
+        if old.summary and new.summary and not old.summary.decode_ms.overlaps(new.summary.decode_ms):
+            when = time.strftime("%Y-%m-%d %H:%M", time.localtime(before.created_unix))
+            lines.append(
+                f"{new.point.text}: decode was {old.summary.decode_ms.value:.4g} ms on {when}, outside this interval: "
+                "the device is in another state (clocks, neighbours); compare only what is measured beside each other"
+            )
+    return lines
 
 
 def remarks(measurement: object) -> list[str]:

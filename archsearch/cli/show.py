@@ -31,7 +31,7 @@ def show_command(
     from reports.tables import FORMATS
 
     one_of(output_format, ("table", "json") if timing else FORMATS, "--format")
-    name = study or latest(store=store, runs=runs)
+    name = latest(store=store, runs=runs) if study is None else study
     database = existing(name, store=store, runs=runs)
     try:
         if timing:
