@@ -79,7 +79,7 @@ def test_candidates_around_which_the_anchor_moved_are_thrown_away():
     assert statuses(*found) == ["throttled"]
     [_, row] = rows(found)
     assert row["status"] == "throttled"
-    assert row["reason"] == "the anchor's decode time moved by +10.0% around this measurement"
+    assert row["reason"] == "the anchor's decode time at 16/4 moved by +10.0% around this measurement"
     assert row["decode_ms"] is None
 
 
@@ -87,7 +87,7 @@ def test_a_faster_anchor_is_drift_too_and_so_is_its_prefill():
     faster = {"times": {"ttft_ms": 4.5}}
     found = [measurement(1, ANCHOR), measurement(2), measurement(3, WATCH, **faster)]
     assert statuses(*found) == ["throttled"]
-    assert "prefill time moved by -10.0%" in Drift(found).status(found[1])[1]
+    assert "prefill time at 16/4 moved by -10.0%" in Drift(found).status(found[1])[1]
 
 
 def test_only_the_stretch_in_which_it_moved_is_thrown_away():
