@@ -38,6 +38,9 @@ moment."""
 _FRESH = "-"
 """Stands in the claims of fresh measurements, and in no key."""
 
+TIMEOUT_TOKENS = 4096
+"""Prompt tokens of a workload, over points and batch, that a device's `timeout_s` is meant for."""
+
 OnStatus = Callable[["JobStatus | None"], None]
 
 
@@ -245,7 +248,7 @@ class Measurer:
             # One setting of the device file for both: how quiet it must be before, and how quiet while it measures.
             "protocol": replace(protocol, max_other_cpu=device.cooling.max_other_cpu),
             "memory_mib": device.memory_limit_mib,
-            "timeout_s": device.timeout_s,
+            "timeout_s": device.timeout_s * timeout_factor(subject.workload),
             "cooling": device.cooling,
         }
         job_id = new_job_id(subject.label)
@@ -387,6 +390,12 @@ class Measurer:
             lowerings=dict(candidate.lowerings) if candidate else {},
             foreign_state_bytes=_foreign_state_bytes(subject) if subject.foreign else None,
         )
+
+
+def timeout_factor(workload: Workload) -> float:
+    """How much a device's time-out grows: 1 up to `TIMEOUT_TOKENS` prompt tokens in all, then in proportion."""
+    tokens = sum(point.batch * point.prompt for point in workload.points)
+    return max(1.0, tokens / TIMEOUT_TOKENS)
 
 
 def _foreign_state_bytes(subject: Subject) -> tuple[int, ...]:

@@ -45,6 +45,7 @@ def duration(seconds: float) -> str:
 class _DeviceLine:
     doing: str = "idle"
     label: str = ""
+    state: str = ""
     waiting: bool = False
     since: float = field(default_factory=time.monotonic)
 
@@ -106,9 +107,10 @@ class Progress:
             doing += f" ({status.detail})"
         if waiting and not line.waiting and self._live is None:
             self.say(f"{name}: {label}: {doing}")
-        if (doing, label) != (line.doing, line.label):
+        state = "" if status is None else status.state
+        if (state, label) != (line.state, line.label):
             line.since = time.monotonic()
-        line.doing, line.label, line.waiting = doing, label, waiting
+        line.doing, line.label, line.waiting, line.state = doing, label, waiting, state
 
     def idle(self, name: str) -> None:
         """A device has nothing to do."""

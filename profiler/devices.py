@@ -144,7 +144,12 @@ class _DeviceFields(_Strict):
         default="stock",
         description="`fixed` says that you fixed the clocks: this version changes none, and keeps both series apart.",
     )
-    timeout_s: float = Field(default=300.0, gt=0, le=86400, description="Longest time for one candidate, in seconds.")
+    timeout_s: float = Field(
+        default=300.0,
+        gt=0,
+        le=86400,
+        description="Longest time for one candidate, in seconds; grows with prompts beyond 4096 tokens.",
+    )
 
     @field_validator("name")
     @classmethod

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from archsearch.candidates import CHECK_TOLERANCE, BlockCheck, block_checks, check_tokens, prepare, reference_check
-from profiler.workloads import Point, Workload
+from archsearch.measuring import timeout_factor
+from profiler.workloads import Point, Workload, parse_workload
 from search_space.notation import resolve
 
 LAYOUT = "CWGLDN:width=64,vocab=512,ffn=96,head_dim=16,window=16,key_dim=16,value_dim=16,key_heads=2,value_heads=2"
@@ -121,3 +122,8 @@ def test_checks_of_equal_blocks_are_equal_and_of_others_differ():
         for check in checks_of(LAYOUT, context=20, precision=precision)
     }
     assert len(ids) == 3 * len(first)
+
+
+@pytest.mark.parametrize(("text", "factor"), [("256/32", 1.0), ("4096/32", 1.0), ("4096/32;32768/32", 9.0)])
+def test_time_outs_grow_with_long_prompts(text: str, factor: float):
+    assert timeout_factor(parse_workload(text)) == factor
