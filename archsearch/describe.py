@@ -8,7 +8,6 @@ from search_space.cost import all_weight_bytes, flops, parameters, state_bytes
 from search_space.layout_file import NamedLayout
 
 CONTEXTS = (512, 1024, 4096, 32768)
-MIB = 1 << 20
 
 
 def describe(named: NamedLayout) -> dict[str, Any]:
