@@ -6,19 +6,23 @@ Both models are measured by this project's agent on the local device: the same p
 fresh process per model and round, in turns, so that drift meets both alike. Peak memory is taken in processes of its
 own. Build time: the builder's own process, from a saved random model to a folder on disk, against this project's export
 in process (graph and recipe, which is all that a search builds per candidate), and export plus writing the weights.
-Ratios are ours over the peer's: below 1 we are faster or smaller. Needs transformers and onnxruntime-genai.
+Ratios are ours over the peer's: below 1 we are faster or smaller. Those of times are geometric means over rounds of the
+two medians of one round, which saw the same state of the device, with a 95% t interval of the logarithms. Needs
+transformers and onnxruntime-genai.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean, median, stdev
 from typing import Any
 
 from archsearch.candidates import prepare
@@ -171,27 +175,25 @@ def measure_in_turns(
 
 def report(results: dict[str, list[Result]], build: dict[str, float], options: argparse.Namespace) -> int:
     """Print the table of ratios; 5 when a model has no numbers."""
-    numbers: dict[str, dict[str, Interval]] = {}
+    times: dict[str, dict[str, list[list[float]]]] = {"prefill ms": {}, "decode ms": {}}
     memory: dict[str, float] = {}
     for name, found in results.items():
-        good = [result for result in found[:-1] if result.status == "ok"]
-        if not good or found[-1].status != "ok" or found[-1].memory is None:
-            print(f"{name}: no numbers: {[r.reason for r in found if r.status != 'ok']}", file=sys.stderr)
+        bad = [result for result in found if result.status != "ok"]
+        if bad or found[-1].memory is None:
+            print(f"{name}: no numbers: {[r.reason for r in bad]}", file=sys.stderr)
             return 5
-        kept = [[rep for process in r.timing for rep in process.points[0].repeats if rep.kept] for r in good]
-        kept = [reps for reps in kept if reps]
-        numbers[name] = {
-            "prefill ms": centre([[rep.prefill_ns / 1e6 for rep in reps] for reps in kept]),
-            "decode ms": centre([[ns / 1e6 for rep in reps for ns in rep.decode_ns] for reps in kept]),
-        }
+        kept = [[rep for process in r.timing for rep in process.points[0].repeats if rep.kept] for r in found[:-1]]
+        times["prefill ms"][name] = [[rep.prefill_ns / 1e6 for rep in reps] for reps in kept]
+        times["decode ms"][name] = [[ns / 1e6 for rep in reps for ns in rep.decode_ns] for reps in kept]
         memory[name] = found[-1].memory.peak_rss_mib
     print(f"LFM2-350M int4, prompt {options.prompt}, decode {options.decode} at that depth, {options.rounds} rounds")
-    print(f"{'':18} {'ours':>22} {'peer':>22} {'ratio':>8}")
+    print(f"{'':18} {'ours':>22} {'peer':>22} {'ratio':>8}  95% interval")
     ratios = {}
-    for name in ("prefill ms", "decode ms"):
-        ours, peer = numbers["ours"][name], numbers["peer"][name]
-        ratios[name] = ours.value / peer.value
-        print(f"{name:18} {_text(ours):>22} {_text(peer):>22} {ratios[name]:8.3f}")
+    for name, by_model in times.items():
+        ours, peer = centre(by_model["ours"]), centre(by_model["peer"])
+        ratio = paired_ratio(by_model["ours"], by_model["peer"])
+        ratios[name] = ratio.value
+        print(f"{name:18} {_text(ours):>22} {_text(peer):>22} {ratio.value:8.3f}  {ratio.low:.3f} to {ratio.high:.3f}")
     ratios["peak RSS MiB"] = memory["ours"] / memory["peer"]
     print(f"{'peak RSS MiB':18} {memory['ours']:22.1f} {memory['peer']:22.1f} {ratios['peak RSS MiB']:8.3f}")
     if "peer" in build:
@@ -204,6 +206,16 @@ def report(results: dict[str, list[Result]], build: dict[str, float], options: a
         raw = {name: [json.loads(r.model_dump_json()) for r in found] for name, found in results.items()}
         options.json.write_text(json.dumps({"ratios": ratios, "build_s": build, "results": raw}))
     return 0
+
+
+def paired_ratio(ours: list[list[float]], peer: list[list[float]]) -> Interval:
+    """Ratio of the two models' times over rounds, samples given by round; see the module."""
+    from scipy.stats import t
+
+    logs = [math.log(median(a) / median(b)) for a, b in zip(ours, peer, strict=True)]
+    half = float(t.ppf(0.975, len(logs) - 1)) * stdev(logs) / math.sqrt(len(logs)) if len(logs) > 1 else math.inf
+    middle = fmean(logs)
+    return Interval(value=math.exp(middle), low=math.exp(middle - half), high=math.exp(middle + half))
 
 
 def _text(interval: Interval) -> str:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from profiler.errors import ForeignModelError
+from profiler.workloads import Workload
 
 MAX_GRAPH_BYTES = 2**31 - 1
 _ROLES = {
@@ -55,6 +56,7 @@ class ForeignModel:
         producer: Who wrote the file, or "".
         data_files: External data files, absolute, each once.
         weight_bytes: Size of the graph file and its external data.
+        max_context: Positions that its rotary tables hold, or None where it has none.
     """
 
     path: Path
@@ -62,6 +64,21 @@ class ForeignModel:
     producer: str
     data_files: tuple[Path, ...]
     weight_bytes: int
+    max_context: int | None
+
+    def require_context(self, workload: Workload) -> None:
+        """Refuse a workload that goes beyond the rotary tables: ONNX Runtime would fail in the middle of it.
+
+        Raises:
+            ForeignModelError: A point's prompt and decode steps need more positions than there are.
+        """
+        longest = max(workload.points, key=lambda point: point.context)
+        if self.max_context is not None and longest.context > self.max_context:
+            raise ForeignModelError(
+                f"{self.path}: its rotary tables hold {self.max_context} positions; {longest.text} of the workload "
+                f"{workload.name} needs {longest.context}",
+                hint=f"Export it again with at least {longest.context} positions (--context), or measure fewer.",
+            )
 
     def content_id(self) -> str:
         """Sha256 over the graph file and its external data files, in hex. Reads them all once.
@@ -111,7 +128,15 @@ def _understand(path: Path, model: Any) -> ForeignModel:
         producer=model.producer_name,
         data_files=data_files,
         weight_bytes=path.stat().st_size + sum(file.stat().st_size for file in data_files),
+        max_context=_max_context(model.graph),
     )
+
+
+def _max_context(graph: Any) -> int | None:
+    """Rows of the shortest cosine table [positions, half the rotary dims] of an attention node."""
+    tables = {node.input[7] for node in graph.node if node.op_type == "GroupQueryAttention" and len(node.input) > 7}
+    rows = [int(tensor.dims[0]) for tensor in graph.initializer if tensor.name in tables and tensor.dims]
+    return min(rows, default=None)
 
 
 def _signature(path: Path, inputs: list[_Value], outputs: Mapping[str, _Value], graph: Any) -> dict[str, Any]:

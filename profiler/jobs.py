@@ -65,7 +65,7 @@ class Protocol:
         time_budget_s: Timed work after which it stops.
         min_repeats: Sequences per process at least.
         max_repeats: And at most.
-        warmup_tolerance: Relative change between halves below which warm-up has ended.
+        warmup_tolerance: Relative gain over the fastest sequence before, below which warm-up has ended.
         max_warmups: Warm-up sequences at most.
         max_other_cpu: Share of all cores used by others above which a sample is discarded.
         memory_pass: Whether peak memory is taken in a process of its own.

@@ -9,6 +9,8 @@ estimate and an interval low <= value <= high; an exact one (a parameter count) 
 - `on`: no row dominates it. `dominated`: some row certainly dominates it. `uncertain`: some row dominates it, none
   certainly. Certain domination implies domination, so the three exclude each other.
 - Tier 1 is the rows that are `on`; tier k the rows that would be, were the tiers before it taken away.
+- An objective may have a resolution: smaller differences are none. With resolution r, "worse" and "better" both mean by
+  more than r. So a candidate that is beaten in everything measured is not saved by 0.3% more parameters.
 """
 
 from __future__ import annotations
@@ -50,35 +52,42 @@ REFERENCE = 1.1
 REFERENCE_NAME = "worst ranked value of each objective plus 10% of its range"
 
 
-def membership(values: Costs, lows: Costs, highs: Costs) -> list[Membership]:
+def membership(
+    values: Costs, lows: Costs, highs: Costs, resolutions: Sequence[float] | None = None
+) -> list[Membership]:
     """Each row's kind of membership in the front; see the module's text.
 
     Args:
         values: Point estimates, n x m.
         lows: Optimistic ends, n x m.
         highs: Pessimistic ends, n x m.
+        resolutions: Relative, one per objective; none by default.
     """
     import numpy as np
 
-    dominated = np.any(_dominates(values, values), axis=0)
-    certainly = np.any(_dominates(highs, lows), axis=0)
+    dominated = np.any(_dominates(values, values, resolutions), axis=0)
+    certainly = np.any(_dominates(highs, lows, resolutions), axis=0)
     return [
         "dominated" if sure else "uncertain" if beaten else "on"
         for beaten, sure in zip(dominated, certainly, strict=True)
     ]
 
 
-def tiers(values: Costs) -> list[int]:
-    """The tier of each row by point estimates, from 1 (non-dominated sorting)."""
+def tiers(values: Costs, resolutions: Sequence[float] | None = None) -> list[int]:
+    """The tier of each row by point estimates, from 1 (non-dominated sorting).
+
+    With resolutions in three or more objectives rows can beat each other in a ring; such rows share a tier.
+    """
     import numpy as np
 
-    beats = _dominates(values, values)
+    beats = _dominates(values, values, resolutions)
     left = beats.sum(axis=0)  # how many rows that are still without a tier dominate each row
     found = np.zeros(len(values), dtype=int)
     tier = 0
     while not found.all():
         tier += 1
-        front = (left == 0) & (found == 0)
+        rest = found == 0
+        front = rest & (left == left[rest].min())
         found[front] = tier
         left = left - beats[front].sum(axis=0)
     return [int(number) for number in found]
@@ -134,7 +143,7 @@ def _tier_contributions(costs: Costs) -> Costs:
     return np.asarray(moocore.hv_contributions(points, ref=np.full(objectives, REFERENCE)), dtype=float)
 
 
-def _dominates(attack: Costs, defence: Costs) -> npt.NDArray[np.bool_]:
+def _dominates(attack: Costs, defence: Costs, resolutions: Sequence[float] | None = None) -> npt.NDArray[np.bool_]:
     """Whether row i of `attack` is nowhere worse and somewhere better than row j of `defence`, n x n.
 
     A row never beats itself: `attack` is nowhere below `defence` in the same row.
@@ -143,8 +152,9 @@ def _dominates(attack: Costs, defence: Costs) -> npt.NDArray[np.bool_]:
 
     nowhere_worse = np.ones((len(attack), len(defence)), dtype=bool)
     somewhere_better = np.zeros_like(nowhere_worse)
-    for mine, theirs in zip(attack.T, defence.T, strict=True):
-        nowhere_worse &= mine[:, None] <= theirs[None, :]
-        somewhere_better |= mine[:, None] < theirs[None, :]
+    for mine, theirs, resolution in zip(attack.T, defence.T, resolutions or [0.0] * attack.shape[1], strict=True):
+        slack = resolution * np.maximum(np.abs(mine)[:, None], np.abs(theirs)[None, :])
+        nowhere_worse &= mine[:, None] <= theirs[None, :] + slack
+        somewhere_better |= mine[:, None] < theirs[None, :] - slack
     beats: npt.NDArray[np.bool_] = nowhere_worse & somewhere_better
     return beats

@@ -379,8 +379,9 @@ def _ranked(entries: Sequence[Entry], objectives: Sequence[Quantity]) -> list[En
         return np.asarray([[_cost(e.values[q.name], q, end) for q in objectives] for e in entries], dtype=float)
 
     values = costs("value")
-    membership = fronts.membership(values, costs("low"), costs("high"))
-    tier = fronts.tiers(values)
+    resolutions = [q.resolution for q in objectives]
+    membership = fronts.membership(values, costs("low"), costs("high"), resolutions)
+    tier = fronts.tiers(values, resolutions)
     unit = fronts.normalised(values)
     added = fronts.contributions(unit, tier)
     sums = unit.sum(axis=1)

@@ -1,4 +1,7 @@
-"""The `needs` marker: what a test needs beside the pinned dependencies, and what to install when it is missing."""
+"""The `needs` marker: what a test needs beside the pinned dependencies, and what to install when it is missing.
+
+No test is judged by its time: two cores run many at once.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("archsearch", deadline=None)
+settings.load_profile("archsearch")
 
 DEBIAN_POSTGRES = sorted(str(path) for path in Path("/usr/lib/postgresql").glob("*/bin"))
 """Debian keeps the server's programs outside PATH."""

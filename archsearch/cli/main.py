@@ -132,6 +132,9 @@ def measure(
     lowering: Annotated[
         list[str] | None, typer.Option("--lowering", metavar="BLOCK=NAME", help="Pin a block's lowering; repeatable.")
     ] = None,
+    time_budget: Annotated[
+        str, typer.Option("--time-budget", "-t", metavar="TIME", help="Of warm-up and timed work; ends when narrow.")
+    ] = "60s",
     output_format: FormatOption = "table",
     seed: SeedOption = 0,
     store: StoreOption = None,
@@ -142,7 +145,7 @@ def measure(
 
     code = measure_command(
         what, devices=devices, device=device, workload=workload, precision=precision, batch=batch, lowering=lowering,
-        output_format=output_format, seed=seed, store=store, runs=runs,
+        time_budget=time_budget, output_format=output_format, seed=seed, store=store, runs=runs,
     )  # fmt: skip
     raise typer.Exit(code)
 

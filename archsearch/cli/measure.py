@@ -12,6 +12,7 @@ from archsearch.cli.exits import INTERRUPTED, NO_DEVICE, NOTHING_MEASURED, Comma
 from archsearch.cli.layouts import lowering_options, precision_option
 from archsearch.cli.opening import chosen_devices, open_devices, stop_on_signals
 from archsearch.cli.output import console, one_of
+from archsearch.cli.run import seconds
 from archsearch.cli.studies import open_store
 
 if TYPE_CHECKING:
@@ -23,11 +24,21 @@ if TYPE_CHECKING:
 STUDY = "measure"
 """Measurements made by hand are kept in a study of this name."""
 
+MAX_PROCESSES = 12
+"""Of one measurement made by hand: a narrow interval is worth a minute there; a search spreads its time."""
+
 COLUMNS = (
     "name", "code", "device", "workload", "prompt", "decode", "batch", "precision", "status", "ttft_ms",
     "prefill_tokens_per_s", "decode_ms", "decode_ms_p95", "decode_tokens_per_s", "peak_rss_mib", "weights_mib",
     "state_mib", "total_params", "embedding_share", "reason",
 )  # fmt: skip
+
+_NOT_QUIET = "before the intervals were narrow (2%): the device is not quiet enough for them"
+_STOPPED = {
+    "interval": "stopped because the intervals were narrow enough (2%)",
+    "time_budget": f"stopped because the time budget was used up {_NOT_QUIET}; more narrows them: --time-budget 5m",
+    "max_processes": f"stopped after {MAX_PROCESSES} processes, {_NOT_QUIET}",
+}
 
 
 def measure_command(
@@ -39,14 +50,13 @@ def measure_command(
     precision: str,
     batch: str | None,
     lowering: Sequence[str] | None,
+    time_budget: str,
     output_format: str,
     seed: int,
     store: str | None,
     runs: Path,
 ) -> int:
     """Measure and print; exit code 5 when no device gave numbers."""
-    from dataclasses import replace
-
     from archsearch.measurement import rows
     from archsearch.measuring import Interrupted, Measurer
     from profiler.errors import AgentDied, ResultError, TransportError
@@ -55,6 +65,7 @@ def measure_command(
     from reports.tables import FORMATS, render
 
     one_of(output_format, FORMATS, "--format")
+    budget_s = seconds(time_budget)
     load = parse_workload(workload, batch)
     subject = _subject(what, load, precision, lowering, seed)
     chosen_devices(devices, device)  # what is wrong with them is found before anything is made
@@ -67,7 +78,7 @@ def measure_command(
         assert isinstance(cancel, Event)
         for session in sessions:
             name = session.device.name
-            protocol = replace(Protocol(), seed=seed)
+            protocol = Protocol(seed=seed, time_budget_s=budget_s, max_processes=MAX_PROCESSES)
             measurer = Measurer(session, database, study=STUDY, protocol=protocol, cancel=cancel, on_wait=log.print)
             log.print(f"{name}: measuring {subject.label} ({load.name}, {subject.precision})")
             try:
@@ -117,11 +128,8 @@ def _unlike_before(database: Store, measurement: Measurement) -> list[str]:
     return lines
 
 
-def remarks(measurement: object) -> list[str]:
+def remarks(measurement: Measurement) -> list[str]:
     """What a reader of the numbers must know: why it failed, what was discarded, what is underpowered."""
-    from archsearch.measurement import Measurement
-
-    assert isinstance(measurement, Measurement)
     if measurement.status != "ok":
         return [f"{measurement.status}: {measurement.reason}"]
     lines = []
@@ -139,12 +147,7 @@ def remarks(measurement: object) -> list[str]:
             text += "; warm-up was not seen to end in every process: the result may be unstable"
         lines.append(text)
     if measurement.result is not None and measurement.result.stopped_because:
-        why = {
-            "interval": "the interval was narrow enough",
-            "time_budget": "the time budget was used up",
-            "max_processes": "the number of processes was used up",
-        }
-        lines.append(f"stopped because {why[measurement.result.stopped_because]}")
+        lines.append(_STOPPED[measurement.result.stopped_because])
     return lines
 
 
@@ -153,6 +156,8 @@ def _subject(what: str, workload: Workload, precision: str, lowering: Sequence[s
 
     if what.lower().endswith(".onnx"):
         return _foreign(Path(what), workload)
+    if (exported := Path(what) / "model.onnx").is_file():
+        return _foreign(exported, workload)
     from archsearch.candidates import prepare
     from search_space.notation import resolve
 
@@ -175,13 +180,14 @@ def _subject(what: str, workload: Workload, precision: str, lowering: Sequence[s
 
 
 def _foreign(path: Path, workload: Workload) -> Subject:
-    """An ONNX file: one of our own exports (signature.json and recipe.json beside it), or one from elsewhere."""
+    """An ONNX file as it lies there: one of our own exports (signature.json beside it), or one from elsewhere."""
     from archsearch.measuring import Subject
     from profiler.foreign import inspect
 
     if not path.exists():
         raise CommandError(f"there is no file {path}")
     model = inspect(path)
+    model.require_context(workload)
     return Subject(
         label=path.name,
         workload=workload,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import os
 import shutil
 from dataclasses import dataclass
@@ -103,7 +104,8 @@ class WeightCache:
             total -= _size(entry)
             shutil.rmtree(entry, ignore_errors=True)
         if (free := self._free()) < size + _RESERVE:
-            room = f"the weights need {size / 2**20:.0f} MiB, and {free / 2**20:.0f} MiB are free in {self._folder}"
+            needed = f"{math.ceil(size / 2**20)} MiB and {_RESERVE // 2**20} MiB to spare"
+            room = f"the weights need {needed}, and {free // 2**20} MiB are free in {self._folder}"
             raise JobFailure("failed", f"disk full: {room}")
 
     def _free(self) -> int:

@@ -129,7 +129,7 @@ class PointTimer:
         self._seconds = seconds
 
     def warm_up(self, record: Json) -> None:
-        """Whole sequences until the last two agree in prefill and median step, or the cap is reached.
+        """Whole sequences until they get no faster, or the cap is reached.
 
         Raises:
             JobFailure: Logits are not finite.
@@ -143,7 +143,7 @@ class PointTimer:
                 self._one(record["warmup"], "warmup", lambda: self._checked(record))
             if not record["logits"]["finite"]:
                 raise JobFailure("invalid", f"point {record['point']}: the logits are not finite")
-            if len(record["warmup"]) > 1 and agree(record["warmup"][-2], record["warmup"][-1], tolerance):
+            if settled(record["warmup"], tolerance):
                 record["warm"] = True
                 return
 
@@ -193,9 +193,18 @@ class PointTimer:
         return repeat
 
 
-def agree(a: Json, b: Json, tolerance: float) -> bool:
-    """Whether two sequences took the same time, in prefill and in their median step."""
-    pairs = [(a["prefill_ns"], b["prefill_ns"])]
-    if a["decode_ns"]:
-        pairs.append((median(a["decode_ns"]), median(b["decode_ns"])))
-    return all(abs(x - y) <= tolerance * min(x, y) for x, y in pairs)
+def settled(sequences: list[Json], tolerance: float) -> bool:
+    """Whether warm-up has ended: the last sequence was no faster than the fastest before it, within the tolerance.
+
+    Prefill and median step are both looked at. Warming up makes things faster; noise moves them both ways. A test for
+    equality would warm up to the cap on every machine noisier than its tolerance, and learn nothing from it.
+    """
+    if len(sequences) < 2:
+        return False
+
+    def gained(times: list[float]) -> bool:
+        return times[-1] * (1 + tolerance) < min(times[:-1])
+
+    prefills = [sequence["prefill_ns"] for sequence in sequences]
+    steps = [median(sequence["decode_ns"]) for sequence in sequences if sequence["decode_ns"]]
+    return not gained(prefills) and not (steps and gained(steps))

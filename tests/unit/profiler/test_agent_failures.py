@@ -142,9 +142,7 @@ def test_a_job_that_takes_too_long_times_out(tmp_path: Path) -> None:
 
 
 def test_a_memory_limit_is_a_result_with_the_peak_seen(tmp_path: Path) -> None:
-    result = models.measure(
-        tmp_path, models.hybrid(), points=LONG_POINT, protocol=ENDLESS, limits={"memory_mib": 30}
-    )
+    result = models.measure(tmp_path, models.hybrid(), points=LONG_POINT, protocol=ENDLESS, limits={"memory_mib": 30})
     assert result["status"] == "out_of_memory"
     assert "30 MiB" in result["reason"]
     assert "seen" in result["reason"]

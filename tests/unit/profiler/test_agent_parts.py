@@ -18,6 +18,7 @@ from profiler.agent.agreement import disagreement, half_width, median, relative_
 from profiler.agent.cache import WeightCache
 from profiler.agent.limits import MemoryCgroup, resident_mib
 from profiler.agent.protocol import JobFailure, finite, one_line, read_json, write_json
+from profiler.agent.timing import settled
 
 
 def process(index: int, ttft: float, step: float, **logits: Any) -> dict[str, Any]:
@@ -56,6 +57,33 @@ def test_processes_must_agree() -> None:
     assert "different logits" in str(disagreement([a, process(1, 1, 1, sample=[1.0, 2.1])]))
     assert "different tokens" in str(disagreement([a, process(1, 1, 1, tokens=[1, 3])]))
     assert disagreement([a, process(1, 1, 1, tokens=[1, 3], sample=[1.0, 2.0001])]) is None
+
+
+def sequences(*times: tuple[float, float]) -> list[dict[str, Any]]:
+    return [{"prefill_ns": prefill, "decode_ns": [step] * 3} for prefill, step in times]
+
+
+@pytest.mark.parametrize(
+    ("times", "ended"),
+    [
+        ([(100, 10)], False),  # one sequence tells nothing
+        ([(100, 10), (100, 10)], True),
+        ([(200, 10), (100, 10)], False),  # prefill still gains
+        ([(100, 20), (100, 10)], False),  # the step does
+        ([(200, 20), (100, 10), (99, 9.9)], True),
+        ([(200, 20), (100, 10), (90, 10)], False),
+        ([(100, 10), (120, 13)], True),  # slower is noise or heat, not warming up
+        ([(200, 20), (100, 10), (115, 12), (104, 10.5)], True),
+        ([(200, 20), (100, 10), (115, 12), (90, 10.5)], False),  # faster than anything before
+    ],
+)
+def test_warm_up_ends_when_nothing_gets_faster(times: list[tuple[float, float]], ended: bool) -> None:
+    assert settled(sequences(*times), 0.03) is ended
+
+
+def test_a_prefill_alone_can_warm_up() -> None:
+    assert settled([{"prefill_ns": 10, "decode_ns": []}] * 2, 0.03)
+    assert not settled([{"prefill_ns": 10, "decode_ns": []}, {"prefill_ns": 9, "decode_ns": []}], 0.03)
 
 
 def test_relative_rms() -> None:
@@ -107,7 +135,7 @@ class TestCache:
 
     def test_a_full_disk_is_said_before_writing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(WeightCache, "_free", lambda _: 10 * 2**20)
-        with pytest.raises(JobFailure, match="disk full: the weights need 1 MiB, and 10 MiB are free"):
+        with pytest.raises(JobFailure, match="disk full: the weights need 1 MiB and 64 MiB to spare, and 10 MiB are"):
             self.place(WeightCache(tmp_path / "w"), tmp_path, 1)
 
     @pytest.mark.parametrize("recipe", ["", "[]", "{}", '{"size": 3}', '{"size": 3, "tensors": [{}]}'])

@@ -201,7 +201,7 @@ def test_an_unknown_name_lists_the_known_ones():
         load_devices(ROOT / "devices.yaml").named("lokal")
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.text(max_size=200))
 def test_no_text_does_anything_but_load_or_explain(tmp_path_factory: pytest.TempPathFactory, text: str):
     path = tmp_path_factory.mktemp("any") / "devices.yaml"

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from profiler.errors import ForeignModelError
 from profiler.foreign import inspect
+from profiler.workloads import parse_workload
 
 FLOAT, FLOAT16, INT32, INT64 = 1, 10, 6, 7
 KV = ["batch", 2, "past", 16]
@@ -37,16 +38,18 @@ def write(
     outputs: dict[str, Any] | None = None,
     *,
     attention: str = "GroupQueryAttention",
+    positions: int | None = None,
 ) -> Path:
     """A graph with these inputs and outputs; an entry of None leaves one out. It need not compute anything."""
     from onnx import helper, save
 
     ins = {k: v for k, v in {**INPUTS, **(inputs or {})}.items() if v is not None}
     outs = {k: v for k, v in {**OUTPUTS, **(outputs or {})}.items() if v is not None}
+    tables = ["seqlens_k", "total_length", "cos", "sin"] if positions else []
     nodes = [
         helper.make_node(
             attention,
-            ["q", "k", "v", "past_key_values.0.key", "past_key_values.0.value"],
+            ["q", "k", "v", "past_key_values.0.key", "past_key_values.0.value", *tables],
             ["y", "present.0.key", "present.0.value"],
             domain="com.microsoft",
             num_heads=4,
@@ -58,6 +61,9 @@ def write(
         "g",
         [helper.make_tensor_value_info(name, *what) for name, what in ins.items()],
         [helper.make_tensor_value_info(name, *what) for name, what in outs.items()],
+        [helper.make_tensor(name, FLOAT, [positions, 8], [0.0] * positions * 8) for name in ("cos", "sin")]
+        if positions
+        else [],
     )
     save(helper.make_model(graph, producer_name="test"), path)
     return path
@@ -107,6 +113,21 @@ def test_a_head_dimension_left_symbolic_is_derived(target: Path):
     symbolic = (FLOAT, ["batch", 2, "past", "kv_cache_dim"])
     model = inspect(write(target, {"past_key_values.0.key": symbolic, "past_key_values.0.value": symbolic}))
     assert [state["shape"][3] for state in model.signature["states"][:2]] == [16, 16]  # K = 64 over 4 heads
+
+
+def test_a_workload_beyond_the_rotary_tables_is_refused(target: Path):
+    model = inspect(write(target, positions=100))
+    assert model.max_context == 100
+    model.require_context(parse_workload("80/20"))
+    with pytest.raises(ForeignModelError, match=r"hold 100 positions; 80/21 .* needs 101") as caught:
+        model.require_context(parse_workload("80/21"))
+    assert "--context" in str(caught.value.hint)
+
+
+def test_a_graph_without_rotary_tables_takes_any_workload(target: Path):
+    model = inspect(write(target))
+    assert model.max_context is None
+    model.require_context(parse_workload("100000/1"))
 
 
 def test_positions_half_precision_and_other_states(target: Path):
@@ -161,7 +182,7 @@ def test_what_is_no_graph_is_one_message(tmp_path: Path):
         assert "not an ONNX file" in refused(path)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.data())
 def test_damaged_graphs_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject):
     path = tmp_path_factory.mktemp("damaged") / "model.onnx"

@@ -133,7 +133,7 @@ JSON = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.data(), JSON)
 def test_any_value_anywhere_is_read_or_refused(data: st.DataObject, value: Any):
     result = make_result()

@@ -7,7 +7,7 @@ import statistics
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from profiler.results import parse_result
@@ -60,7 +60,6 @@ def test_the_spread_is_between_processes():
     assert spread([[5.0, 9.0]]) == 0.0
 
 
-@settings(deadline=None)
 @given(PROCESSES)
 def test_values_lie_inside_their_intervals(processes: list[list[float]]):
     for interval in (centre(processes), quantile(processes, 0.95)):
@@ -69,7 +68,6 @@ def test_values_lie_inside_their_intervals(processes: list[list[float]]):
         assert math.isfinite(interval.high)
 
 
-@settings(deadline=None)
 @given(PROCESSES, st.sampled_from([0.001, 1000.0]))
 def test_units_do_not_matter(processes: list[list[float]], factor: float):
     scaled = centre([[value * factor for value in samples] for samples in processes])
@@ -78,7 +76,6 @@ def test_units_do_not_matter(processes: list[list[float]], factor: float):
         assert getattr(scaled, name) == pytest.approx(getattr(expected, name), rel=1e-6, abs=1e-6 * expected.value)
 
 
-@settings(deadline=None)
 @given(PROCESSES, st.randoms())
 def test_order_does_not_matter(processes: list[list[float]], random):
     shuffled = [random.sample(samples, len(samples)) for samples in random.sample(processes, len(processes))]

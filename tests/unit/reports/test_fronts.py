@@ -63,6 +63,31 @@ def test_overlapping_intervals_make_a_beaten_row_uncertain_and_clear_ones_make_i
     assert fronts.membership(values, values - spread, values + spread) == ["on", "uncertain", "dominated"]
 
 
+def test_a_difference_below_the_resolution_saves_nobody():
+    values = np.array([[10.0, -300e6], [20.0, -301e6], [21.0, -310e6]])
+    assert fronts.membership(values, values, values) == ["on", "on", "on"]
+    assert fronts.membership(values, values, values, [0.0, 0.02]) == ["on", "dominated", "on"]
+    assert fronts.tiers(values, [0.0, 0.02]) == [1, 2, 1]
+
+
+def test_nobody_is_beaten_by_a_difference_below_the_resolution():
+    values = np.array([[10.0, -300e6], [10.0, -301e6]])
+    assert fronts.membership(values, values, values, [0.0, 0.02]) == ["on", "on"]
+    assert fronts.membership(values, values, values) == ["dominated", "on"]
+
+
+def test_rows_that_beat_each_other_in_a_ring_share_a_tier():
+    values = np.array([[10.0, 10.6, 10.9], [10.6, 10.9, 10.0], [10.9, 10.0, 10.6], [20.0, 20.0, 20.0]])
+    assert fronts.tiers(values, [0.07] * 3) == [1, 1, 1, 2]
+
+
+@given(costs(), st.lists(st.sampled_from([0.0, 0.02, 0.5]), min_size=3, max_size=3))
+def test_every_row_gets_a_tier_whatever_the_resolutions(sets, resolutions):
+    values, _, _ = sets
+    tiers = fronts.tiers(values, resolutions[: values.shape[1]])
+    assert set(tiers) == set(range(1, max(tiers) + 1))
+
+
 @given(costs(max_rows=6))
 def test_contributions_are_hypervolume_lost_without_the_row(sets):
     values, _, _ = sets

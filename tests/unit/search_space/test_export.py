@@ -153,7 +153,7 @@ def test_layouts_without_attention_ask_for_no_lengths():
     assert [entry["role"] for entry in candidate.signature["inputs"]] == ["tokens"]
 
 
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=20, derandomize=True)
 @given(context=st.integers(1, 60), batch=st.integers(1, 3), code=st.text("CWGLDN", min_size=1, max_size=5))
 def test_state_tensors_are_state_bytes(context, batch, code):
     hybrid = layout(code, bare=())

@@ -70,7 +70,7 @@ class Replay:
 
 @pytest.mark.parametrize("name", space_names())
 @given(seed=seeds)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_sampled_layout_meets_every_constraint(name: str, seed: int) -> None:
     here = space(name)
     layout = random_layout(here, random.Random(seed))
@@ -99,7 +99,7 @@ def fits(code: str, slots: tuple[str, ...] | None) -> bool:
 
 
 @given(seed=seeds)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_ffn_width_is_the_nearest_to_the_target(seed: int) -> None:
     here = space("350m")
     layout = random_layout(here, random.Random(seed))
@@ -152,7 +152,7 @@ def test_different_answers_may_give_one_layout() -> None:
 
 
 @given(name=st.sampled_from(space_names()), seed=seeds)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_layouts_are_read_back_from_files_and_codes(name: str, seed: int) -> None:
     layout = random_layout(space(name), random.Random(seed))
     assert parse_layout(NamedLayout(layout=layout).to_json()).layout == layout
