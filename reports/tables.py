@@ -248,9 +248,12 @@ def _table(
         lines.append(Text("  ").join(parts))
     if _noted(rows, kept):
         lines.append(Text(_NOTE, style="dim"))
-    missing = [column.label for column in columns if column not in kept]
-    if missing:
-        lines.append(Text(f"left out, the terminal is narrow: {', '.join(missing)}", style="dim"))
+    missing = [column for column in columns if column not in kept]
+    if same := [column for column in missing if _constant(rows, column)]:
+        told = ", ".join(f"{column.label} {clean(_cell(rows[0], column.name))}" for column in same)
+        lines.append(Text(f"the same in all rows: {told}", style="dim"))
+    if lost := [column.label for column in missing if column not in same]:
+        lines.append(Text(f"left out, the terminal is narrow: {', '.join(lost)}", style="dim"))
     return _ansi(lines) if color else "".join(f"{line.plain.rstrip()}\n" for line in lines)
 
 
@@ -259,8 +262,8 @@ def _fitted(
 ) -> tuple[list[list[str]], list[_Column]]:
     """Cells that fit.
 
-    Too narrow: first intervals get short, then columns that were not measured go (from the right), then the intervals,
-    then the other columns.
+    Too narrow: first intervals get short, then columns go that say the same in every row, then others that were not
+    measured (from the right; ids last where two layouts have one code), then the intervals, then the other columns.
     """
     kept = list(columns)
     known = quantities()
@@ -273,14 +276,31 @@ def _fitted(
         for i, column in enumerate(kept):
             room = max([cell_len(column.label), *(cell_len(line[i]) for line in cells)])
             total += min(room, 16) if column.name == "reason" else room
-        droppable = [column for column in kept if column.name not in _ALWAYS and column.name != "reason"]
+        same = [column for column in kept if _constant(rows, column)]
+        droppable = same or [column for column in kept if column.name not in _ALWAYS and column.name != "reason"]
         if total <= width or (detail == 0 and not droppable):
             return cells, kept
-        unmeasured = [c for c in droppable if c.name != "front" and (c.name not in known or known[c.name].per_layout)]
+        unmeasured = same or [
+            c for c in droppable if c.name != "front" and (c.name not in known or known[c.name].per_layout)
+        ]
+        unmeasured.sort(key=lambda column: column.name != "layout_id" or not _codes_repeat(rows))
         if detail == 2 or (detail == 1 and not unmeasured):
             detail -= 1
         else:
             kept.remove((unmeasured or droppable)[-1])
+
+
+def _constant(rows: Sequence[Mapping[str, Any]], column: _Column) -> bool:
+    """Whether a column says the same in all of several rows, and nothing that was measured or calls for attention."""
+    if len(rows) < 2 or column.name in {"rank", "front", "code", "name", "reason"} or column.name in quantities():
+        return False
+    values = {str(row.get(column.name)) for row in rows}
+    return len(values) == 1 and (column.name != "status" or values == {"ok"})
+
+
+def _codes_repeat(rows: Sequence[Mapping[str, Any]]) -> bool:
+    codes = [row.get("code") for row in rows]
+    return len(set(codes)) < len(codes)
 
 
 def _padded(text: Text, width: int, right: bool) -> Text:

@@ -91,6 +91,26 @@ def test_an_underpowered_p95_is_flagged_and_explained():
     assert "†" not in render([row(decode_ms_p95=8.0, p95_underpowered=False)], ["decode_ms_p95"], color=False)
 
 
+def test_a_narrow_table_first_drops_what_is_the_same_in_every_row():
+    columns = ["rank", "code", "layout_id", "device", "status", "ttft_ms", "decode_ms", "peak_rss_mib"]
+    wide = render([row(), row()], columns, color=False)
+    width = max(map(len, wide.splitlines())) - 1
+    rows = [row(layout_id="aaaaaa"), row(layout_id="bbbbbb")]
+    lines = render(rows, columns, width=width, color=False).splitlines()
+    assert lines[-1] == "the same in all rows: status ok"
+    assert "aaaaaa" in lines[1]
+    failed = [row(layout_id="aaaaaa", status="failed"), row(layout_id="bbbbbb", status="failed")]
+    assert "failed" in render(failed, columns, width=width, color=False).splitlines()[1]
+
+
+def test_ids_stay_longest_where_two_layouts_have_one_code():
+    columns = ["code", "total_params", "embedding_share", "ttft_ms", "layout_id"]
+    rows = [row(layout_id="aaaaaa"), row(layout_id="bbbbbb")]
+    assert "bbbbbb" in render(rows, columns, width=30, color=False)
+    rows[1]["code"] = "WWWW"
+    assert "bbbbbb" not in render(rows, columns, width=30, color=False)
+
+
 @pytest.mark.parametrize("width", [30, 40, 60, 80, 120, 200])
 def test_lines_fit_the_terminal_as_long_as_the_names_do(width):
     long = row(status="failed", reason="because of very many words " * 5, name=None)
@@ -101,7 +121,7 @@ def test_lines_fit_the_terminal_as_long_as_the_names_do(width):
         color=False,
     )
     lines = text.splitlines()
-    table = [line for line in lines if not line.startswith("left out")]
+    table = [line for line in lines if not line.startswith(("left out", "the same"))]
     assert all(cell_len(line) <= width for line in table)
     assert len(table) == 3
     if width >= 60:
