@@ -78,7 +78,7 @@ class BlockCheck:
 
     Attributes:
         check_id: Hash of graph, recipe and calls: a device that passed it need not be asked again.
-        name: For messages.
+        name: For messages; no other check has it.
     """
 
     block: Block
@@ -111,7 +111,8 @@ def _block_check(block: Block, width: int, precision: PrecisionName, context: in
     check_context = max(context, rows + _PAST_WINDOW + 1, _MIN_CHECK_TOKENS + 1) if rows else min(context, 64)
     candidate = export_block(block, width, precision=precision, context=check_context, lowering=lowering)
     digest = hashlib.sha256(candidate.graph + _json(candidate.recipe)).hexdigest()[:24]
-    name = f"{block.kind} ({lowering}, {precision}, width {width})"
+    # Two specs of one kind may be in a layout: results tell them apart by the name alone.
+    name = f"{block.kind} ({lowering}, {precision}, width {width}, check {digest[:8]})"
     return BlockCheck(
         block=block, width=width, precision=precision, context=check_context, lowering=lowering,
         candidate=candidate, check_id=digest, name=name,

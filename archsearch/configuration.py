@@ -10,7 +10,7 @@ from typing import Any
 from archsearch.errors import StudyError
 from archsearch.objectives import objectives as all_objectives
 from archsearch.sampling import SAMPLERS
-from archsearch.study import Settings
+from archsearch.study_settings import Settings
 from profiler.workloads import Point, Workload, parse_workload
 from reports.budgets import parse_budgets
 from reports.errors import UnknownNameError
@@ -19,6 +19,7 @@ from search_space.layout_file import parse_layout
 from search_space.notation import resolve
 from search_space.space import Space
 from search_space.space_file import read_space, space_path
+from search_space.wording import did_you_mean
 
 DEFAULT_ANCHORS = ("lfm2.5-350m", "gemma-3-270m", "qwen3.5-0.8b")
 DEFAULT_OBJECTIVES = ("ttft_ms", "decode_ms", "peak_rss_mib", "effective_params")
@@ -40,11 +41,7 @@ def new_config(options: Mapping[str, Any]) -> dict[str, Any]:
     known = all_objectives()
     for name in names:
         if name not in known:
-            import difflib
-
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]}?" if close else None
-            raise StudyError(f"there is no objective {name!r}; known are {', '.join(known)}", hint=hint)
+            raise StudyError(f"there is no objective {name!r}{did_you_mean(name, known)}")
     if len(names) > 5:
         raise StudyError(f"{len(names)} objectives cannot be ranked together, at most 5 can", hint="make some budgets")
     budgets = parse_budgets(options["budget"] or ())

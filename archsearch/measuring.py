@@ -8,20 +8,23 @@ two.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from math import prod
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from archsearch.candidates import BlockCheck, Prepared, block_checks, reference_check
+from archsearch.candidates import Prepared
 from archsearch.measurement import ADHOC, Measurement
+from archsearch.owners import owner_id
 from archsearch.records import REUSED, from_record, layout_json, to_record
 from archsearch.store import STALE_S, Claim, Store
 from archsearch.store import Check as PassedCheck
-from profiler.errors import AgentDied
-from profiler.jobs import Check, Job, MeasurementKey, Protocol, new_job_id
+from archsearch.timing import Seconds
+from archsearch.verification import passed_checks, with_checks
+from profiler.errors import AgentDied, ProfilerError
+from profiler.jobs import Job, MeasurementKey, Protocol, new_job_id
 from profiler.results import Result, parse_result
 from search_space.layout import Layout
 
@@ -71,20 +74,6 @@ class Subject:
     trial: int | None = None
 
 
-@dataclass(slots=True)
-class Seconds:
-    """Where the driver's own time went, by phase."""
-
-    by_phase: dict[str, float] = field(default_factory=dict)
-    _last: float = field(default_factory=time.monotonic)
-
-    def lap(self, phase: str) -> None:
-        """Book the time since the last lap on `phase`."""
-        now = time.monotonic()
-        self.by_phase[phase] = self.by_phase.get(phase, 0.0) + now - self._last
-        self._last = now
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """A measurement and whether it was known already."""
@@ -99,6 +88,9 @@ class Interrupted(Exception):  # noqa: N818 - the user's wish, not an error
 
 class Measurer:
     """Measures on one open device; belongs to the thread that uses it.
+
+    Attributes:
+        waited_s: Time spent waiting for other runs' results, which no measurement of ours accounts for.
 
     Args:
         session: The open device.
@@ -124,6 +116,7 @@ class Measurer:
         self.study = study
         self.protocol = protocol
         self.cancel = cancel or Event()
+        self.waited_s = 0.0
         self._on_wait = on_wait or (lambda _: None)
 
     def measure(
@@ -158,27 +151,25 @@ class Measurer:
         claim = self.store.claim(f"{key.id[:40]}{_FRESH}{job.job_id[-8:]}" if fresh else key.id, job.job_id)
         if not claim.mine:
             return self._await_other(subject, key, claim, protocol, on_status)
-        handle = None
+        handle: JobHandle | None = None
         try:
-            if claim.job_id != job.job_id:  # taken over from a driver that died: its job may still be on the device
-                handle = self.session.attach(claim.job_id)
-                if handle is None:
-                    self.session.cleanup(claim.job_id)
-                    self.store.rename_claim(claim.key_hash, job.job_id)
-                else:
-                    job = replace(job, job_id=claim.job_id)
-            if handle is None:
-                seconds.lap("claim")
-                job, files, pending = self._with_checks(subject, job)
+            handle = self._found_again(claim, job.job_id)
+            found_again = handle is not None
+            seconds.lap("claim")
+            if handle is not None:
+                job = replace(job, job_id=claim.job_id)
+            else:
+                job, files = self._with_files(subject, job)
                 seconds.lap("reference")
                 handle = self.session.submit(job, files)
                 seconds.lap("send")
-            else:
-                pending = ()
             raw = self._wait(handle, claim, on_status)
             seconds.lap("wait")
             result = parse_result(raw, job)
-        except (Exception, KeyboardInterrupt):
+        except (Exception, KeyboardInterrupt) as error:
+            if isinstance(error, AgentDied) and handle is not None:
+                with suppress(ProfilerError):  # one that hangs is alive: its folder stays
+                    self.session.cleanup(handle.job_id)
             self.store.release(claim.key_hash)
             raise
         if result.status == "cancelled":
@@ -186,22 +177,14 @@ class Measurer:
             self.session.cleanup(job.job_id)
             raise Interrupted
         measurement = self._measurement(subject, job, result, handle.bytes_sent)
-        record = to_record(
-            measurement,
-            study=self.study,
-            key=key,
-            device_fingerprint=self.session.fingerprint,
-            raw_result=raw,
-            info={"driver_seconds": seconds.by_phase, "agent_seconds": dict(result.seconds), "fresh": fresh},
-        )
-        layout = subject.layout
-        self.store.add_measurement(
-            replace(record, key_hash=key.id),
-            claim_hash=claim.key_hash,
-            layout=None if layout is None else layout_json(layout),
-            code="" if layout is None else layout.code,
-            checks=self._passed(result, pending),
-        )
+        info: dict[str, Any] = {
+            "driver_seconds": seconds.by_phase,
+            "agent_seconds": dict(result.seconds),
+            "fresh": fresh,
+        }
+        if found_again:  # until then the agent worked with no run to book its time on
+            info["unattended_s"] = max(0.0, result.seconds.get("total", 0.0) - seconds.by_phase.get("wait", 0.0))
+        self._keep(measurement, subject, key, raw=raw, info=info, claim=claim, checks=self._passed(subject, result))
         self.session.cleanup(job.job_id)
         return Outcome(measurement=measurement, reused=False)
 
@@ -225,19 +208,59 @@ class Measurer:
         """Store an outcome that needed no run: a candidate that cannot meet a budget, or an agent that died."""
         job = self._job(subject, self.protocol)
         measurement = self._measurement(subject, job, None, 0, status=status, reason=reason)
+        self._keep(measurement, subject, self.session.key(job))
+        return measurement
+
+    def _keep(
+        self,
+        measurement: Measurement,
+        subject: Subject,
+        key: MeasurementKey,
+        *,
+        raw: bytes | None = None,
+        info: Mapping[str, Any] | None = None,
+        claim: Claim | None = None,
+        checks: Sequence[PassedCheck] = (),
+    ) -> None:
         record = to_record(
             measurement,
             study=self.study,
-            key=self.session.key(job),
+            key=key,
             device_fingerprint=self.session.fingerprint,
-            raw_result=None,
-            info={},
+            raw_result=raw,
+            info={"owner": owner_id(), **(info or {})},
         )
         layout = subject.layout
         self.store.add_measurement(
-            record, layout=None if layout is None else layout_json(layout), code="" if layout is None else layout.code
+            record,
+            claim_hash=None if claim is None else claim.key_hash,
+            layout=None if layout is None else layout_json(layout),
+            code="" if layout is None else layout.code,
+            checks=checks,
         )
-        return measurement
+
+    def _found_again(self, claim: Claim, job_id: str) -> JobHandle | None:
+        """The job of a claim that was taken over from a driver that died, if it is still on the device.
+
+        Where it is not, the claim is put on our own job.
+        """
+        if claim.job_id == job_id:
+            return None
+        handle = self.session.attach(claim.job_id)
+        if handle is None:
+            self.session.cleanup(claim.job_id)
+            self.store.rename_claim(claim.key_hash, job_id)
+        return handle
+
+    def _with_files(self, subject: Subject, job: Job) -> tuple[Job, dict[str, bytes]]:
+        if subject.layout is None or subject.prepared is None:
+            return job, {}
+        return with_checks(job, subject.layout, subject.prepared, session=self.session, store=self.store)
+
+    def _passed(self, subject: Subject, result: Result) -> Sequence[PassedCheck]:
+        if subject.layout is None or subject.prepared is None:
+            return ()
+        return passed_checks(result, subject.layout, subject.prepared, session=self.session)
 
     def _job(self, subject: Subject, protocol: Protocol) -> Job:
         device = self.session.device
@@ -304,50 +327,20 @@ class Measurer:
     ) -> Outcome:
         """Somebody else measures this very thing: wait for the result, or for the claim to end."""
         self._on_wait(f"{subject.label} is being measured by another process ({claim.owner}); waiting for its result")
-        while not self.cancel.is_set():
-            known = self._known(key.id, subject)
-            if known is not None:
-                return known
-            if self.store.claim(key.id, claim.job_id).mine:  # its owner died or gave up; the job may be on the device
-                return self.measure(subject, protocol=protocol, on_status=on_status)
-            self.cancel.wait(1.0)
-        raise Interrupted
-
-    def _with_checks(self, subject: Subject, job: Job) -> tuple[Job, dict[str, bytes], tuple[BlockCheck, ...]]:
-        """The job with its files, and with a check of every block that this device has not passed yet."""
-        if subject.prepared is None or subject.layout is None:
-            return job, {}, ()
-        files = dict(subject.prepared.files)
-        passed = self.store.passed_checks(self.session.fingerprint, self._runtime())
-        pending = tuple(
-            check for check in block_checks(subject.layout, subject.prepared.candidate) if check.check_id not in passed
-        )
-        checks: list[Check] = []
-        for index, block_check in enumerate(pending):
-            check, check_files = reference_check(block_check, index)
-            checks.append(check)
-            files.update(check_files)
-        return replace(job, checks=tuple(checks)), files, pending
-
-    def _runtime(self) -> str:
-        providers = ",".join(provider.name for provider in self.session.device.providers)
-        return f"{self.session.runtime_version} {providers}"
-
-    def _passed(self, result: Result, pending: tuple[BlockCheck, ...]) -> list[PassedCheck]:
-        by_name = {check.name: check for check in result.checks}
-        found = []
-        for check in pending:
-            record = by_name.get(check.name)
-            if record is not None and record.ok:
-                found.append(
-                    PassedCheck(
-                        check_id=check.check_id,
-                        device_fingerprint=self.session.fingerprint,
-                        runtime=self._runtime(),
-                        rel_rms=record.rel_rms,
-                    )
-                )
-        return found
+        begun = time.monotonic()
+        known = None
+        try:
+            while not self.cancel.is_set():
+                known = self._known(key.id, subject)
+                # The claim is ours when its owner died or gave up; the job may still be on the device.
+                if known is not None or self.store.claim(key.id, claim.job_id).mine:
+                    break
+                self.cancel.wait(1.0)
+            else:
+                raise Interrupted
+        finally:
+            self.waited_s += time.monotonic() - begun
+        return known or self.measure(subject, protocol=protocol, on_status=on_status)
 
     def _wait(self, handle: JobHandle, claim: Claim, on_status: OnStatus | None) -> bytes:
         beat = time.monotonic()

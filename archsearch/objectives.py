@@ -113,7 +113,7 @@ def peak_rss_mib(m: MeasuredPoint) -> Value:
 
 @objective("MiB", "min", measured=False)
 def weights_mib(m: MeasuredPoint) -> Value:
-    """Stored weights with their scales; for an ONNX file, all of its bytes (position tables too)."""
+    """Stored weights with their scales, each table once; position tables and padding are left out."""
     return None if m.weights_bytes is None else m.weights_bytes / 2**20
 
 

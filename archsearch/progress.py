@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.text import Text
 
-    from archsearch.study import Study
+    from archsearch.observer import Standing
     from profiler.results import JobStatus
 
 _PHASES: Mapping[str, str] = {
@@ -116,11 +116,11 @@ class Progress:
         """A device has nothing to do."""
         self._devices[name] = _DeviceLine()
 
-    def settled(self, study: Study) -> None:
+    def settled(self, standing: Standing) -> None:
         """A candidate was measured: count it, and say how far the study is."""
-        self._done = study.done()
-        self._seconds_per_trial = study.seconds_per_candidate()
-        self._best = tuple(study.best())
+        self._done = standing.done
+        self._seconds_per_trial = standing.seconds_per_candidate
+        self._best = standing.best
         if self._live is None:
             self.say(f"{self._done} candidates done, {self.left()}" + "".join(f"; best {best}" for best in self._best))
 

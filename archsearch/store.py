@@ -198,11 +198,6 @@ class Store:
         """All studies, oldest first."""
         return self._read(sa.select(t.studies).order_by(t.studies.c.created_unix, t.studies.c.name), _study)
 
-    def put_layout(self, layout_id: str, code: str, layout: Mapping[str, Any]) -> None:
-        """Keep a layout; one that is known stays as it is."""
-        with self._guard(), self._write() as connection:
-            _put_layout(connection, layout_id, code, layout)
-
     def layouts(self, prefix: str = "") -> dict[str, Mapping[str, Any]]:
         """Layouts in canonical form by id, of ids that begin with `prefix`."""
         query = sa.select(t.layouts.c.layout_id, t.layouts.c.layout)

@@ -17,6 +17,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,8 @@ class ForeignModel:
         signature: How it is driven, as jobs carry it.
         producer: Who wrote the file, or "".
         data_files: External data files, absolute, each once.
-        weight_bytes: Size of the graph file and its external data.
+        weight_bytes: Bytes of its initialisers without the rotary tables; what two of them share counts once.
+        graph_name: What the graph calls itself.
         max_context: Positions that its rotary tables hold, or None where it has none.
     """
 
@@ -64,6 +66,7 @@ class ForeignModel:
     producer: str
     data_files: tuple[Path, ...]
     weight_bytes: int
+    graph_name: str
     max_context: int | None
 
     def require_context(self, workload: Workload) -> None:
@@ -127,16 +130,56 @@ def _understand(path: Path, model: Any) -> ForeignModel:
         signature=_own_signature(path, inputs, outputs) or _signature(path, inputs, outputs, model.graph),
         producer=model.producer_name,
         data_files=data_files,
-        weight_bytes=path.stat().st_size + sum(file.stat().st_size for file in data_files),
+        weight_bytes=_weight_bytes(model.graph),
+        graph_name=model.graph.name,
         max_context=_max_context(model.graph),
     )
 
 
+_ROTARY_TABLES = {"GroupQueryAttention": (7, 8), "RotaryEmbedding": (2, 3)}
+"""Which inputs of an operator are cosine and sine tables [positions, half the rotary dims]."""
+
+
+def _rotary_tables(graph: Any) -> set[str]:
+    return {
+        node.input[place]
+        for node in graph.node
+        for place in _ROTARY_TABLES.get(node.op_type, ())
+        if len(node.input) > place and node.input[place]
+    }
+
+
 def _max_context(graph: Any) -> int | None:
-    """Rows of the shortest cosine table [positions, half the rotary dims] of an attention node."""
-    tables = {node.input[7] for node in graph.node if node.op_type == "GroupQueryAttention" and len(node.input) > 7}
-    rows = [int(tensor.dims[0]) for tensor in graph.initializer if tensor.name in tables and tensor.dims]
-    return min(rows, default=None)
+    """Rows of the shortest rotary table."""
+    tables = _rotary_tables(graph)
+    return min(
+        (int(tensor.dims[0]) for tensor in graph.initializer if tensor.name in tables and tensor.dims), default=None
+    )
+
+
+def _weight_bytes(graph: Any) -> int:
+    """Bytes of the weights: a table that is mapped twice (embedding and head) counts once, rotary tables not at all."""
+    tables = _rotary_tables(graph)
+    sizes: dict[Any, int] = {}
+    for tensor in graph.initializer:
+        if tensor.name in tables:
+            continue
+        size = (prod(tensor.dims) * _bits(tensor.data_type) + 7) // 8
+        place: Any = tensor.name
+        if tensor.data_location == tensor.EXTERNAL:
+            entry = {item.key: item.value for item in tensor.external_data}
+            place = (entry.get("location"), entry.get("offset"), entry.get("length"))
+        sizes[place] = size
+    return sum(sizes.values())
+
+
+def _bits(data_type: int) -> int:
+    """Bits of one element: the first number in the type's name (INT4, FLOAT8E4M3FN) or what the name stands for."""
+    import onnx
+
+    name = onnx.TensorProto.DataType.Name(data_type)
+    number = re.search(r"\d+", name)
+    return int(number[0]) if number else {"FLOAT": 32, "DOUBLE": 64, "BOOL": 8}.get(name, 0)
 
 
 def _signature(path: Path, inputs: list[_Value], outputs: Mapping[str, _Value], graph: Any) -> dict[str, Any]:

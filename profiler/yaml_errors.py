@@ -8,7 +8,7 @@ raises them together. Anchors, aliases and merge keys work; a file that refers t
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,11 +58,16 @@ class Problems:
             raise ConfigError([f"{self.path}:{line}: {text}" for line, text in sorted(self.found)], hint=hint)
 
 
-def did_you_mean(word: object, allowed: Sequence[str]) -> str:
-    """A short ending such as `; did you mean 'threads'? (allowed: ...)` for an unknown word."""
-    near = difflib.get_close_matches(str(word).lower(), allowed, n=1, cutoff=0.6)
-    guess = f"; did you mean {near[0]!r}?" if near else ";"
-    return f"{guess} allowed: {', '.join(allowed)}"
+def did_you_mean(word: object, allowed: Iterable[str]) -> str:
+    """The ending ``; did you mean 'threads'? allowed: cores, threads``; without the guess when nothing is near.
+
+    `search_space` says it in the same words; a test holds both together, as neither may import the other.
+    """
+    names = list(allowed)
+    folded = {name.casefold(): name for name in names}
+    near = difflib.get_close_matches(str(word).casefold(), folded, n=1)
+    guess = f"; did you mean {folded[near[0]]!r}?" if near else ";"
+    return f"{guess} allowed: {', '.join(names)}"
 
 
 def read_yaml(path: Path) -> tuple[Any, Positions, Problems]:

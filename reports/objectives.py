@@ -90,9 +90,10 @@ def quantity(name: str) -> Quantity:
 def unknown(what: str, name: str, allowed: Iterable[str]) -> UnknownNameError:
     """The error for a name that is not allowed."""
     names = list(allowed)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"Did you mean {close[0]}?" if close else None
-    return UnknownNameError(f"there is no {what} {name!r}; known are {', '.join(names)}", hint=hint)
+    folded = {known.casefold(): known for known in names}
+    near = difflib.get_close_matches(name.casefold(), folded, n=1)
+    guess = f"; did you mean {folded[near[0]]!r}?" if near else ";"
+    return UnknownNameError(f"there is no {what} {name!r}{guess} allowed: {', '.join(names)}")
 
 
 PARAMETER_RESOLUTION = 0.02

@@ -150,7 +150,7 @@ def _cell(row: Mapping[str, Any], name: str, detail: int = 2) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if name == "violation" and isinstance(value, int | float):
-        return f"{value:+.1%}"
+        return f"{value:+.1%}" if value < 1 else f"{1 + value:,.1f}x"
     if isinstance(value, float):
         return plain_number(value)
     if isinstance(value, dict | list | tuple):

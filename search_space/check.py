@@ -15,6 +15,7 @@ from search_space.emptiness import why_empty
 from search_space.errors import SpaceError
 from search_space.iso_parameter import hidden_of
 from search_space.layout import Layout
+from search_space.notation import spell
 from search_space.sampling import RandomChooser, Rejection, sample
 from search_space.sequences import count_sequences
 from search_space.space import Option, Space
@@ -30,7 +31,16 @@ _Counts = Mapping[int, Mapping[frozenset[str], int]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """One drawn layout, with the numbers people look at first."""
+    """One drawn layout, with the numbers people look at first.
+
+    Attributes:
+        layout: The layout.
+        code: One letter per layer.
+        width: Model width.
+        total_params: Parameters of the language model.
+        ffn_hidden: FFN width, or None where layers differ.
+        embedding_share: Embedding and head over all parameters, 0 to 1.
+    """
 
     layout: Layout
     code: str
@@ -40,10 +50,11 @@ class Sample:
     embedding_share: float
 
     def to_json(self) -> dict[str, Any]:
-        """For ``--format json``."""
+        """For ``--format json``; `notation` names the layout on a command line, or is None where no code can say it."""
         embedding = self.layout.embedding
         return {
             "layout_id": self.layout.layout_id,
+            "notation": spell(self.layout),
             "code": self.code,
             "depth": len(self.code),
             "width": self.width,

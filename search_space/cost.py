@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from search_space.graph.precision import PRECISIONS, PrecisionName, matrix_bytes
+from search_space.graph.precision import PRECISIONS, PrecisionName
 from search_space.layout import Layout
 
 
@@ -71,16 +71,29 @@ def norms_in_layers(layout: Layout) -> int:
 
 
 def state_bytes(layout: Layout, *, context: int, batch: int = 1, dtype: str = "float32") -> int:
-    """Bytes of all carried state when caches are sized for `context` tokens."""
+    """Bytes of all carried state when caches are sized for `context` tokens.
+
+    Args:
+        layout: The layout.
+        context: Tokens, prompt and generated ones.
+        batch: Sequences B.
+        dtype: ``float32`` or ``float16``.
+    """
     return sum(
         layer.mixer.state_bytes(layout.width, context=context, batch=batch, dtype=dtype) for layer in layout.layers
     )
 
 
 def flops(layout: Layout, *, tokens: int, context: int) -> int:
-    """Operations of one call with logits at the last position only (a multiply-add counts as two).
+    """Operations of one call for one sequence (a multiply-add counts as two), with logits at the last position only.
 
-    Norms, residual sums and the embedding look-up are left out (below 0.1% of the products).
+    The blocks' `flops` and the head: 2 D V, or 2 r V + 2 r D (T + 1) with factorised tables, whose up-projection runs
+    at every position. Norms, residual sums and the embedding look-up are left out (below 0.1% of the products).
+
+    Args:
+        layout: The layout.
+        tokens: New tokens T of the call.
+        context: Tokens visible at its end, the new ones included.
     """
     width, embedding = layout.width, layout.embedding
     blocks = sum(
@@ -109,6 +122,3 @@ def weight_bytes(layout: Layout, precision: PrecisionName) -> int:
 def all_weight_bytes(layout: Layout) -> dict[PrecisionName, int]:
     """`weight_bytes` at every precision."""
     return {precision: weight_bytes(layout, precision) for precision in PRECISIONS}
-
-
-__all__ = ["Parameters", "all_weight_bytes", "flops", "matrix_bytes", "parameters", "state_bytes", "weight_bytes"]

@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from search_space.blocks import Block, Lowering
 from search_space.errors import ExportError
-from search_space.graph.builder import MICROSOFT, GraphBuilder, Parameter, StateBinding
+from search_space.graph.builder import MICROSOFT, GraphBuilder, Parameter
 from search_space.graph.precision import PRECISIONS, QUANTIZATION, PrecisionName
 from search_space.graph.recipe import RecipeWriter, StoredTensor
 from search_space.layout import Layer, Layout
@@ -36,7 +36,7 @@ class Candidate:
         recipe: How the device makes ``weights.bin``.
         signature: Inputs with their roles, carried states and output.
         parameters: Trainable tensors and where the graph keeps them.
-        states: Carried states.
+        stored: Every tensor of ``weights.bin``, in its order.
         lowerings: The lowering used for each block kind.
         context: Most tokens that caches and position tables hold.
         precision: Storage of the weight matrices.
@@ -46,7 +46,6 @@ class Candidate:
     recipe: dict[str, Any]
     signature: dict[str, Any]
     parameters: tuple[Parameter, ...]
-    states: tuple[StateBinding, ...]
     stored: tuple[StoredTensor, ...]
     lowerings: Mapping[str, str]
     context: int
@@ -86,7 +85,7 @@ def export_layout(
     x = _layers(g, layout, chosen, x)
     logits = _head(g, layout, x, head_table)
     g.output(LOGITS, logits, ["batch", 1, layout.embedding.vocab_size])
-    return _candidate(g, chosen, layout.layout_id, LOGITS, layout.embedding.vocab_size)
+    return _candidate(g, chosen, graph_name(layout), LOGITS, layout.embedding.vocab_size)
 
 
 def export_block(
@@ -111,7 +110,12 @@ def export_block(
     with g.scope("block"):
         y = chosen.build(g, block, width, x)
     g.output(HIDDEN_OUT, y, ["batch", "tokens", width])
-    return _candidate(g, chosen, f"{block.kind}-{width}", HIDDEN_OUT, 0)
+    return _candidate(g, chosen, f"archsearch-{block.kind}-{width}", HIDDEN_OUT, 0)
+
+
+def graph_name(layout: Layout) -> str:
+    """What an exported graph calls itself: it tells which layout it was."""
+    return f"archsearch-{layout.layout_id}"
 
 
 def _check(precision: str, context: int) -> None:
@@ -212,8 +216,7 @@ def _head(g: GraphBuilder, layout: Layout, x: ir.Value, table: tuple[StoredTenso
 
 
 def _candidate(g: GraphBuilder, chosen: _Lowerings, name: str, output: str, vocab_size: int) -> Candidate:
-    states = tuple(g.states)
-    by_input = {state.input for state in states}
+    by_input = {state.input for state in g.states}
     signature = {
         "inputs": [
             {
@@ -234,20 +237,19 @@ def _candidate(g: GraphBuilder, chosen: _Lowerings, name: str, output: str, voca
                 "growing": state.spec.growing,
                 "in_place": state.spec.in_place,
             }
-            for state in states
+            for state in g.states
         ],
         "logits": output,
         "logits_positions": "last" if output == LOGITS else "all",
         "vocab_size": vocab_size,
     }
-    graph = ir.to_proto(g.model(f"archsearch-{name}")).SerializeToString(deterministic=True)
+    graph = ir.to_proto(g.model(name)).SerializeToString(deterministic=True)
     recipe: RecipeWriter = g.recipe
     return Candidate(
         graph=graph,
         recipe=recipe.to_json(),
         signature=signature,
         parameters=tuple(g.parameters),
-        states=states,
         stored=tuple(recipe.tensors),
         lowerings=dict(chosen.used),
         context=g.context,

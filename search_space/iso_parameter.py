@@ -35,7 +35,11 @@ class Skeleton:
     post_norm: bool = False
 
     def layout(self, hidden: int) -> Layout:
-        """The layout with this FFN width."""
+        """The layout with this FFN width.
+
+        Raises:
+            LayoutError: It is impossible.
+        """
         ffn = self.feed_forward(hidden)
         return Layout(
             width=self.width,
@@ -51,7 +55,13 @@ class Skeleton:
         return self.feed_forward(1).params_per_hidden(self.width) * len(self.mixers)
 
     def solve(self, target: int, multiple: int) -> int:
-        """The multiple, at least one, that brings the total nearest to `target`; the smaller of two equally near."""
+        """The FFN width, a multiple of `multiple` and at least that, whose total is nearest to `target`.
+
+        The total is a straight line in the width. Of two widths equally near, the smaller.
+
+        Raises:
+            LayoutError: The layout is impossible at any width.
+        """
         smallest = parameters(self.layout(multiple)).total
         step = self.params_per_hidden * multiple
         return multiple * (1 + max(0, (2 * (target - smallest) + step - 1) // (2 * step)))

@@ -19,6 +19,7 @@ from typing import Any, get_args, get_type_hints
 from search_space.blocks import feed_forwards, mixers
 from search_space.errors import LayoutError
 from search_space.layout import LAYOUT_FORMAT, Embedding, Layer, Layout
+from search_space.wording import did_you_mean
 
 _MAX_FILE_BYTES = 16 << 20
 _MAX_PROBLEMS = 12
@@ -68,7 +69,11 @@ def read_layout(path: Path) -> NamedLayout:
 
 
 def write_layout(named: NamedLayout, path: Path) -> None:
-    """Write a layout file that `read_layout` reads back to the same layout."""
+    """Write a layout file that `read_layout` reads back to the same layout.
+
+    Raises:
+        OSError: It cannot be written.
+    """
     path.write_text(json.dumps(named.to_json(), indent=1) + "\n", encoding="utf-8")
 
 
@@ -208,13 +213,9 @@ class _Reader:
         return value
 
     def unknown(self, data: Mapping[str, Any], known: set[str], where: str) -> None:
-        import difflib
-
         for key in data:
             if key not in known:
-                near = difflib.get_close_matches(str(key), known, n=1)
-                hint = f"; did you mean {near[0]}?" if near else f" (known: {', '.join(sorted(known))})"
-                self.problems.append(f"{where}: unknown field {key!r}{hint}")
+                self.problems.append(f"{where}: unknown field {key!r}{did_you_mean(key, sorted(known))}")
 
 
 def _finite(value: float) -> float | None:

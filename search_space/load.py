@@ -25,7 +25,10 @@ Values = Callable[[str], np.ndarray]
 
 
 def dequantize(packed: np.ndarray, scales: np.ndarray, inputs: int, quantization: BlockQuantization) -> np.ndarray:
-    """Packed values [N, blocks, bytes] and scales [N, blocks] -> float32 [N, inputs]."""
+    """Packed values [N, blocks, bytes] and scales [N, blocks] -> float32 [N, inputs]: (q - zero_point) * scale.
+
+    The low bits of a byte are the earlier value (ONNX Runtime's `MatMulNBits`).
+    """
     per_byte = 8 // quantization.bits
     mask = (1 << quantization.bits) - 1
     values = np.stack([(packed >> (quantization.bits * i)) & mask for i in range(per_byte)], axis=-1)

@@ -24,7 +24,6 @@ width / 64, key_dim = value_dim = 128; for the rest the default of the block. Nu
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
@@ -42,6 +41,7 @@ from search_space.layout import MAX_LAYERS, Embedding, Layout
 from search_space.layout_file import NamedLayout, read_layout
 from search_space.patterns import parse_code
 from search_space.quantities import parse_count, short_count
+from search_space.wording import did_you_mean, guess, shown
 
 _COUNT = re.compile(r"[\d_.]+[A-Za-z]?")
 _TOLERANCE = 0.02
@@ -74,13 +74,10 @@ def resolve(text: str) -> NamedLayout:
         return _file(word)
     if _looks_like_code(head):
         return NamedLayout(layout=_Code(word).layout())
-    near = difflib.get_close_matches(word.lower(), anchor_names(), n=1, cutoff=0.5)
-    if not near and set(head.upper()) <= set(mixers_by_letter()):
-        near = [head.upper()] if head else []
-    guess = f"; did you mean {near[0]}?" if near else ""
-    shown = text if len(text) <= 60 else text[:57] + "..."
+    code = [head.upper()] if head and set(head.upper()) <= set(mixers_by_letter()) else []
+    meant = guess(word, anchor_names(), cutoff=0.5) or guess(head, code)
     raise NotationError(
-        f"{shown!r} names no anchor, file or layout code{guess}",
+        f"{shown(text)} names no anchor, file or layout code{meant}",
         hint=f"anchors: {', '.join(anchor_names())}; a code has one letter per layer, such as CCGCCG:width=512",
     )
 
@@ -157,9 +154,7 @@ class _Code:
 
     def unknown(self, name: str, allowed: Sequence[str] = ()) -> NoReturn:
         names = list(allowed) or sorted({*_GENERAL, *(n for kind in self.kinds for n in _field_names(mixers()[kind]))})
-        near = difflib.get_close_matches(name, names, n=1)
-        guess = f"; did you mean {near[0]}?" if near else ";"
-        raise NotationError(f"{self.code} has no option {name!r}{guess} options: {', '.join(names)}")
+        raise NotationError(f"{self.code} has no option {name!r}{did_you_mean(name, names)}")
 
     def layout(self) -> Layout:
         general = self.general

@@ -28,6 +28,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
+from search_space.wording import did_you_mean
+
 MAX_ALTERNATIVES = 1000
 MAX_LENGTH = 512
 _TOKEN = re.compile(r"\s*(?:(x\s*\d+)|([A-Z])|([\[\]().|*]|free))\s*")
@@ -136,8 +138,7 @@ class _Parser:
         raise ValueError(f"{self.text!r}, character {position + 1}: {message}")
 
     def unknown(self, character: str) -> str:
-        guess = f"; did you mean {character.upper()}?" if character.upper() in self.letters else ""
-        return f"{character!r} is no mixer letter here{guess} (letters: {' '.join(self.letters)})"
+        return f"{character!r} is no mixer letter here{did_you_mean(character, self.letters)}"
 
     @property
     def symbol(self) -> str:

@@ -13,21 +13,18 @@ layers that meets them is reached in exactly one way.
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from search_space.blocks import FeedForward, Mixer
 from search_space.cost import parameters
-from search_space.errors import LayoutError, SpaceError
+from search_space.errors import LayoutError
 from search_space.iso_parameter import Skeleton
 from search_space.layout import Layout
 from search_space.quantities import short_count
 from search_space.sequences import LayerRules
 from search_space.space import Option, Space, SpecChoices
-
-MAX_TRIES = 2000
 
 T = TypeVar("T", bound=Option)
 
@@ -72,30 +69,15 @@ class _Rejected(Exception):  # noqa: N818
 
 
 def sample(space: Space, chooser: Chooser) -> Layout | Rejection:
-    """Make the layout that the chooser's answers describe."""
+    """Make the layout that the chooser's answers describe, or say which constraint they break.
+
+    Knobs are asked in the order width, depth, pattern, layers, fields of mixers, embedding, FFN, post_norm, FFN width;
+    what is broken early ends the questions.
+    """
     try:
         return _Sampling(space, chooser).layout()
     except _Rejected as rejected:
         return rejected.rejection
-
-
-def random_layout(space: Space, rng: random.Random, *, max_tries: int = MAX_TRIES) -> Layout:
-    """A random member of the space.
-
-    Raises:
-        SpaceError: None was found in `max_tries` draws; check the space.
-    """
-    rejected: Counter[str] = Counter()
-    for _ in range(max_tries):
-        drawn = sample(space, RandomChooser(rng))
-        if isinstance(drawn, Layout):
-            return drawn
-        rejected[drawn.constraint] += 1
-    counts = ", ".join(f"{constraint} {count}" for constraint, count in rejected.most_common())
-    raise SpaceError(
-        f"space {space.name}: no layout in {max_tries} draws (rejected by {counts})",
-        hint="`archsearch space check FILE` says what empties a space",
-    )
 
 
 class _Sampling:

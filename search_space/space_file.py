@@ -6,7 +6,6 @@ Every mistake of a file is reported at once, each with its line.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -19,6 +18,7 @@ from search_space.layout import Embedding
 from search_space.patterns import Pattern, parse_patterns
 from search_space.space import SOLVE, Constraints, FfnChoices, Space, SpecChoices
 from search_space.space_models import SpaceModel, read_widths, space_model, spec_choices, spec_model
+from search_space.wording import did_you_mean, guess, shown
 from search_space.yaml_lines import Document, Place, read_yaml
 
 _FOLDER = Path(__file__).parent / "spaces"
@@ -49,9 +49,10 @@ def space_path(name_or_path: str | Path) -> Path:
         return _FOLDER / f"{name_or_path}.yaml"
     path = Path(name_or_path)
     if not path.exists():
-        near = difflib.get_close_matches(str(name_or_path), space_names(), n=1)
-        guess = f"; did you mean {near[0]}?" if near else f" (spaces that ship: {', '.join(space_names())})"
-        raise SpaceError(f"no space or file is called {str(name_or_path)!r}{guess}")
+        raise SpaceError(
+            f"no space or file is called {str(name_or_path)!r}{guess(name_or_path, space_names())}",
+            hint=f"spaces that ship: {', '.join(space_names())}",
+        )
     return path
 
 
@@ -221,16 +222,15 @@ def _message(place: Sequence[Place], item: Any, model: type[BaseModel]) -> str:
     field = ".".join(str(part) for part in place if isinstance(part, str))
     kind, value, context = item["type"], item["input"], item.get("ctx", {})
     if kind == "extra_forbidden":
-        return f"unknown key {field!r}{_did_you_mean(str(place[-1]), _keys_at(model, place[:-1]))}"
+        return f"unknown key {field!r}{did_you_mean(place[-1], _keys_at(model, place[:-1]))}"
     if kind == "missing":
         return f"{field}: is missing"
     if kind == "value_error":
         return f"{field}: {context['error']}"
     if kind == "literal_error":
-        return f"{field}: {value!r} is not allowed; allowed: {context['expected']}"
+        return f"{field}: {shown(value)} is not allowed; allowed: {str(context['expected']).replace(' or ', ', ')}"
     said = _SAY.get(kind) or item["msg"].removeprefix("Input ").replace("should", "must")
-    text = repr(value)
-    return f"{field}: {said}, not {text if len(text) <= 60 else text[:57] + '...'}"
+    return f"{field}: {said}, not {shown(value)}"
 
 
 def _keys_at(model: type[BaseModel], place: Sequence[Place]) -> list[str]:
@@ -239,9 +239,3 @@ def _keys_at(model: type[BaseModel], place: Sequence[Place]) -> list[str]:
         options = [inner, *get_args(inner)]
         model = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
     return list(model.model_fields)
-
-
-def _did_you_mean(word: str, allowed: Sequence[str]) -> str:
-    near = difflib.get_close_matches(word.lower(), allowed, n=1)
-    guess = f"; did you mean {near[0]!r}?" if near else ";"
-    return f"{guess} allowed: {', '.join(allowed)}"

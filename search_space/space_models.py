@@ -25,6 +25,7 @@ from search_space.formulas import formula_names
 from search_space.layout import MAX_LAYERS, Embedding
 from search_space.quantities import parse_count, parse_share
 from search_space.space import SOLVE, SpecChoices
+from search_space.wording import shown
 
 _MAX_OPTIONS = 512
 _MAX_WIDTH = 1 << 16
@@ -69,7 +70,7 @@ class _Values:
         if self.formula and isinstance(value, str):
             formula_names(value)
             return value
-        raise ValueError(f"{_show(value)} is not allowed; allowed: {', '.join(self.expected())}")
+        raise ValueError(f"{shown(value)} is not allowed; allowed: {', '.join(self.expected())}")
 
     def expected(self) -> list[str]:
         said = [*map(str, self.literals), *(_TYPES[kind][0] for kind in self.types), *self.words]
@@ -139,11 +140,6 @@ def _range(value: dict[Any, Any]) -> list[int]:
     if step < 1 or value["to"] < value["from"] or (value["to"] - value["from"]) // step >= _MAX_OPTIONS:
         raise ValueError(f"a range goes up by a step of at least 1 and has at most {_MAX_OPTIONS} values")
     return list(range(value["from"], value["to"] + 1, step))
-
-
-def _show(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _number_reader(parse: Callable[[str], Any]) -> BeforeValidator:

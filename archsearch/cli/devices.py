@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
-from archsearch.cli.output import one_of, print_json, print_table
+from archsearch.cli.output import Row, print_json, print_list
 
 
 def list_command(devices: Path, *, output_format: str) -> None:
-    """`archsearch devices list`."""
+    """`archsearch devices list`; the keys are those of the device file."""
     from profiler.devices import load_devices
 
-    one_of(output_format, ("table", "json"), "--format")
-    file = load_devices(devices)
-    if output_format == "json":
-        print_json([device.model_dump(mode="json") for device in file.devices])
-        return
-    rows = []
-    for device in file.devices:
-        fields = device.model_dump(mode="json")
-        attached = "this machine" if device.transport == "local" else "the one attached"
-        where = fields.get("host") or fields.get("serial") or attached
-        threads = fields.get("threads") or "its physical cores"
-        enabled = "yes" if device.enabled else "no"
-        rows.append((device.name, enabled, device.transport, where, threads, device.clock_policy))
-    print_table(("device", "enabled", "transport", "where", "threads", "clocks"), rows)
+    rows = [device.model_dump(mode="json") for device in load_devices(devices).devices]
+    columns: dict[str, Callable[[Row], Any]] = {
+        "device": itemgetter("name"),
+        "enabled": lambda row: "yes" if row["enabled"] else "no",
+        "transport": itemgetter("transport"),
+        "where": _where,
+        "threads": lambda row: row["threads"] or "its physical cores",
+        "clocks": itemgetter("clock_policy"),
+    }
+    print_list(rows, columns, output_format)
+
+
+def _where(row: Row) -> Any:
+    attached = "this machine" if row["transport"] == "local" else "the one attached"
+    return row.get("host") or row.get("serial") or attached
 
 
 def schema_command() -> None:

@@ -43,7 +43,7 @@ def guarded(app: typer.Typer) -> int:
     try:
         result = app(standalone_mode=False)
     except (typer.Abort, KeyboardInterrupt):
-        return _say("stopped", INTERRUPTED)
+        return INTERRUPTED  # what received the signal has said so
     except usage_error as error:
         error.show()
         return int(error.exit_code)

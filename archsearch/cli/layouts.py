@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from archsearch.cli.exits import CommandError
-from archsearch.cli.output import code_text, console, count, mib, one_of, print_json, print_table
+from archsearch.cli.output import Row, code_text, console, count, mib, one_of, print_json, print_list, print_table
 from search_space.graph.precision import PRECISIONS, PrecisionName
 
 
@@ -174,8 +175,8 @@ def _write(path: Path, data: bytes) -> None:
     temporary.replace(path)
 
 
-def anchors_command() -> None:
-    """`archsearch anchors`."""
+def anchors_command(*, output_format: str = "table") -> None:
+    """`archsearch anchors`; the keys are those of `describe`."""
     from search_space.anchors import anchor, anchor_names
     from search_space.cost import parameters
 
@@ -183,22 +184,62 @@ def anchors_command() -> None:
     for name in anchor_names():
         layout = anchor(name).layout
         counts = parameters(layout)
-        rows.append((name, code_text(layout.code), f"{counts.total:,}", f"{counts.embedding_share:.2%}"))
-    print_table(("anchor", "code", "parameters", "embedding share"), rows, right=(2, 3))
+        rows.append({
+            "name": name,
+            "layout_id": layout.layout_id,
+            "code": layout.code,
+            "width": layout.width,
+            "depth": len(layout.layers),
+            "vocab_size": layout.embedding.vocab_size,
+            "total_params": counts.total,
+            "embedding_params": counts.vocabulary,
+            "effective_params": counts.effective,
+            "embedding_share": counts.embedding_share,
+        })  # fmt: skip
+    columns: dict[str, Callable[[Row], Any]] = {
+        "anchor": itemgetter("name"),
+        "code": lambda row: code_text(row["code"]),
+        "parameters": lambda row: f"{row['total_params']:,}",
+        "embedding share": lambda row: f"{row['embedding_share']:.2%}",
+    }
+    print_list(rows, columns, output_format, right=(2, 3))
 
 
-def workloads_command() -> None:
+def workloads_command(*, output_format: str = "table") -> None:
     """`archsearch workloads`."""
-    from profiler.workloads import workloads
+    from profiler.workloads import Point, workloads
 
-    rows = [(w.name, ", ".join(point.text for point in w.points), w.description) for w in workloads()]
-    print_table(("workload", "prompt/decode", "for"), rows)
-    console().print("Custom: 512/64, or prompt=512,decode=64; several with ';' between.", style="dim")
+    rows = [
+        {
+            "name": workload.name,
+            "points": [{"batch": p.batch, "prompt": p.prompt, "decode": p.decode} for p in workload.points],
+            "max_context": workload.max_context,
+            "description": workload.description,
+        }
+        for workload in workloads()
+    ]
+    columns: dict[str, Callable[[Row], Any]] = {
+        "workload": itemgetter("name"),
+        "prompt/decode": lambda row: ", ".join(Point(**point).text for point in row["points"]),
+        "for": itemgetter("description"),
+    }
+    print_list(rows, columns, output_format)
+    if output_format == "table":
+        console().print("Custom: 512/64, or prompt=512,decode=64; several with ';' between.", style="dim")
 
 
-def objectives_command() -> None:
+def objectives_command(*, output_format: str = "table") -> None:
     """`archsearch objectives`."""
     from archsearch.objectives import objectives
 
-    rows = [(o.name, o.unit, "lower" if o.direction == "min" else "higher", o.doc) for o in objectives().values()]
-    print_table(("objective", "unit", "better", "what it is"), rows)
+    rows = [
+        {"name": o.name, "unit": o.unit, "direction": o.direction, "measured": o.measured, "description": o.doc}
+        for o in objectives().values()
+    ]
+    columns: dict[str, Callable[[Row], Any]] = {
+        "objective": itemgetter("name"),
+        "unit": itemgetter("unit"),
+        "better": lambda row: "lower" if row["direction"] == "min" else "higher",
+        "what it is": itemgetter("description"),
+    }
+    print_list(rows, columns, output_format)

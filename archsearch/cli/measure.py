@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
-from archsearch.cli.exits import INTERRUPTED, NO_DEVICE, NOTHING_MEASURED, CommandError
+from archsearch.cli.exits import INTERRUPTED, NO_DEVICE, NOTHING_MEASURED
 from archsearch.cli.layouts import lowering_options, precision_option
 from archsearch.cli.opening import chosen_devices, open_devices, stop_on_signals
 from archsearch.cli.output import console, one_of
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     from archsearch.measurement import Measurement
     from archsearch.measuring import Subject
     from archsearch.store import Store
+    from profiler.foreign import ForeignModel
     from profiler.workloads import Workload
+    from search_space.layout import Layout
 
 STUDY = "measure"
 """Measurements made by hand are kept in a study of this name."""
@@ -154,10 +157,8 @@ def remarks(measurement: Measurement) -> list[str]:
 def _subject(what: str, workload: Workload, precision: str, lowering: Sequence[str] | None, seed: int) -> Subject:
     from archsearch.measuring import Subject
 
-    if what.lower().endswith(".onnx"):
-        return _foreign(Path(what), workload)
-    if (exported := Path(what) / "model.onnx").is_file():
-        return _foreign(exported, workload)
+    if (path := _onnx_file(what)) is not None:
+        return _foreign(path, workload)
     from archsearch.candidates import prepare
     from search_space.notation import resolve
 
@@ -179,19 +180,41 @@ def _subject(what: str, workload: Workload, precision: str, lowering: Sequence[s
     )
 
 
+def _onnx_file(what: str) -> Path | None:
+    """The ONNX file that is meant: itself, or that of an exported folder."""
+    path = Path(what)
+    with suppress(OSError, ValueError, RuntimeError):  # too long, a zero byte, ~nobody: no file is called so
+        path = path.expanduser()
+        if (path / "model.onnx").is_file():
+            return path / "model.onnx"
+    return path if what.lower().endswith(".onnx") else None
+
+
 def _foreign(path: Path, workload: Workload) -> Subject:
     """An ONNX file as it lies there: one of our own exports (signature.json beside it), or one from elsewhere."""
     from archsearch.measuring import Subject
     from profiler.foreign import inspect
 
-    if not path.exists():
-        raise CommandError(f"there is no file {path}")
     model = inspect(path)
     model.require_context(workload)
     return Subject(
         label=path.name,
         workload=workload,
         precision="file",
+        layout=_layout_beside(model),
         foreign=model,
         name=f"{path.resolve().parent.name}/{path.name}",
     )
+
+
+def _layout_beside(model: ForeignModel) -> Layout | None:
+    """The layout.json of an export, when the graph says that it is the one it was made from."""
+    from search_space.errors import LayoutError
+    from search_space.export import graph_name
+    from search_space.layout_file import read_layout
+
+    try:
+        layout = read_layout(model.path.parent / "layout.json").layout
+    except LayoutError:
+        return None
+    return layout if model.graph_name == graph_name(layout) else None

@@ -71,17 +71,23 @@ def open_devices(path: Path, names: Sequence[str] | None) -> Iterator[list[Devic
 
 @contextmanager
 def stop_on_signals() -> Iterator[object]:
-    """An event that Ctrl-C or SIGTERM sets; a second Ctrl-C ends the program at once."""
+    """An event that Ctrl-C or SIGTERM sets; a second one ends the program at once."""
     import signal
     from threading import Event
 
     event = Event()
+    told = False
 
     def stop(_number: int, _frame: object) -> None:
-        if event.is_set():
+        nonlocal told
+        if not event.is_set():
+            event.set()
+            os.write(2, b"archsearch: stopping, once more stops at once\n")
+            return
+        if not told:  # the devices' threads may take a while to end, and the keys are pressed again
+            told = True
             os.write(2, b"archsearch: stopped at once; everything measured so far is saved\n")
-            raise KeyboardInterrupt
-        event.set()
+        raise KeyboardInterrupt
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -1,10 +1,11 @@
-"""Printing: tables for people, JSON for programs. Text that comes from files and devices is never read as markup."""
+"""Printing: tables and Markdown for people, JSON and CSV for programs. Text from files and devices is never markup."""
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from archsearch.cli.exits import CommandError
@@ -41,6 +42,66 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right:
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
     console().print(table)
+
+
+Row = Mapping[str, Any]
+
+
+def print_list(
+    rows: Sequence[Row],
+    columns: Mapping[str, Callable[[Row], Any]],
+    output_format: str,
+    *,
+    right: Iterable[int] = (),
+) -> None:
+    """Print what a list command found.
+
+    Args:
+        rows: Facts with stable snake_case keys and raw values: all of them for ``json`` and ``csv`` (there a list or
+            mapping is JSON text).
+        columns: What people see in ``table`` and ``md``: by heading, the cell of a row.
+        output_format: ``table``, ``json``, ``csv`` or ``md``.
+        right: Columns of the table that are aligned to the right.
+
+    Raises:
+        CommandError: There is no such format.
+    """
+    from reports.tables import FORMATS
+
+    one_of(output_format, FORMATS, "--format")
+    if output_format == "json":
+        print_json(rows)
+    elif output_format == "csv":
+        _print_csv(rows)
+    else:
+        cells = [[cell(row) for cell in columns.values()] for row in rows]
+        if output_format == "md":
+            _print_markdown(tuple(columns), cells, set(right))
+        else:
+            print_table(tuple(columns), cells, right=right)
+
+
+def _print_csv(rows: Sequence[Row]) -> None:
+    from reports.formatting import csv_text
+
+    def cell(value: Any) -> str:
+        if value is None:
+            return ""
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, allow_nan=False)
+        return text if isinstance(value, int | float) else csv_text(text)  # a negative number is no formula
+
+    fields = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(fields)
+    writer.writerows([cell(row.get(name)) for name in fields] for row in rows)
+
+
+def _print_markdown(headings: Sequence[str], cells: Iterable[Sequence[Any]], right: set[int]) -> None:
+    from reports.formatting import markdown_text
+
+    rule = ["---:" if index in right else "---" for index in range(len(headings))]
+    for line in (headings, rule, *([markdown_text(str(cell)) for cell in row] for row in cells)):
+        print(f"| {' | '.join(line)} |")
 
 
 def one_of(value: str, allowed: Sequence[str], option: str) -> str:

@@ -83,7 +83,7 @@ def run_command(
 
     from archsearch.measuring import Measurer
     from archsearch.progress import Progress
-    from archsearch.study import CANDIDATE_PROTOCOL, Limits, Study
+    from archsearch.study import CANDIDATE_PROTOCOL, Limits, run_study
 
     deadline = None if limit_s is None else started + limit_s
     log = console(stderr=True)
@@ -103,12 +103,19 @@ def run_command(
                 )
                 for session in sessions
             ]
-            work = Study(name, settings(record.config), measurers, database, progress, cancel)
-            ended = work.run(Limits(trials=trials, deadline=deadline))
+            ended = run_study(
+                name,
+                settings(record.config),
+                Limits(trials=trials, deadline=deadline),
+                measurers=measurers,
+                store=database,
+                observer=progress,
+                cancel=cancel,
+            )
 
     from archsearch.cli.show import print_study
 
-    log.print(f"{ended.why}; {duration(time.monotonic() - started)} in all, {len(work.measurements)} measurements")
+    log.print(f"{ended.why}; {duration(time.monotonic() - started)} in all, {len(ended.measured)} measurements")
     for lost, why in ended.devices_lost.items():
         log.print(f"archsearch: device {lost} was lost on the way: {why}")
     print_study(database, name, output_format=output_format)
@@ -118,6 +125,6 @@ def run_command(
     if ended.interrupted:
         log.print("stopped by you; everything measured so far is saved")
         return INTERRUPTED
-    if not any(m.status == "ok" for m in work.measurements):
+    if not any(m.status == "ok" for m in ended.measured):
         return NO_DEVICE if ended.devices_lost else NOTHING_MEASURED
     return 0

@@ -12,7 +12,14 @@ from archsearch.cli.studies import existing, latest
 
 if TYPE_CHECKING:
     from archsearch.store import Store
+    from reports.budgets import Budget
     from reports.ranking import Ranking
+
+_SMALLEST_SHOWN = 5e-4
+"""Below, a percentage with one decimal would say 0.0%."""
+
+_AT_THE_LIMIT = 1e-12
+"""What misses ``<`` or ``>`` by being equal has the smallest excess that there is."""
 
 
 def show_command(
@@ -93,7 +100,8 @@ def print_study(
     entries = ranking.front() if front else ranking.entries
     print(render(ranking.table(entries), columns(names), output_format), end="")
     if output_format == "table":
-        _notes(ranking, name)
+        _legend(ranking, name)
+    _nearest_misses(ranking)
 
 
 def columns(objectives: Sequence[str]) -> list[str]:
@@ -103,17 +111,41 @@ def columns(objectives: Sequence[str]) -> list[str]:
     return list(dict.fromkeys([*always, *objectives, *sizes, "layout_id", "reason"]))
 
 
-def _notes(ranking: Ranking, name: str) -> None:
+def _legend(ranking: Ranking, name: str) -> None:
     out = console(stderr=True)
     front = "on it, uncertain (intervals overlap), or dominated"
     out.print(f"study {name}; ± is half a 95% interval; front: {front}; anchors are ranked beside, in brackets")
     if ranking.relative:
         out.print(f"several places: ranked relative to {ranking.reference} measured in the same place")
-    if ranking.nothing_feasible:
-        out.print("Nothing meets the budgets. The nearest misses:")
-        for entry in ranking.nearest_misses():
-            worst = ", ".join(f"{b} by {v:.1%}" for b, v in entry.violations.items() if v is not None and v > 0)
-            out.print(f"  {entry.title}: misses {worst}")
+
+
+def _nearest_misses(ranking: Ranking) -> None:
+    """Say that nothing is feasible, in every format: a program that reads the rows has a user too."""
+    if not ranking.nothing_feasible:
+        return
+    out = console(stderr=True)
+    out.print("Nothing meets the budgets. The nearest misses:")
+    for entry in ranking.nearest_misses():
+        worst = ", ".join(
+            f"{budget} ({excess_text(budget, excess)})"
+            for budget in ranking.budgets
+            if (excess := entry.violations[str(budget)]) is not None and excess > 0
+        )
+        out.print(f"  {entry.title}: misses {worst}")
+
+
+def excess_text(budget: Budget, excess: float) -> str:
+    """A violation for people: percent beyond the limit, from twice the limit on its multiple."""
+    beyond = "above" if budget.operator in ("<=", "<") else "below"
+    if excess < _AT_THE_LIMIT:
+        return "at the limit"
+    if budget.limit == 0:  # nothing is a multiple of zero: the violation is the distance itself
+        return f"{excess:.3g} {beyond} it"
+    if excess < _SMALLEST_SHOWN:
+        return f"under 0.1% {beyond}"
+    if excess < 1 or beyond == "below":
+        return f"{excess:.1%} {beyond}"
+    return f"{1 + excess:,.1f}x the limit"
 
 
 def print_timing(database: Store, name: str, *, output_format: str) -> None:
@@ -130,6 +162,7 @@ def print_timing(database: Store, name: str, *, output_format: str) -> None:
         (phase, f"{seconds:.1f} s", f"{seconds / report.device_s:.1%}", what) for phase, seconds, what in report.lines()
     ]
     print_table(("phase", "time", "share", "what it is"), rows, right=(1, 2))
+    console().print(report.summary())
     console().print(
         f"overhead {report.overhead_s:.1f} s of {report.device_s:.1f} s: {report.overhead_share:.1%} "
         "(all that is not load, warm-up, timed work or waiting required by the rules)"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from archsearch.cli.output import code_text, console, count, one_of, print_json, print_table
+from operator import itemgetter
+
+from archsearch.cli.output import code_text, console, count, one_of, print_json, print_list, print_table
 
 
 def check_command(file: str, *, draws: int, seed: int, output_format: str) -> None:
@@ -34,12 +36,22 @@ def check_command(file: str, *, draws: int, seed: int, output_format: str) -> No
     print_table(("sample", "width", "parameters", "FFN width", "embedding share"), rows, right=(1, 2, 3, 4))
 
 
-def list_command() -> None:
-    """`archsearch space list`."""
+def list_command(*, output_format: str = "table") -> None:
+    """`archsearch space list`; `total_params` is None where a space sets no target."""
     from search_space.space_file import load_space, space_names
 
-    rows = [(name, load_space(name).description) for name in space_names()]
-    print_table(("space", "what it is"), rows)
+    spaces = [load_space(name) for name in space_names()]
+    rows = [
+        {
+            "name": space.name,
+            "mixers": list(space.mixers),
+            "total_params": space.constraints.total_params,
+            "description": space.description,
+        }
+        for space in spaces
+    ]
+    columns = {"space": itemgetter("name"), "what it is": itemgetter("description")}
+    print_list(rows, columns, output_format)
 
 
 def schema_command() -> None:

@@ -81,6 +81,9 @@ class OtherLoad:
         return min(1.0, max(0.0, others / (max(wall, 1e-3) * self._cores)))
 
 
+_UNSEEN = "by processes that have ended since, or that cannot be seen from here"
+
+
 def busiest_others(own: Iterable[int], window_s: float = 0.3) -> str:
     """The processes that use most CPU now, named for a person, such as `python3 (process 12) 180%`."""
     ours = set(own)
@@ -94,14 +97,14 @@ def busiest_others(own: Iterable[int], window_s: float = 0.3) -> str:
         time.sleep(window_s)
         after = snapshot()
     except OSError:
-        return "unknown processes"
+        return _UNSEEN
     used = sorted(((after[pid] - before[pid]) / window_s, pid) for pid in after if pid in before)
     named = [
         f"{read_text(f'/proc/{pid}/comm') or '?'} (process {pid}) {100 * share:.0f}% of a core"
         for share, pid in reversed(used[-3:])
         if share > 0.05
     ]
-    return ", ".join(named) or "unknown processes"
+    return ", ".join(named) or _UNSEEN
 
 
 def temperature_c() -> float | None:

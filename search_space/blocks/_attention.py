@@ -39,7 +39,10 @@ def _head_norm(g: GraphBuilder, spec: Attention, name: str, x: Value, heads: int
 
 
 def lower_group_query(g: GraphBuilder, spec: Block, width: int, x: Value) -> Value:
-    """ONNX Runtime's `GroupQueryAttention`: rotary, cache update and softmax inside one kernel."""
+    """ONNX Runtime's `GroupQueryAttention`: rotary, cache update and softmax inside one kernel; x and y are [B, T, D].
+
+    Its CPU kernel takes a call of several tokens after earlier ones at batch 1 only.
+    """
     assert isinstance(spec, Attention)
     heads, groups, dim = spec.heads, spec.kv_heads, spec.head_dim
     sizes = [heads * dim, groups * dim, groups * dim, *([heads * dim] if spec.output_gate else [])]
@@ -160,7 +163,10 @@ class Attention(Mixer):
         return width * self.head_dim * (heads + 2 * self.kv_heads) + self.heads * self.head_dim * width
 
     def flops(self, width: int, *, tokens: int, context: int) -> int:
-        """2 T (weights of the projections) + 4 H K (visible pairs): scores and weighted sum. Softmax is left out."""
+        """2 T (weights of the projections) + 4 H K (visible pairs): scores and weighted sum.
+
+        Softmax, rotation, norms and the output gate are left out.
+        """
         first = context - tokens
         if self.visible is None:
             pairs = tokens * first + tokens * (tokens + 1) // 2
@@ -170,7 +176,7 @@ class Attention(Mixer):
         return 2 * tokens * self._projections(width) + 4 * self.heads * self.head_dim * pairs
 
     def module(self, width: int) -> nn.Module:
-        """The torch truth."""
+        """The torch truth; its state is all keys and values so far, rotated, [B, G, S, K] each."""
         import torch
         from torch import nn
 

@@ -100,7 +100,7 @@ class Block(ABC):
         """A fresh torch module: ``forward(x_BTD, state, position) -> (y_BTD, new_state)``.
 
         `state` is a tuple of tensors in the order of `states`, or None at the start of a sequence; `position` is the
-        number of tokens already seen.
+        number of tokens already seen. A feed-forward network has ``forward(x_BTD) -> y_BTD``.
         """
 
     def states(self, width: int, *, context: int) -> tuple[StateSpec, ...]:  # noqa: ARG002
@@ -108,7 +108,14 @@ class Block(ABC):
         return ()
 
     def state_bytes(self, width: int, *, context: int, batch: int = 1, dtype: str = "float32") -> int:
-        """Bytes of carried state at `context` tokens: the sum over `states` of elements times bytes per element."""
+        """Bytes of carried state at `context` tokens: the sum over `states` of elements times bytes per element.
+
+        Args:
+            width: Model width D.
+            context: Tokens for which caches are sized.
+            batch: Sequences B.
+            dtype: ``float32`` or ``float16``.
+        """
         specs = self.states(width, context=context)
         return sum(spec.elements(batch=batch, context=context) for spec in specs) * STATE_BYTES[dtype]
 

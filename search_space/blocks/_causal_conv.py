@@ -21,14 +21,14 @@ MAX_KERNEL = 64
 
 
 def conv_state(kernel: int, channels: int) -> tuple[StateSpec, ...]:
-    """The carried inputs; none for a kernel of one."""
+    """The carried inputs [B, k-1, C]; none for a kernel of one."""
     return (StateSpec(name="conv", shape=("batch", kernel - 1, channels)),) if kernel > 1 else ()
 
 
 def torch_causal_conv(
     x_BTC: torch.Tensor, weight_C1k: torch.Tensor, state: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the convolution [B, T, C] and the new state [B, k-1, C]."""
+    """Return the convolution [B, T, C] and the new state [B, k-1, C]; a state of None is zeros."""
     import torch
     from torch.nn import functional as F
 
@@ -46,7 +46,10 @@ def _weight(g: GraphBuilder, kernel: int, channels: int) -> Value:
 
 
 def shifted(g: GraphBuilder, x: Value, kernel: int, channels: int) -> Value:
-    """K multiply-adds over shifted views. The taps are constants, so the runtime folds their slicing at load."""
+    """[B, T, C] -> [B, T, C] as k multiply-adds over shifted views.
+
+    The taps are constants, so the runtime folds their slicing at load.
+    """
     taps = g.op("Transpose", g.reshape(_weight(g, kernel, channels), channels, kernel), perm=[1, 0])
     if kernel == 1:
         return g.op("Mul", x, taps)
@@ -66,7 +69,7 @@ def shifted(g: GraphBuilder, x: Value, kernel: int, channels: int) -> Value:
 
 
 def standard_conv(g: GraphBuilder, x: Value, kernel: int, channels: int) -> Value:
-    """The standard `Conv` operator between transposes."""
+    """[B, T, C] -> [B, T, C] by the standard `Conv` operator between transposes."""
     weight = _weight(g, kernel, channels)
     padded = x
     if kernel > 1:
@@ -78,7 +81,7 @@ def standard_conv(g: GraphBuilder, x: Value, kernel: int, channels: int) -> Valu
 
 
 def fused(g: GraphBuilder, x: Value, kernel: int, channels: int) -> Value:
-    """ONNX Runtime's `CausalConvWithState`, channels last."""
+    """[B, T, C] -> [B, T, C] by ONNX Runtime's `CausalConvWithState`, channels last."""
     weight = _weight(g, kernel, channels)
     if kernel == 1:
         return g.op("Mul", x, g.reshape(weight, 1, channels))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from search_space.blocks import _causal_conv as causal
+from search_space.blocks import _linear_attention as linear
 from search_space.blocks._base import Block, Lowering, Mixer, StateSpec, positive, small_fraction
 
 if TYPE_CHECKING:
@@ -39,9 +40,7 @@ def _fused(g: GraphBuilder, spec: Block, width: int, x: Value) -> Value:
     convolved, z, b, a = g.split(
         g.linear("in_proj", x, width, spec.channels + Hv * V + 2 * Hv), (spec.channels, Hv * V, Hv, Hv)
     )
-    mixed = g.op(
-        "QuickGelu", causal.shifted(g, convolved, spec.kernel, spec.channels), domain="com.microsoft", alpha=1.0
-    )
+    mixed = g.silu(causal.shifted(g, convolved, spec.kernel, spec.channels))
     q, k, v = g.split(mixed, (Hk * K, Hk * K, Hv * V))
     q, k = _normalised(g, q, Hk, K), _normalised(g, k, Hk, K)
     if Hv != Hk:  # each key head serves Hv / Hk value heads
@@ -50,14 +49,8 @@ def _fused(g: GraphBuilder, spec: Block, width: int, x: Value) -> Value:
     decay_scale = g.op("Neg", g.op("Exp", g.weight("A_log", (Hv,), low=0.0, high=2.0)))
     decay, beta = g.ops("LinearAttentionGate", a, dt_bias, decay_scale, b, outputs=2, domain="com.microsoft")
     state = spec.states(width, context=g.context)[-1]
-    o, new_state = g.ops(
-        "LinearAttention", q, k, v, g.state_input(state), decay, beta, outputs=2, domain="com.microsoft",
-        update_rule="gated_delta", q_num_heads=Hv, kv_num_heads=Hv, scale=K**-0.5,
-    )  # fmt: skip
-    g.state_output(state, new_state)
-    norm = g.weight("norm.weight", (V,), low=0.9, high=1.1)
-    y = g.op("GatedRMSNorm", o, norm, z, domain="com.microsoft", activation="silu", epsilon=spec.norm_eps)
-    return g.linear("out_proj", y, Hv * V, width, residual=True)
+    o = linear.lower_recurrence(g, state, "gated_delta", q, k, v, decay, beta)
+    return linear.lower_gated_output(g, o, z, heads=Hv, value_dim=V, width=width, eps=spec.norm_eps)
 
 
 def _repeat_heads(g: GraphBuilder, x: Value, spec: GDN) -> Value:
@@ -128,14 +121,14 @@ class GDN(Mixer):
         """2 T (weights of projections and taps) + T H (7 K V + 2 V).
 
         Per head and token: decay 1 K V, read-out under the key 2, outer product and its sum 2, read-out 2; what is
-        written, b (v - read-out), 2 V.
+        written, b (v - read-out), 2 V. Norms, gates and activations are left out.
         """
         state = self.value_heads * (7 * self.key_dim * self.value_dim + 2 * self.value_dim)
         return 2 * tokens * self._products(width) + tokens * state
 
     def states(self, width: int, *, context: int) -> tuple[StateSpec, ...]:  # noqa: ARG002
         """[B, k-1, C] inputs of the convolution, and [B, Hv, K, V]."""
-        recurrent = StateSpec(name="recurrent", shape=("batch", self.value_heads, self.key_dim, self.value_dim))
+        recurrent = linear.recurrent_state(self.value_heads, self.key_dim, self.value_dim)
         return (*causal.conv_state(self.kernel, self.channels), recurrent)
 
     def module(self, width: int) -> nn.Module:
@@ -184,8 +177,7 @@ class GDN(Mixer):
                     change = beta_BTH[:, t, :, None] * (v[:, t] - stored)
                     S_BHKV = S_BHKV + k[:, t, :, :, None] * change[:, :, None, :]
                     outputs.append((S_BHKV * q[:, t, :, :, None]).sum(dim=2) * K**-0.5)
-                o = self.norm(torch.stack(outputs, dim=1)) * F.silu(z.view(B, T, Hv, V))
-                new_state = (conv, S_BHKV) if spec.kernel > 1 else (S_BHKV,)
-                return self.out_proj(o.reshape(B, T, Hv * V)), new_state
+                y = linear.torch_gated_norm(self.norm, torch.stack(outputs, dim=1), z)
+                return self.out_proj(y), (conv, S_BHKV) if spec.kernel > 1 else (S_BHKV,)
 
         return GDNModule()

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from search_space.blocks import _linear_attention as linear
 from search_space.blocks._base import Block, Lowering, Mixer, StateSpec, positive, small_fraction
 
 if TYPE_CHECKING:
@@ -32,14 +33,8 @@ def _fused(g: GraphBuilder, spec: Block, width: int, x: Value) -> Value:
     # log sigmoid(r) / 16 = softplus(-r) * (-1/16)
     decay = g.op("Mul", g.op("Softplus", g.op("Neg", raw)), g.float_scalar(-1 / GATE_NORMALIZER))
     (state,) = spec.states(width, context=g.context)
-    o, new_state = g.ops(
-        "LinearAttention", q, k, v, g.state_input(state), decay, outputs=2, domain="com.microsoft",
-        update_rule="gated", q_num_heads=H, kv_num_heads=H, scale=K**-0.5,
-    )  # fmt: skip
-    g.state_output(state, new_state)
-    norm = g.weight("norm.weight", (V,), low=0.9, high=1.1)
-    y = g.op("GatedRMSNorm", o, norm, gate, domain="com.microsoft", activation="silu", epsilon=spec.norm_eps)
-    return g.linear("out_proj", y, H * V, width, residual=True)
+    o = linear.lower_recurrence(g, state, "gated", q, k, v, decay)
+    return linear.lower_gated_output(g, o, gate, heads=H, value_dim=V, width=width, eps=spec.norm_eps)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,12 +79,15 @@ class GLA(Mixer):
         return width * 2 * H * (K + V) + r * (width + H * K) + H * V * width
 
     def flops(self, width: int, *, tokens: int, context: int) -> int:  # noqa: ARG002
-        """2 T (weights of the projections) + T H 5 K V: decay 1, outer product and its sum 2, read-out 2."""
+        """2 T (weights of the projections) + T H 5 K V: decay 1, outer product and its sum 2, read-out 2.
+
+        The norm and the gates are left out.
+        """
         return 2 * tokens * self._projections(width) + 5 * tokens * self.heads * self.key_dim * self.value_dim
 
     def states(self, width: int, *, context: int) -> tuple[StateSpec, ...]:  # noqa: ARG002
         """[B, H, K, V]."""
-        return (StateSpec(name="recurrent", shape=("batch", self.heads, self.key_dim, self.value_dim)),)
+        return (linear.recurrent_state(self.heads, self.key_dim, self.value_dim),)
 
     def module(self, width: int) -> nn.Module:
         """The torch truth: the recurrence, one token at a time."""
@@ -126,7 +124,7 @@ class GLA(Mixer):
                 for t in range(T):
                     S_BHKV = decay_BTHK[:, t, :, :, None] * S_BHKV + k[:, t, :, :, None] * v[:, t, :, None, :]
                     outputs.append((q[:, t, :, :, None] * S_BHKV).sum(dim=2) * K**-0.5)
-                o = self.norm(torch.stack(outputs, dim=1)) * F.silu(gate.view(B, T, H, V))
-                return self.out_proj(o.reshape(B, T, H * V)), (S_BHKV,)
+                y = linear.torch_gated_norm(self.norm, torch.stack(outputs, dim=1), gate)
+                return self.out_proj(y), (S_BHKV,)
 
         return GLAModule()

@@ -72,7 +72,7 @@ class ShortConv(Mixer):
         return causal.conv_state(self.kernel, width)
 
     def module(self, width: int) -> nn.Module:
-        """The torch truth."""
+        """The torch truth; its state is the last k-1 gated inputs [B, k-1, D]."""
         from torch import nn
 
         spec = self

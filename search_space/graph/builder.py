@@ -1,8 +1,9 @@
 """Builds one ONNX graph whose weights live in an external file that does not exist yet.
 
 Blocks call `GraphBuilder`: `op` for a node, `linear` for a product with trainable weights at the graph's precision,
-`weight` for other trainable tensors, `state` for what is carried from call to call. The builder names everything
-after the scope it happens in (``layers.3.mixer/MatMulNBits_7``), so that a runtime profile can be summed per block.
+`weight` for other trainable tensors, `state_input` and `state_output` for what is carried from call to call. The
+builder names everything after the scope it happens in (``layers.3.mixer/MatMulNBits_7``), so that a runtime profile
+can be summed per block.
 """
 
 from __future__ import annotations
@@ -83,9 +84,7 @@ class GraphBuilder:
         self._state_outputs: list[ir.Value] = []
         self._nodes: list[ir.Node] = []
         self._initializers: dict[str, ir.Value] = {}
-        self._stored: dict[str, StoredTensor] = {}
         self._scope: list[str] = []
-        self._lowering: dict[str, str] = {}
 
     # -- names ---------------------------------------------------------------------------------------------------
 
@@ -121,10 +120,9 @@ class GraphBuilder:
         return self.input("total_sequence_length", "total_length", ir.DataType.INT32, [])
 
     def state_input(self, spec: StateSpec) -> ir.Value:
-        """The past value of a state."""
+        """The past value of a state: a float32 graph input of its shape."""
         name = f"past.{self.path(spec.name)}"
-        shape = [f"{dim}" if isinstance(dim, str) else dim for dim in spec.shape]
-        value = ir.Value(name=name, type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(shape))
+        value = ir.Value(name=name, type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(spec.shape))
         self.inputs.append(value)
         self.states.append(StateBinding(spec=spec, input=name, output=f"present.{self.path(spec.name)}"))
         return value
@@ -132,8 +130,7 @@ class GraphBuilder:
     def state_output(self, spec: StateSpec, value: ir.Value) -> None:
         """Declare `value` to be the state after this call."""
         value.name = f"present.{self.path(spec.name)}"
-        shape = [f"{dim}" if isinstance(dim, str) else dim for dim in spec.shape]
-        value.shape = ir.Shape(shape)
+        value.shape = ir.Shape(spec.shape)
         value.type = ir.TensorType(ir.DataType.FLOAT)
         self._state_outputs.append(value)
 
@@ -166,10 +163,6 @@ class GraphBuilder:
         """A small int64 vector kept inside the graph; equal vectors are shared."""
         return self._inline("ints_" + "_".join(map(str, values)), ir.DataType.INT64, values, (len(values),))
 
-    def int_scalar(self, value: int) -> ir.Value:
-        """An int64 scalar kept inside the graph."""
-        return self._inline(f"int_{value}", ir.DataType.INT64, (value,), ())
-
     def float_scalar(self, value: float) -> ir.Value:
         """A float32 scalar kept inside the graph."""
         return self._inline(f"float_{value!r}", ir.DataType.FLOAT, (value,), ())
@@ -185,36 +178,31 @@ class GraphBuilder:
         return self._initializers[name]
 
     def split(self, x: ir.Value, sizes: Sequence[int]) -> Sequence[ir.Value]:
-        """Split the last axis."""
+        """Split the last axis into parts of these sizes."""
         return self.ops("Split", x, self.ints(*sizes), outputs=len(sizes), axis=-1)
 
     def reshape(self, x: ir.Value, *shape: int) -> ir.Value:
         """Reshape; 0 keeps a dimension, -1 is solved for."""
         return self.op("Reshape", x, self.ints(*shape))
 
+    def silu(self, x: ir.Value) -> ir.Value:
+        """``x * sigmoid(x)`` in one kernel: QuickGELU with alpha 1."""
+        return self.op("QuickGelu", x, domain=MICROSOFT, alpha=1.0)
+
     # -- weights -------------------------------------------------------------------------------------------------
 
     def external(self, tensor: StoredTensor) -> ir.Value:
         """The graph value of a stored tensor."""
         if tensor.name not in self._initializers:
-            dtype = _DTYPES[tensor.dtype]
-            value = ir.Value(name=tensor.name, type=ir.TensorType(dtype), shape=ir.Shape(tensor.shape))
-            value.const_value = ir.ExternalTensor(
-                location=DATA_FILE,
-                offset=tensor.offset,
-                length=tensor.nbytes,
-                dtype=dtype,
-                shape=ir.Shape(tensor.shape),
-                name=tensor.name,
-            )
-            self._initializers[tensor.name] = value
-            self._stored[tensor.name] = tensor
+            self._view(tensor, tensor.name, tensor.shape)
         return self._initializers[tensor.name]
 
     def alias(self, tensor: StoredTensor, suffix: str, shape: tuple[int, ...]) -> ir.Value:
         """A second view of a stored tensor's bytes under another shape: stored once, mapped twice."""
+        return self._view(tensor, f"{tensor.name}.{suffix}", shape)
+
+    def _view(self, tensor: StoredTensor, name: str, shape: tuple[int, ...]) -> ir.Value:
         dtype = _DTYPES[tensor.dtype]
-        name = f"{tensor.name}.{suffix}"
         value = ir.Value(name=name, type=ir.TensorType(dtype), shape=ir.Shape(shape))
         value.const_value = ir.ExternalTensor(
             location=DATA_FILE,
@@ -300,7 +288,14 @@ class GraphBuilder:
         return y, (packed.name, scales.name)
 
     def quantized(self, name: str, outputs: int, inputs: int, std: float) -> tuple[StoredTensor, StoredTensor]:
-        """Packed values and scales of a quantised matrix, as stored tensors."""
+        """Stored tensors of a matrix [N, K] at the graph's precision: packed values and scales [N, blocks].
+
+        Args:
+            name: Full name; the tensors are called `name`.packed and `name`.scales.
+            outputs: Rows N.
+            inputs: Columns K, quantised in blocks.
+            std: Standard deviation that the values have once they are expanded.
+        """
         quantization = QUANTIZATION[self.precision]
         assert quantization is not None
         scale = quantized_scale(quantization.bits, std)
@@ -313,7 +308,7 @@ class GraphBuilder:
     def matmul_nbits(
         self, x: ir.Value, packed: ir.Value, scales: ir.Value, inputs: int, outputs: int, bias: ir.Value | None = None
     ) -> ir.Value:
-        """A product with block-quantised weights in int8 arithmetic."""
+        """``x @ W.T (+ b)`` with block-quantised W in int8 arithmetic: [..., inputs] -> [..., outputs]."""
         quantization = QUANTIZATION[self.precision]
         assert quantization is not None
         operands = [x, packed, scales] if bias is None else [x, packed, scales, None, None, bias]
@@ -336,7 +331,7 @@ class GraphBuilder:
     def add_rms_norm(
         self, name: str, x: ir.Value, residual: ir.Value, size: int, eps: float
     ) -> tuple[ir.Value, ir.Value]:
-        """``s = x + residual; return RMSNorm(s), s`` in one pass over memory."""
+        """``s = x + residual; return RMSNorm(s), s`` over [B, T, size] in one pass over memory."""
         weight = self.weight(f"{name}.weight", (size,), low=0.9, high=1.1)
         normed, mean, inverse, total = self.ops(
             "SkipSimplifiedLayerNormalization", x, residual, weight, outputs=4, domain=MICROSOFT, epsilon=eps

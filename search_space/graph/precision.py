@@ -35,20 +35,9 @@ class BlockQuantization:
         """Shape of the packed uint8 tensor: [outputs, blocks, bytes per block]."""
         return outputs, self.blocks(inputs), self.block * self.bits // 8
 
-    def weight_bytes(self, outputs: int, inputs: int) -> int:
-        """Bytes of the packed values and their scales."""
-        outputs, blocks, blob = self.packed_shape(outputs, inputs)
-        return outputs * blocks * (blob + 4)
-
 
 QUANTIZATION: dict[PrecisionName, BlockQuantization | None] = {
     "fp32": None,
     "int8": BlockQuantization(bits=8),
     "int4": BlockQuantization(bits=4),
 }
-
-
-def matrix_bytes(precision: PrecisionName, outputs: int, inputs: int) -> int:
-    """Stored bytes of a weight matrix at this precision."""
-    quantization = QUANTIZATION[precision]
-    return 4 * outputs * inputs if quantization is None else quantization.weight_bytes(outputs, inputs)

@@ -21,7 +21,7 @@ COMMANDS = [
 def test_help_of_every_command(shared: Cli):
     from typer.testing import CliRunner
 
-    from archsearch.cli.main import app
+    from archsearch.cli.app import app
 
     for command in COMMANDS:
         shown = CliRunner().invoke(app, [*command, "--help"])
@@ -75,6 +75,18 @@ def test_lists(shared: Cli):
     objectives = shared("objectives").out
     assert all(word in objectives for word in ("ttft_ms", "decode_ms", "peak_rss_mib", "effective_params"))
     assert "350m" in shared("space", "list").out
+
+
+@pytest.mark.parametrize(
+    "what", [("anchors",), ("workloads",), ("objectives",), ("space", "list"), ("devices", "list")]
+)
+def test_lists_for_programs_and_papers(shared: Cli, what: tuple[str, ...]):
+    names = [row["name"] for row in shared(*what, "--format", "json").json()]
+    assert names
+    assert [line.partition(",")[0] for line in shared(*what, "--format", "csv").out.splitlines()] == ["name", *names]
+    assert shared(*what, "--format", "md").out.count("\n") == len(names) + 2
+    assert "must be one of table, json, csv, md" in shared.refused(*what, "--format", "xml")
+    assert "--format" in shared(*what, "--help").out
 
 
 @pytest.mark.parametrize("what", [("space", "schema"), ("devices", "schema")])

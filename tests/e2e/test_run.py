@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
 import shutil
 import signal
+import sqlite3
 import time
 
 import pytest
@@ -170,8 +172,30 @@ def test_a_wrong_option_is_refused_before_anything_is_made(shared: Cli, argument
 def test_an_unmet_budget_names_the_nearest_misses(shared: Cli, study: Done):
     done = shared("show", "first", "--budget", "decode_ms<=0.000001")
     assert "Nothing meets the budgets. The nearest misses:" in done.err
-    assert "misses decode_ms<=1e-06 by" in done.err
+    assert re.search(r"misses decode_ms<=1e-06 \([\d,]+\.\dx the limit\)", done.err)
     assert len(done.out.splitlines()) == 5
+
+
+@pytest.mark.parametrize("output_format", ["json", "csv", "md"])
+def test_an_unmet_budget_is_said_beside_every_format(shared: Cli, study: Done, output_format: str):
+    budget = ("--budget", "decode_ms<=0.000001")
+    told = shared("show", "first", *budget).err.split("Nothing meets", 1)[1]
+    done = shared("show", "first", *budget, "--format", output_format)
+    assert done.err == f"Nothing meets{told}"
+    assert "Nothing meets" not in done.out
+    if output_format == "json":
+        assert all(row["violation"] > 1000 for row in done.json() if not row["anchor"])
+
+
+def test_a_run_in_which_nothing_met_the_budgets_says_so(shared: Cli, study: Done):
+    shutil.copytree(shared.folder / "runs/first", shared.folder / "runs/unmet")
+    store = "sqlite:///runs/unmet/study.db"
+    with sqlite3.connect(shared.folder / "runs/unmet/study.db") as database:
+        database.execute("""UPDATE studies SET config = json_set(config, '$.budgets', json('["decode_ms<=1e-06"]'))""")
+    database.close()
+    done = shared("run", *TINY, "--study", "first", "--trials", "3", "--store", store, "--format", "json")
+    assert "Nothing meets the budgets. The nearest misses:" in done.err
+    assert len(done.json()) == 4
 
 
 def test_a_budget_that_the_weights_alone_exceed_needs_no_run(cli: Cli):
@@ -217,6 +241,7 @@ def test_an_agent_that_is_killed_costs_one_candidate(cli: Cli):
     assert len(failed) == 1
     assert "ended without a result" in failed[0]["reason"]
     wait_until(lambda: not cli.processes())
+    assert not cli.jobs()  # its folder is cleared away
 
 
 # Stopping and going on
@@ -241,11 +266,15 @@ def test_ctrl_c_tells_what_is_saved_and_leaves_no_process(cli: Cli):
 def test_a_second_ctrl_c_stops_at_once_and_says_so(cli: Cli):
     process = cli.start("run", *TINY, "--study", "stopped", "--trials", "50")
     wait_until(lambda: any(state == "timing" for _, state, _ in cli.jobs()))
-    process.send_signal(signal.SIGINT)
-    time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    for _ in range(3):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.05)
     done = cli.finish(process, code=130, timeout=30)
-    assert "saved" in done.err
+    said = [line for line in done.err.splitlines() if line.startswith("archsearch: ")]
+    assert said == [
+        "archsearch: stopping, once more stops at once",
+        "archsearch: stopped at once; everything measured so far is saved",
+    ]
     wait_until(lambda: not cli.processes())
 
 
@@ -268,6 +297,16 @@ def test_a_killed_run_goes_on_where_it_was(cli: Cli):
     assert cli.jobs() == []
 
 
+def break_down_adds_up(cli: Cli, study: str) -> bool:
+    """Whether the phases of all runs fill their time, and no more than that."""
+    report = cli("show", study, "--timing", "--format", "json").json()
+    spent = sum(report["agent"].values()) + sum(report["driver"].values()) + report["rest_s"]
+    assert report["wall_s"] <= report["device_s"] * 1.001
+    assert report["rest_s"] > 0
+    assert spent == pytest.approx(report["device_s"])
+    return True
+
+
 def test_a_job_in_flight_is_found_again(cli: Cli):
     arguments = ("run", *TINY, "--study", "found", "--trials", "1", "--format", "json")
     process = cli.start(*arguments)
@@ -275,7 +314,13 @@ def test_a_job_in_flight_is_found_again(cli: Cli):
     process.kill()
     process.communicate()
     cli(*arguments)
-    assert job in {record.job_id for record in cli.measurements("found")}
+    records = cli.measurements("found")
+    assert job in {record.job_id for record in records}
+    assert break_down_adds_up(cli, "found")
+    # What the found job had checked on the device is known: no later job checks it again.
+    checked = [check["name"] for record in records for check in json.loads(record.result or b"{}").get("checks", [])]
+    assert checked
+    assert len(checked) == len(set(checked))
 
 
 def test_two_runs_of_one_study_share_the_work(cli: Cli):
@@ -288,6 +333,8 @@ def test_two_runs_of_one_study_share_the_work(cli: Cli):
     nothing_twice(cli.measurements("both"))
     rows = [row for row in cli("show", "both", "--format", "json").json() if not row["anchor"]]
     assert len({row["layout_id"] for row in rows}) == len(rows) >= 4
+    assert break_down_adds_up(cli, "both")
+    assert "summed over 2 runs" in cli("show", "both", "--timing").out
 
 
 def test_two_studies_on_one_device_take_turns(cli: Cli):

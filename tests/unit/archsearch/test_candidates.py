@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,18 @@ def test_each_distinct_block_is_checked_once():
         check.name.partition(" ")[0] for check in checks_of("CCGCG:width=64,vocab=512,ffn=96,head_dim=16", context=20)
     ]
     assert sorted(names) == ["gqa", "short_conv", "swiglu"]
+
+
+def test_two_specs_of_one_kind_are_told_apart_by_name():
+    # A result names its checks: one that failed must not be taken for its sibling that passed.
+    layout = resolve("WW:width=64,vocab=512,ffn=96,head_dim=16,window=16").layout
+    first, second = layout.layers
+    assert second.mixer is not None
+    other = replace(layout, layers=(first, replace(second, mixer=replace(second.mixer, window=8))))
+    prepared = prepare(other, workload=workload(16, 4), precision="fp32")
+    names = [check.name for check in block_checks(other, prepared.candidate)]
+    assert [name.partition(" ")[0] for name in names].count("swa") == 2
+    assert len(set(names)) == len(names)
 
 
 @pytest.mark.parametrize("context", [2, 3, 9, 10, 16, 17, 18, 19, 20, 21, 64, 300])

@@ -115,6 +115,24 @@ def test_a_head_dimension_left_symbolic_is_derived(target: Path):
     assert [state["shape"][3] for state in model.signature["states"][:2]] == [16, 16]  # K = 64 over 4 heads
 
 
+def test_weights_are_counted_once_and_rotary_tables_not_at_all(target: Path):
+    import onnx
+
+    model = onnx.load(write(target, positions=100))
+    for name, data_type, dims, location in (
+        ("packed", onnx.TensorProto.UINT8, [10, 30], "w"),
+        ("rows", onnx.TensorProto.UINT8, [300], "w"),  # the same bytes for the output head
+        ("half", onnx.TensorProto.FLOAT16, [7], "v"),
+        ("nibbles", onnx.TensorProto.INT4, [9], "n"),
+    ):
+        tensor = model.graph.initializer.add(name=name, data_type=data_type, dims=dims)
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value=location)
+        (target.parent / location).write_bytes(bytes(300))
+    target.write_bytes(model.SerializeToString())
+    assert inspect(target).weight_bytes == 300 + 14 + 5
+
+
 def test_a_workload_beyond_the_rotary_tables_is_refused(target: Path):
     model = inspect(write(target, positions=100))
     assert model.max_context == 100
@@ -219,7 +237,7 @@ def test_external_data_is_checked_but_not_loaded(target: Path):
     data.write_bytes(b"x" * 4496)
     model = inspect(target)
     assert model.data_files == (data,)
-    assert model.weight_bytes == target.stat().st_size + 4496
+    assert model.weight_bytes == 400  # one float tensor of 100; where it lies in the file is no weight
     before = model.content_id()
     data.write_bytes(b"y" * 4496)
     assert model.content_id() != before

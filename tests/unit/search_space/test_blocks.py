@@ -28,7 +28,7 @@ def registry():
     blocks._all_blocks.cache_clear()
 
 
-def test_letters_of_the_issue():
+def test_the_letters_of_a_code():
     assert {letter: mixer.kind for letter, mixer in mixers_by_letter().items()} == {
         "C": "short_conv", "W": "swa", "G": "gqa", "L": "gla", "D": "gdn", "N": "none",
     }  # fmt: skip

@@ -13,6 +13,7 @@ import pytest
 from search_space.check import check_space
 from search_space.errors import SpaceError
 from search_space.layout import Layout
+from search_space.notation import resolve
 from search_space.sampling import sample
 from search_space.space import Space
 from search_space.space_file import load_space
@@ -91,7 +92,9 @@ def test_the_default_space() -> None:
     assert len(report.samples) == 8
     for drawn in report.samples:
         assert abs(drawn.total_params / 354e6 - 1) <= 0.02
-    assert json.loads(json.dumps(report.to_json(), allow_nan=False))["samples"][0]["code"] == report.samples[0].code
+    said = json.loads(json.dumps(report.to_json(), allow_nan=False))["samples"]
+    assert [sample["code"] for sample in said] == [drawn.code for drawn in report.samples]
+    assert [resolve(sample["notation"]).layout for sample in said] == [drawn.layout for drawn in report.samples]
     assert report == check_space(load_space("350m"), draws=200, seed=0)
 
 

@@ -1,12 +1,14 @@
 """Costs on paper against independent sums."""
 
+from math import prod
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from search_space import cost
 from search_space.anchors import anchor
-from search_space.graph.precision import PRECISIONS, QUANTIZATION, matrix_bytes
+from search_space.graph.precision import PRECISIONS, QUANTIZATION
 from search_space.layout import Embedding, Layer
 from tests.unit.search_space.small_layouts import FFN, HYBRIDS, MIXERS, layout
 
@@ -90,13 +92,14 @@ def test_lfm2_int4_takes_the_bytes_of_five_bits():
     assert cost.weight_bytes(lfm2, "int4") == (counts.total - plain) * 20 // 32 + 4 * plain
 
 
-@given(outputs=st.integers(1, 300), inputs=st.integers(1, 300), precision=st.sampled_from(PRECISIONS))
-def test_matrix_bytes(outputs, inputs, precision):
-    assert matrix_bytes(precision, outputs, inputs) == quantised(precision, outputs, inputs)
+@given(outputs=st.integers(1, 300), inputs=st.integers(1, 300), precision=st.sampled_from(("int8", "int4")))
+def test_packed_values_and_scales_of_a_matrix(outputs, inputs, precision):
     quantization = QUANTIZATION[precision]
-    if quantization is not None:
-        assert quantization.zero_point == 2 ** (quantization.bits - 1)
-        assert quantization.blocks(inputs) * 32 >= inputs > (quantization.blocks(inputs) - 1) * 32
+    blocks = quantization.blocks(inputs)
+    packed, scales = prod(quantization.packed_shape(outputs, inputs)), outputs * blocks
+    assert packed + 4 * scales == quantised(precision, outputs, inputs)
+    assert quantization.zero_point == 2 ** (quantization.bits - 1)
+    assert blocks * 32 >= inputs > (blocks - 1) * 32
 
 
 @pytest.mark.parametrize("context", [1, 6, 7, 1024, 32768])

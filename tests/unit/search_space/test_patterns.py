@@ -52,7 +52,7 @@ def test_equal_alternatives_are_one() -> None:
         ("", "empty"),
         ("CC(G", "character 3: '(' is not closed"),
         ("CXG", "character 2: 'X' is no mixer letter"),
-        ("cg", "did you mean C?"),
+        ("cg", "character 1: 'c' is no mixer letter here; did you mean 'C'? allowed: C, D, G, L, N, W"),
         ("C**", "character 3: '*' follows another repeat"),
         ("Cx2x3", "follows another repeat"),
         ("(C*G)*", "holds another"),

@@ -16,12 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search_space.cost import parameters
-from search_space.errors import SpaceError
 from search_space.iso_parameter import hidden_of
 from search_space.layout import Layout
 from search_space.layout_file import NamedLayout, parse_layout, read_layout, write_layout
 from search_space.notation import resolve, spell
-from search_space.sampling import RandomChooser, Rejection, random_layout, sample
+from search_space.sampling import RandomChooser, Rejection, sample
 from search_space.sequences import LayerRules, count_sequences
 from search_space.space import Constraints, Option, Space
 from search_space.space_file import load_space, space_names
@@ -66,6 +65,12 @@ class Replay:
     def choose(self, name: str, options: Sequence[T]) -> T:
         answer = self.answers[name]
         return next(option for option in options if (type(option), option) == (type(answer), answer))
+
+
+def random_layout(space: Space, rng: random.Random) -> Layout:
+    """The first member that comes up; a space that ships has one in 2,000 draws."""
+    drawn = (sample(space, RandomChooser(rng)) for _ in range(2000))
+    return next(layout for layout in drawn if isinstance(layout, Layout))
 
 
 @pytest.mark.parametrize("name", space_names())
@@ -186,8 +191,6 @@ def test_a_rejection_names_its_constraint(limits: dict[str, float], broken: str)
         assert isinstance(drawn, Rejection)
         found[drawn.constraint] += 1
     assert found.most_common(1)[0][0] == broken
-    with pytest.raises(SpaceError, match=broken):
-        random_layout(strict, random.Random(0), max_tries=30)
 
 
 @given(

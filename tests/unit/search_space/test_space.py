@@ -105,7 +105,7 @@ constraints: {tolerance: 2x, min_ffn_ratio: 3, max_ffn_ratio: 2, min_global_mixe
         (8, "mixers.swa.window: is missing"),
         (9, "mixers.short_conv.kernel: -1 is never possible: kernel is -1; it must be at least 1"),
         (10, "unknown key 'mixers.gka'; did you mean 'gqa'?"),
-        (11, "pattern 'CCX', character 3: 'X' is no mixer letter here (letters: C G W)"),
+        (11, "pattern 'CCX', character 3: 'X' is no mixer letter here; allowed: C, G, W"),
         (11, "pattern 'GG)', character 3: ')' closes nothing"),
         (11, "pattern: must be text (quote it), not 3"),
         (12, "ffn.multiple: must be greater than or equal to 1"),
@@ -175,8 +175,9 @@ def test_unreadable_files(tmp_path: Path) -> None:
 
 
 def test_an_unknown_name() -> None:
-    with pytest.raises(SpaceError, match="did you mean tiny"):
+    with pytest.raises(SpaceError, match="did you mean 'tiny'") as caught:
         load_space("tiyn")
+    assert caught.value.hint == f"spaces that ship: {', '.join(space_names())}"
 
 
 def test_the_schema_names_every_mixer_and_field() -> None:

@@ -1,0 +1,296 @@
+"""The commands' names, options and help. The work is imported when it runs, so that --help is quick."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from archsearch.cli import exits
+
+app = typer.Typer(
+    name="archsearch",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Finds the hybrid language-model layout that is best on your device, by measuring it there.",
+    epilog="Exit codes: 0 fine, 1 regression found, 2 usage or configuration, 3 no usable device, 4 internal error, "
+    "5 nothing was measured.",
+)
+space_app = typer.Typer(no_args_is_help=True, help="Search spaces: list, check, schema.")
+devices_app = typer.Typer(no_args_is_help=True, help="Devices: list, schema.")
+app.add_typer(space_app, name="space")
+app.add_typer(devices_app, name="devices")
+
+DevicesOption = Annotated[
+    Path, typer.Option("--devices", "-d", metavar="FILE", help="The device file.", show_default=True)
+]
+DeviceOption = Annotated[
+    list[str] | None,
+    typer.Option("--device", metavar="NAME", help="Only this device; repeatable. Default: all enabled."),
+]
+WorkloadOption = Annotated[
+    str, typer.Option("--workload", "-w", metavar="NAME", help="`archsearch workloads` lists them; or sizes: 512/64.")
+]
+PrecisionOption = Annotated[str, typer.Option("--precision", "-p", help="fp32, int8 or int4.")]
+FormatOption = Annotated[str, typer.Option("--format", "-f", help="table, json, csv or md.")]
+StoreOption = Annotated[
+    str | None,
+    typer.Option("--store", metavar="URL", help="SQLAlchemy database URL. Default: SQLite in the study's folder."),
+]
+RunsOption = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Where studies live.")]
+SeedOption = Annotated[
+    int, typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of everything random: sampling, prompts, order.")
+]
+
+
+def _explicit(context: typer.Context) -> list[str]:
+    """Names of the options that were typed, not defaulted."""
+    return [name for name in context.params if str(context.get_parameter_source(name)).endswith("COMMANDLINE")]
+
+
+@app.command(epilog="Example: `archsearch run --devices devices.yaml --budget 'peak_rss_mib<=600' --time-budget 30m`")
+def run(
+    context: typer.Context,
+    devices: DevicesOption = Path("devices.yaml"),
+    study: Annotated[
+        str | None, typer.Option("--study", "-s", metavar="NAME", help="Name; an existing study is continued.")
+    ] = None,
+    space: Annotated[
+        str, typer.Option("--space", metavar="FILE", help="Space file, or the name of one that ships.")
+    ] = "350m",
+    device: DeviceOption = None,
+    workload: WorkloadOption = "quick",
+    precision: PrecisionOption = "int4",
+    sampler: Annotated[str, typer.Option("--sampler", help="nsga2, tpe, random, nsga3, gp or qmc.")] = "nsga2",
+    trials: Annotated[
+        int | None,
+        typer.Option("--trials", "-n", min=1, metavar="N", help="Candidates to measure; with no time budget."),
+    ] = None,
+    time_budget: Annotated[
+        str | None,
+        typer.Option("--time-budget", "-t", metavar="TIME", help="Such as 90s, 5m, 2h. Default: 5m without --trials."),
+    ] = None,
+    objective: Annotated[
+        list[str] | None, typer.Option("--objective", "-o", metavar="NAME", help="What to optimise; repeatable.")
+    ] = None,
+    budget: Annotated[
+        list[str] | None,
+        typer.Option("--budget", "-b", metavar="'NAME<=X'", help="A limit that a layout must meet; repeatable."),
+    ] = None,
+    anchor: Annotated[
+        list[str] | None,
+        typer.Option("--anchor", metavar="LAYOUT", help="References, measured first; the first watches for drift."),
+    ] = None,
+    seed: SeedOption = 0,
+    across: Annotated[
+        str, typer.Option("--across", help="Several devices: worst, geomean or a device's NAME.")
+    ] = "worst",
+    output_format: FormatOption = "table",
+    store: StoreOption = None,
+    runs: RunsOption = Path("runs"),
+) -> None:
+    """Search: sample layouts, measure each on the devices, rank them."""
+    from archsearch.cli.run import run_command
+
+    code = run_command(
+        devices=devices,
+        device=device,
+        study=study,
+        trials=trials,
+        time_budget=time_budget,
+        output_format=output_format,
+        store=store,
+        runs=runs,
+        explicit=_explicit(context),
+        options={
+            "space": space,
+            "workload": workload,
+            "precision": precision,
+            "sampler": sampler,
+            "objective": objective,
+            "budget": budget,
+            "anchor": anchor,
+            "seed": seed,
+            "across": across,
+        },
+    )
+    raise typer.Exit(code)
+
+
+@app.command(epilog="Example: `archsearch measure lfm2.5-350m --workload edge --format json`")
+def measure(
+    what: Annotated[str, typer.Argument(metavar="LAYOUT|ANCHOR|FILE", help="Code, anchor, layout.json or model.onnx.")],
+    devices: DevicesOption = Path("devices.yaml"),
+    device: DeviceOption = None,
+    workload: WorkloadOption = "quick",
+    precision: PrecisionOption = "int4",
+    batch: Annotated[str | None, typer.Option("--batch", metavar="N,N", help="Batch sizes, for throughput.")] = None,
+    lowering: Annotated[
+        list[str] | None, typer.Option("--lowering", metavar="BLOCK=NAME", help="Pin a block's lowering; repeatable.")
+    ] = None,
+    time_budget: Annotated[
+        str, typer.Option("--time-budget", "-t", metavar="TIME", help="Of warm-up and timed work; ends when narrow.")
+    ] = "60s",
+    output_format: FormatOption = "table",
+    seed: SeedOption = 0,
+    store: StoreOption = None,
+    runs: RunsOption = Path("runs"),
+) -> None:
+    """Measure one layout or ONNX file on the devices, afresh."""
+    from archsearch.cli.measure import measure_command
+
+    code = measure_command(
+        what, devices=devices, device=device, workload=workload, precision=precision, batch=batch, lowering=lowering,
+        time_budget=time_budget, output_format=output_format, seed=seed, store=store, runs=runs,
+    )  # fmt: skip
+    raise typer.Exit(code)
+
+
+@app.command(epilog="Example: `archsearch show --front --format md`")
+def show(
+    study: Annotated[str | None, typer.Argument(metavar="STUDY", help="Default: the latest.")] = None,
+    front: Annotated[bool, typer.Option("--front", help="Only the front and what noise could put on it.")] = False,
+    timing: Annotated[bool, typer.Option("--timing", help="Where the study's time went.")] = False,
+    objective: Annotated[
+        list[str] | None, typer.Option("--objective", "-o", metavar="NAME", help="Rank by these.")
+    ] = None,
+    budget: Annotated[list[str] | None, typer.Option("--budget", "-b", metavar="'NAME<=X'", help="Limits.")] = None,
+    across: Annotated[str | None, typer.Option("--across", help="worst, geomean or a device's NAME.")] = None,
+    output_format: FormatOption = "table",
+    store: StoreOption = None,
+    runs: RunsOption = Path("runs"),
+) -> None:
+    """Rank what a study has measured."""
+    from archsearch.cli.show import show_command
+
+    show_command(
+        study, front=front, timing=timing, objective=objective, budget=budget, across=across,
+        output_format=output_format, store=store, runs=runs,
+    )  # fmt: skip
+
+
+@app.command(epilog="Example: `archsearch describe CCGCCG:width=768,params=100M --format json`")
+def describe(
+    what: Annotated[str, typer.Argument(metavar="LAYOUT|ANCHOR|FILE", help="Code, anchor or layout.json.")],
+    output_format: Annotated[str, typer.Option("--format", "-f", help="table or json.")] = "table",
+) -> None:
+    """Count a layout's parameters, bytes and operations."""
+    from archsearch.cli.layouts import describe_command
+
+    describe_command(what, output_format=output_format)
+
+
+@app.command(epilog="Example: `archsearch export lfm2.5-350m -o out --with-weights`")
+def export(
+    what: Annotated[str, typer.Argument(metavar="LAYOUT|ANCHOR|FILE", help="Code, anchor or layout.json.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder to write.")],
+    precision: PrecisionOption = "int4",
+    context: Annotated[
+        int, typer.Option("--context", min=1, max=1 << 20, help="Most tokens that caches can hold.")
+    ] = 4096,
+    with_weights: Annotated[
+        bool, typer.Option("--with-weights", help="Write weights.bin (seeded random values).")
+    ] = False,
+    lowering: Annotated[
+        list[str] | None, typer.Option("--lowering", metavar="BLOCK=NAME", help="Pin a block's lowering; repeatable.")
+    ] = None,
+    seed: SeedOption = 0,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an earlier export.")] = False,
+) -> None:
+    """Write a layout as ONNX, with layout.json and, on request, weights."""
+    from archsearch.cli.layouts import export_command
+
+    export_command(
+        what, output=output, precision=precision, context=context, with_weights=with_weights, lowering=lowering,
+        seed=seed, force=force,
+    )  # fmt: skip
+
+
+@app.command(epilog="Example: `archsearch anchors --format json`")
+def anchors(output_format: FormatOption = "table") -> None:
+    """List the published models that ship as layouts."""
+    from archsearch.cli.layouts import anchors_command
+
+    anchors_command(output_format=output_format)
+
+
+@app.command(epilog="Example: `archsearch workloads --format csv`")
+def workloads(output_format: FormatOption = "table") -> None:
+    """List the named workloads."""
+    from archsearch.cli.layouts import workloads_command
+
+    workloads_command(output_format=output_format)
+
+
+@app.command(epilog="Example: `archsearch objectives --format md`")
+def objectives(output_format: FormatOption = "table") -> None:
+    """List what can be optimised, limited and shown."""
+    from archsearch.cli.layouts import objectives_command
+
+    objectives_command(output_format=output_format)
+
+
+@space_app.command("check", epilog="Example: `archsearch space check 350m --draws 1000`")
+def space_check(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="Space file, or the name of one that ships.")],
+    draws: Annotated[int, typer.Option("--draws", min=1, help="Layouts to draw.")] = 300,
+    seed: SeedOption = 0,
+    output_format: Annotated[str, typer.Option("--format", "-f", help="table or json.")] = "table",
+) -> None:
+    """Count or estimate a space, draw samples, and say what would empty it."""
+    from archsearch.cli.spaces import check_command
+
+    check_command(file, draws=draws, seed=seed, output_format=output_format)
+
+
+@space_app.command("list", epilog="Example: `archsearch space list --format json`")
+def space_list(output_format: FormatOption = "table") -> None:
+    """List the spaces that ship."""
+    from archsearch.cli.spaces import list_command
+
+    list_command(output_format=output_format)
+
+
+@space_app.command("schema")
+def space_schema() -> None:
+    """Print the JSON schema of space files, for editors."""
+    from archsearch.cli.spaces import schema_command
+
+    schema_command()
+
+
+@devices_app.command("list", epilog="Example: `archsearch devices list --devices lab.yaml --format csv`")
+def devices_list(
+    devices: DevicesOption = Path("devices.yaml"),
+    output_format: FormatOption = "table",
+) -> None:
+    """List the devices of a device file."""
+    from archsearch.cli.devices import list_command
+
+    list_command(devices, output_format=output_format)
+
+
+@devices_app.command("schema")
+def devices_schema() -> None:
+    """Print the JSON schema of device files, for editors."""
+    from archsearch.cli.devices import schema_command
+
+    schema_command()
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(f"archsearch {installed('archsearch')}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(exits.USAGE)

@@ -1,0 +1,74 @@
+"""What a study has measured so far, held in memory beside the store: its table, its drift, its best."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from statistics import fmean
+from typing import Any
+
+from archsearch.measurement import CANDIDATE, Drift, Measurement, rows
+from archsearch.objectives import objectives as all_objectives
+from archsearch.records import load_measurements
+from archsearch.store import Store
+
+
+class Measured:
+    """The measurements of one study, in the order they were stored. Belongs to the study's thread.
+
+    Args:
+        store: Where they are kept.
+        study: The study's name.
+        watched: Layout id of the anchor that watches for drift, or None.
+    """
+
+    def __init__(self, store: Store, study: str, watched: str | None) -> None:
+        self._store = store
+        self._study = study
+        self._watched = watched
+        self._measurements: list[Measurement] = []
+
+    def __iter__(self) -> Iterator[Measurement]:
+        return iter(self._measurements)
+
+    def __len__(self) -> int:
+        return len(self._measurements)
+
+    def load(self) -> None:
+        """Read all that is stored, by this process or another."""
+        self._measurements = load_measurements(self._store, self._study)
+
+    def add(self, measurement: Measurement) -> None:
+        """Add one that was just stored; one that is known is left alone."""
+        if all(known.job_id != measurement.job_id for known in self._measurements):
+            self._measurements.append(measurement)
+
+    def latest_of(self, trial: int) -> dict[str, Measurement]:
+        """The last measurement of a trial on each device."""
+        return {m.device: m for m in self._measurements if m.trial == trial}
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The study as a plain table."""
+        return rows(self._measurements)
+
+    def drift(self) -> Drift:
+        """How the devices moved, as far as is known now."""
+        return Drift(self._measurements, self._watched)
+
+    def seconds_per_candidate(self) -> float | None:
+        """Mean time that candidates took on their device; None before the first."""
+        spent = [
+            m.result.seconds.get("total", 0.0)
+            for m in self._measurements
+            if m.role == CANDIDATE and m.result is not None
+        ]
+        return fmean(spent) if spent else None
+
+    def best(self, objectives: Sequence[str]) -> Iterator[str]:
+        """The best candidate so far in each objective that is measured, in words."""
+        mine = [row for row in self.rows() if row["status"] == "ok" and row["trial"] is not None]
+        for name in objectives:
+            objective = all_objectives()[name]
+            values = [(row[name], row["code"]) for row in mine if row.get(name) is not None]
+            if objective.measured and values:
+                value, code = min(values) if objective.direction == "min" else max(values)
+                yield f"{name} {value:.4g} ({code})"
