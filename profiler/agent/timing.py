@@ -127,9 +127,13 @@ class PointTimer:
         self._protocol = {**PROTOCOL_DEFAULTS, **protocol}
         self._load = load
         self._seconds = seconds
+        self._least = int(self._protocol["min_repeats"])
 
-    def warm_up(self, record: Json) -> None:
+    def warm_up(self, record: Json, slice_s: float) -> None:
         """Whole sequences until they get no faster, or the cap is reached.
+
+        Of sequences so long that three do not fit into `slice_s`, one warms up and one is timed: more would go far over
+        the budget and say little.
 
         Raises:
             JobFailure: Logits are not finite.
@@ -146,6 +150,9 @@ class PointTimer:
             if settled(record["warmup"], tolerance):
                 record["warm"] = True
                 return
+            if len(record["warmup"]) == 1 and 3 * _seconds(record["warmup"][0]) > slice_s:
+                self._least = 1
+                return
 
     def _checked(self, record: Json) -> tuple[int, int, list[int]]:
         times, record["logits"] = self._sequence.run_checked()
@@ -157,9 +164,8 @@ class PointTimer:
         Raises:
             JobFailure: Others used the processor too often for `min_repeats` clean sequences.
         """
-        least = int(self._protocol["min_repeats"])
-        last = record["warmup"][-1]
-        estimate = (last["ttft_ns"] + sum(last["decode_ns"])) * 1e-9
+        least = self._least
+        estimate = _seconds(record["warmup"][-1])
         count = max(least, min(wanted, math.floor(slice_s / max(estimate, 1e-6))))
         limit = float(self._protocol["max_other_cpu"])
         kept = 0
@@ -169,6 +175,8 @@ class PointTimer:
                 raise JobFailure("invalid", f"point {record['point']}: the logits became infinite or undefined")
             repeat["kept"] = repeat["other_cpu"] is None or repeat["other_cpu"] <= limit
             kept += repeat["kept"]
+            if len(record["warmup"]) == 1:  # too long for a second one: the timed sequence tells whether it was enough
+                record["warm"] = settled([record["warmup"][0], repeat], float(self._protocol["warmup_tolerance"]))
             if kept >= count:
                 return
         if kept < least:
@@ -191,6 +199,10 @@ class PointTimer:
         }
         into.append(repeat)
         return repeat
+
+
+def _seconds(sequence: Json) -> float:
+    return float(sequence["ttft_ns"] + sum(sequence["decode_ns"])) * 1e-9
 
 
 def settled(sequences: list[Json], tolerance: float) -> bool:

@@ -103,11 +103,15 @@ def time_points(task: Json, record: Json, say: Say) -> None:
         record["points"].append(samples)
         sequence = Sequence(session, job["signature"], point, int(job["protocol"].get("seed", 0)) + index)
         timer = PointTimer(sequence, job["protocol"], load, seconds)
+        left = len(job["points"]) - index
         say("phase", name="warmup", point=index)
-        timer.warm_up(samples)
-        left = float(task["slice_s"]) - seconds["warmup"] - seconds["timed"]
+        timer.warm_up(samples, _slice_left_s(task, seconds) / left)
         say("phase", name="timed", point=index)
-        timer.repeat(samples, int(task["repeats"][index]), left / (len(job["points"]) - index))
+        timer.repeat(samples, int(task["repeats"][index]), _slice_left_s(task, seconds) / left)
+
+
+def _slice_left_s(task: Json, seconds: Json) -> float:
+    return float(task["slice_s"]) - float(seconds["warmup"]) - float(seconds["timed"])
 
 
 def memory_pass(task: Json, record: Json, say: Say) -> None:

@@ -82,6 +82,16 @@ def test_the_job_stops_for_a_reason_and_books_its_time(whole: dict[str, Any]) ->
                 assert all(step > 0 for step in repeat["decode_ns"])
 
 
+def test_sequences_too_long_for_the_budget_run_twice_in_each_process(tmp_path: Path) -> None:
+    point = {"batch": 1, "prompt": 400, "decode": 200}
+    result = models.measure(tmp_path, models.hybrid(), points=[point], protocol={"time_budget_s": 0.01})
+    assert result["status"] == "ok"
+    for process in result["processes"][1:]:
+        (samples,) = process["points"]
+        assert (len(samples["warmup"]), len(samples["repeats"])) == (1, 1)
+        assert samples["warm"]  # by the tolerance of the tests, which anything meets
+
+
 def test_what_ran_is_on_record(whole: dict[str, Any]) -> None:
     check = whole["processes"][0]
     assert check["operators"]["GroupQueryAttention"] == 1
