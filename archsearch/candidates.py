@@ -142,8 +142,9 @@ def reference_check(check: BlockCheck, index: int) -> tuple[Check, dict[str, byt
 
     tensors = {tensor["name"]: tensor for tensor in check.candidate.recipe["tensors"]}
     values: Callable[[str], Any] = lambda name: tensor_values(tensors[name])  # noqa: E731
-    module = check.block.module(check.width).eval()
-    module.load_state_dict(state_dict(check.candidate, values, strip="block."))
+    with torch.device("meta"):  # no values are drawn that would be replaced at once
+        module = check.block.module(check.width).eval()
+    module.load_state_dict(state_dict(check.candidate, values, strip="block."), assign=True)
     if check.precision != "fp32":
         round_activations(module)
     calls, state, position = [], None, 0

@@ -31,8 +31,9 @@ def dequantize(packed: np.ndarray, scales: np.ndarray, inputs: int, quantization
     """
     per_byte = 8 // quantization.bits
     mask = (1 << quantization.bits) - 1
-    values = np.stack([(packed >> (quantization.bits * i)) & mask for i in range(per_byte)], axis=-1)
-    values = values.reshape(*packed.shape[:2], quantization.block).astype(np.float32)
+    values = np.empty((*packed.shape[:2], quantization.block), np.float32)
+    for i in range(per_byte):
+        values[..., i::per_byte] = (packed >> (quantization.bits * i)) & mask
     values -= quantization.zero_point
     values *= scales[..., None]
     return values.reshape(packed.shape[0], -1)[:, :inputs]
@@ -49,7 +50,8 @@ def parameter_values(parameter: Parameter, values: Values) -> np.ndarray:
             parts.append(dequantize(stored[0], stored[1], parameter.shape[-1], quantization))
         else:
             parts.append(stored[0].T if parameter.encoding == "transposed" else stored[0])
-    return np.ascontiguousarray(np.concatenate(parts, axis=0), dtype=np.float32).reshape(parameter.shape)
+    whole = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=0)
+    return np.ascontiguousarray(whole, dtype=np.float32).reshape(parameter.shape)
 
 
 def state_dict(
