@@ -1,4 +1,4 @@
-"""Live progress of a run: what each device does now, trials done and left, time left, the best so far.
+"""Live progress: what each device does now; of a run also trials done and left, time left, the best so far.
 
 On a terminal a small panel is redrawn at most once a second (on the local device drawing shares the cores with the
 measurement); elsewhere one plain line per event.
@@ -47,28 +47,24 @@ class _DeviceLine:
     label: str = ""
     state: str = ""
     waiting: bool = False
+    told: str = ""
     since: float = field(default_factory=time.monotonic)
 
 
-class Progress:
-    """What a run tells while it works; a context manager.
+class DevicePanel:
+    """What each device does now; a context manager.
 
     Args:
-        title: Name of the study.
-        trials: Candidates wanted, or None.
-        deadline: `time.monotonic` at which the time budget ends, or None.
+        every_s: Without a terminal, a line tells what a device does when that has changed and this long has passed
+            since the last one; None for never.
     """
 
-    def __init__(self, title: str, *, trials: int | None, deadline: float | None) -> None:
+    def __init__(self, *, every_s: float | None = None) -> None:
         from archsearch.cli.output import console
 
-        self._title = title
-        self._trials = trials
-        self._deadline = deadline
         self._devices: dict[str, _DeviceLine] = {}
-        self._done = 0
-        self._seconds_per_trial: float | None = None
-        self._best: tuple[str, ...] = ()
+        self._every_s = every_s
+        self._told = time.monotonic()
         self._console = console(stderr=True)
         self._live_wanted = sys.stderr.isatty()
         self._live: Live | None = None
@@ -105,8 +101,12 @@ class Progress:
             doing += f", process {status.process} of up to {status.processes}"
         if status is not None and status.detail and status.state in ("waiting_lease", "cooling"):
             doing += f" ({status.detail})"
-        if waiting and not line.waiting and self._live is None:
+        news = waiting and not line.waiting
+        if self._every_s is not None and time.monotonic() - self._told > self._every_s:
+            news = news or doing != line.told
+        if news and self._live is None:
             self.say(f"{name}: {label}: {doing}")
+            self._told, line.told = time.monotonic(), doing
         state = "" if status is None else status.state
         if (state, label) != (line.state, line.label):
             line.since = time.monotonic()
@@ -115,6 +115,37 @@ class Progress:
     def idle(self, name: str) -> None:
         """A device has nothing to do."""
         self._devices[name] = _DeviceLine()
+
+    def _lines(self) -> list[str]:
+        lines = []
+        for name, line in self._devices.items():
+            what = f"{line.label}: " if line.label else ""
+            lines.append(f"  {name}: {what}{line.doing} ({duration(time.monotonic() - line.since)})")
+        return lines
+
+    def _render(self) -> Text:
+        from rich.text import Text
+
+        return Text("\n".join(self._lines()))
+
+
+class Progress(DevicePanel):
+    """What a run tells while it works; a context manager.
+
+    Args:
+        title: Name of the study.
+        trials: Candidates wanted, or None.
+        deadline: `time.monotonic` at which the time budget ends, or None.
+    """
+
+    def __init__(self, title: str, *, trials: int | None, deadline: float | None) -> None:
+        super().__init__()
+        self._title = title
+        self._trials = trials
+        self._deadline = deadline
+        self._done = 0
+        self._seconds_per_trial: float | None = None
+        self._best: tuple[str, ...] = ()
 
     def settled(self, standing: Standing) -> None:
         """A candidate was measured: count it, and say how far the study is."""
@@ -136,12 +167,6 @@ class Progress:
             parts.append(f"{duration(self._deadline - time.monotonic())} of the time budget left")
         return ", ".join(parts)
 
-    def _render(self) -> Text:
-        from rich.text import Text
-
-        lines = [f"{self._title}: {self._done} candidates done, {self.left()}"]
-        for name, line in self._devices.items():
-            what = f"{line.label}: " if line.label else ""
-            lines.append(f"  {name}: {what}{line.doing} ({duration(time.monotonic() - line.since)})")
-        lines += [f"  best so far: {best}" for best in self._best]
-        return Text("\n".join(lines))
+    def _lines(self) -> list[str]:
+        head = f"{self._title}: {self._done} candidates done, {self.left()}"
+        return [head, *super()._lines(), *(f"  best so far: {best}" for best in self._best)]

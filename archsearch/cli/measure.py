@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from archsearch.cli.opening import chosen_devices, open_devices, stop_on_signals
 from archsearch.cli.output import console, one_of
 from archsearch.cli.run import seconds
 from archsearch.cli.studies import open_store
+from archsearch.progress import DevicePanel
 
 if TYPE_CHECKING:
     from archsearch.measurement import Measurement
@@ -29,6 +31,9 @@ STUDY = "measure"
 
 MAX_PROCESSES = 12
 """Of one measurement made by hand: a narrow interval is worth a minute there; a search spreads its time."""
+
+TELL_EVERY_S = 20.0
+"""Seconds between two lines on what a device does, where there is no terminal."""
 
 COLUMNS = (
     "name", "code", "device", "workload", "prompt", "decode", "batch", "precision", "status", "ttft_ms",
@@ -77,24 +82,30 @@ def measure_command(
     log = console(stderr=True)
     measured: list[Measurement] = []
     failures = 0
-    with stop_on_signals() as cancel, open_devices(devices, device) as sessions:
+    protocol = Protocol(seed=seed, time_budget_s=budget_s, max_processes=MAX_PROCESSES)
+    with (
+        stop_on_signals() as cancel,
+        open_devices(devices, device) as sessions,
+        DevicePanel(every_s=TELL_EVERY_S) as panel,
+    ):
         assert isinstance(cancel, Event)
         for session in sessions:
             name = session.device.name
-            protocol = Protocol(seed=seed, time_budget_s=budget_s, max_processes=MAX_PROCESSES)
-            measurer = Measurer(session, database, study=STUDY, protocol=protocol, cancel=cancel, on_wait=log.print)
-            log.print(f"{name}: measuring {subject.label} ({load.name}, {subject.precision})")
+            measurer = Measurer(session, database, study=STUDY, protocol=protocol, cancel=cancel, on_wait=panel.say)
+            panel.say(f"{name}: measuring {subject.label} ({load.name}, {subject.precision})")
             try:
                 measurer.sweep()
-                measured.append(measurer.measure(subject, fresh=True).measurement)
+                told = partial(panel.device, name, subject.label)
+                measured.append(measurer.measure(subject, fresh=True, on_status=told).measurement)
             except Interrupted:
-                log.print("stopped by you; nothing of this measurement is kept")
+                panel.say("stopped by you; nothing of this measurement is kept")
                 return INTERRUPTED
             except (AgentDied, ResultError) as error:
                 measured.append(measurer.store_unmeasured(subject, "failed", str(error)))
             except TransportError as error:
                 failures += 1
-                log.print(f"archsearch: {name} is out of reach: {error}")
+                panel.say(f"archsearch: {name} is out of reach: {error}")
+            panel.idle(name)
     table = rows(measured)
     print(render(table, list(COLUMNS), output_format), end="")
     for measurement in measured:
