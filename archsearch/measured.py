@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from statistics import fmean
 from typing import Any
 
-from archsearch.measurement import CANDIDATE, Drift, Measurement, rows
+from archsearch.measurement import ANCHOR, CANDIDATE, UNSETTLED, Drift, Measurement, rows
 from archsearch.objectives import objectives as all_objectives
 from archsearch.records import load_measurements
 from archsearch.store import Store
+from search_space.layout import Layout
 
 
 class Measured:
@@ -45,6 +46,15 @@ class Measured:
     def latest_of(self, trial: int) -> dict[str, Measurement]:
         """The last measurement of a trial on each device."""
         return {m.device: m for m in self._measurements if m.trial == trial}
+
+    def spoilt(self, anchor: Layout, devices: Iterable[str]) -> bool:
+        """Whether some device has nothing of an anchor but runs that others' work, or heat, made worthless."""
+        found = {
+            m.device
+            for m in self._measurements
+            if m.role == ANCHOR and m.layout == anchor and m.status not in UNSETTLED
+        }
+        return any(device not in found for device in devices)
 
     def rows(self) -> list[dict[str, Any]]:
         """The study as a plain table."""

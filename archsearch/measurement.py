@@ -28,6 +28,9 @@ DRIFT_LIMIT = 0.03
 NOT_WARM = "warm-up was not seen to end in every process: may be unstable"
 """Reason beside an `ok` status."""
 
+UNSETTLED = ("throttled", "not_cooled")
+"""Statuses that say something of the moment and nothing of what was to be measured."""
+
 CANDIDATE, ANCHOR, WATCH, ADHOC = "candidate", "anchor", "watch", "adhoc"
 
 

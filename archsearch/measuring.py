@@ -16,7 +16,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from archsearch.candidates import Prepared
-from archsearch.measurement import ADHOC, Measurement
+from archsearch.measurement import ADHOC, WATCH, Measurement
 from archsearch.owners import owner_id
 from archsearch.records import REUSED, from_record, layout_json, to_record
 from archsearch.store import STALE_S, Claim, Store
@@ -292,7 +292,8 @@ class Measurer:
         )
 
     def _known(self, key_hash: str, subject: Subject) -> Outcome | None:
-        record = self.store.find_measurement(key_hash, statuses=SETTLED)
+        # A watch run is short and takes no peak memory: it says whether the device moved, and is no measurement.
+        record = self.store.find_measurement(key_hash, statuses=SETTLED, but_roles=[WATCH])
         if record is None:
             return None
         layouts = {} if subject.layout is None else {subject.layout.layout_id: subject.layout}

@@ -324,11 +324,17 @@ class Store:
                 _put_check(connection, check)
         return stored
 
-    def find_measurement(self, key_hash: str, *, statuses: Sequence[str]) -> MeasurementRecord | None:
-        """The latest measurement under a key with one of these statuses."""
+    def find_measurement(
+        self, key_hash: str, *, statuses: Sequence[str], but_roles: Sequence[str] = ()
+    ) -> MeasurementRecord | None:
+        """The latest measurement under a key with one of these statuses and none of those roles."""
         query = (
             sa.select(t.measurements)
-            .where(t.measurements.c.key_hash == key_hash, t.measurements.c.status.in_(statuses))
+            .where(
+                t.measurements.c.key_hash == key_hash,
+                t.measurements.c.status.in_(statuses),
+                t.measurements.c.role.not_in(but_roles),
+            )
             .order_by(t.measurements.c.sequence.desc())
             .limit(1)
         )

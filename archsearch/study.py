@@ -22,7 +22,7 @@ from archsearch.owners import owner_id
 from archsearch.store import Store
 from archsearch.study_settings import Settings
 from archsearch.timing import RUN_ENDED, RUN_STARTED, Seconds
-from archsearch.trials import Trial, Trials
+from archsearch.trials import MAX_TRIES, Trial, Trials
 from profiler.jobs import Protocol
 from search_space.layout import Layout
 
@@ -137,15 +137,13 @@ class _Loop:
         self._measured = measured
         self._observer = observer
         self._driver = driver
+        self._anchor_tries: dict[str, int] = {}
 
     def run(self, begun: float) -> str:
         """Measure until a limit is met; why it ended, in words."""
-        for anchor in self._settings.anchors:
-            self._fleet.measure(self._subject(anchor.layout, ANCHOR, anchor.name or anchor.layout.code))
-            if not self._fleet.names():
-                break
-            if anchor is self._settings.watched and self._anchor_is_older(begun):
-                self._watch()  # known from an earlier run or study: is the device still what it was?
+        self._measure_anchors()
+        if self._anchor_is_older(begun):
+            self._watch()  # known from an earlier run or study: is the device still what it was?
         since_watch = 0
         while self._fleet.names():
             why = self._limit_met()
@@ -158,10 +156,23 @@ class _Loop:
                     break
             if since_watch and (trial is None or since_watch >= WATCH_EVERY):
                 self._watch()  # may find that candidates must be measured again
+                if not why:
+                    self._measure_anchors()
                 since_watch = 0
             elif trial is None:
                 return why or "the space is used up: no new layout was drawn"
         return "no device is left"
+
+    def _measure_anchors(self) -> None:
+        """Measure the anchors, or take what is known; later only those that somebody else's work has spoilt."""
+        for anchor in self._settings.anchors:
+            layout = anchor.layout
+            tries = self._anchor_tries.get(layout.layout_id, 0)
+            if not self._fleet.names() or tries >= MAX_TRIES:
+                continue
+            if tries == 0 or self._measured.spoilt(layout, self._fleet.names()):
+                self._anchor_tries[layout.layout_id] = tries + 1
+                self._fleet.measure(self._subject(layout, ANCHOR, anchor.name or layout.code))
 
     def _limit_met(self) -> str:
         """Which limit ends the run now, in words; empty when none does."""
@@ -221,7 +232,11 @@ class _Loop:
         self._trials.settle()
 
     def _anchor_is_older(self, begun: float) -> bool:
-        return any(m.role == ANCHOR and m.created_unix < begun for m in self._measured)
+        """Whether the watched anchor's first outcome is not of this run."""
+        watched = self._settings.watched
+        return watched is not None and any(
+            m.role == ANCHOR and m.layout == watched.layout and m.created_unix < begun for m in self._measured
+        )
 
     def _subject(
         self, layout: Layout, role: str, name: str | None, *, label: str | None = None, trial: int | None = None

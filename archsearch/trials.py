@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from archsearch.measured import Measured
-from archsearch.measurement import Drift
+from archsearch.measurement import UNSETTLED, Drift
 from archsearch.objectives import objectives as all_objectives
 from archsearch.outcomes import latest_rows, study_values, violation_of
 from archsearch.records import layout_json, load_layouts
@@ -175,7 +175,7 @@ class Trials:
         wait = False
         for name in self._devices():
             found = latest.get(name)
-            if found is None or found.status in ("throttled", "not_cooled"):
+            if found is None or found.status in UNSETTLED:
                 return "again"
             if found.status == "ok" and self._settings.watched is not None:
                 if drift.status(found)[0] != "ok":

@@ -123,7 +123,9 @@ def test_an_anchor_known_from_another_study_is_watched_before_anything_is_compar
     # Its stored run may be days old: a stretch of candidates must begin with a run of today.
     arguments = ("run", *TINY, "--trials", "1", "--store", "sqlite:///anchors.db", "--study")
     shared(*arguments, "one")
-    shared(*arguments, "two", "--seed", "1")
+    rows = shared(*arguments, "two", "--seed", "1", "--format", "json").json()
+    # Not the watch run, which is later and took no peak memory.
+    assert all(row["peak_rss_mib"] and row["rank"] for row in rows)
     from archsearch.records import load_measurements
     from archsearch.store import Store
 

@@ -43,6 +43,9 @@ def test_the_latest_measurement_of_a_key_with_a_wanted_status_is_found(store):
     assert store.find_measurement("k", statuses=["ok", "throttled"]).job_id == "job-3"
     assert store.find_measurement("k", statuses=["timeout"]) is None
     assert store.find_measurement("other", statuses=["ok"]) is None
+    store.add_measurement(record(4, key_hash="k", status="ok", role="watch"))
+    assert store.find_measurement("k", statuses=["ok"]).job_id == "job-4"
+    assert store.find_measurement("k", statuses=["ok"], but_roles=["watch"]).job_id == "job-2"
 
 
 def test_a_job_is_stored_once(store):
