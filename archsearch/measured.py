@@ -65,13 +65,12 @@ class Measured:
         return Drift(self._measurements, self._watched)
 
     def seconds_per_candidate(self) -> float | None:
-        """Mean time that candidates took on their device; None before the first."""
-        spent = [
-            m.result.seconds.get("total", 0.0)
-            for m in self._measurements
-            if m.role == CANDIDATE and m.result is not None
-        ]
-        return fmean(spent) if spent else None
+        """Mean time that candidates took on their device, before the first one that anchors did; None before those."""
+        for role in (CANDIDATE, ANCHOR):
+            mine = [m.result for m in self._measurements if m.role == role and m.result is not None]
+            if mine:
+                return fmean(result.seconds.get("total", 0.0) for result in mine)
+        return None
 
     def best(self, objectives: Sequence[str]) -> Iterator[str]:
         """The best candidate so far in each objective that is measured, in words."""

@@ -12,12 +12,11 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from statistics import median
 from typing import Any
 
 from archsearch.objectives import objectives
 from profiler.results import Result
-from profiler.stats import Interval, PointSummary, summarise
+from profiler.stats import Interval, PointSummary, centre, summarise
 from profiler.workloads import Point
 from search_space.cost import Parameters, parameters, state_bytes
 from search_space.layout import Layout
@@ -134,11 +133,11 @@ class MeasuredPoint:
         return result.memory.peak_rss_mib
 
     @property
-    def load_ms(self) -> float | None:
-        """Median over the timing processes."""
+    def load_ms(self) -> Interval | None:
+        """Mean over the timing processes, each loaded once."""
         result = self.measurement.result
-        loads = [p.load_ms for p in result.timing if p.load_ms is not None] if result else []
-        return median(loads) if loads and self.measurement.status == "ok" else None
+        loads = [[p.load_ms] for p in result.timing if p.load_ms is not None] if result else []
+        return centre(loads) if loads and self.measurement.status == "ok" else None
 
 
 def rows(measurements: Iterable[Measurement]) -> list[dict[str, Any]]:

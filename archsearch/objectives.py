@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Literal
 
 from profiler.stats import Interval
@@ -67,6 +68,12 @@ def objectives() -> Mapping[str, Objective]:
     return _registry
 
 
+def _rate(tokens: int, ms: Interval) -> Interval:
+    """Tokens per second; the slow end of the time is the low end of the rate."""
+    high = 1e3 * tokens / ms.low if ms.low > 0 else inf
+    return Interval(value=1e3 * tokens / ms.value, low=1e3 * tokens / ms.high, high=high)
+
+
 @objective("ms", "min")
 def ttft_ms(m: MeasuredPoint) -> Value:
     """Time to the first token: prefill of the prompt with empty state, and arg-max."""
@@ -76,7 +83,7 @@ def ttft_ms(m: MeasuredPoint) -> Value:
 @objective("tokens/s", "max")
 def prefill_tokens_per_s(m: MeasuredPoint) -> Value:
     """Prompt tokens of the batch per second of prefill."""
-    return 1e3 * m.point.batch * m.point.prompt / m.summary.ttft_ms.value if m.summary else None
+    return _rate(m.point.batch * m.point.prompt, m.summary.ttft_ms) if m.summary else None
 
 
 @objective("ms", "min")
@@ -94,7 +101,7 @@ def decode_ms_p95(m: MeasuredPoint) -> Value:
 @objective("tokens/s", "max")
 def decode_tokens_per_s(m: MeasuredPoint) -> Value:
     """Tokens per second of the whole batch while decoding."""
-    return 1e3 * m.point.batch / m.summary.decode_ms.value if m.summary else None
+    return _rate(m.point.batch, m.summary.decode_ms) if m.summary else None
 
 
 MEMORY_REPEATABILITY = 0.01

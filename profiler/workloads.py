@@ -14,6 +14,8 @@ from profiler.errors import WorkloadError
 from profiler.yaml_errors import did_you_mean
 
 MAX_TOKENS = 1 << 20
+MAX_DECODE = 1 << 16
+"""Decode steps whose times a result can hold."""
 MAX_BATCH = 1024
 MAX_POINTS = 16
 _CUSTOM = re.compile(r"(?:prompt=)?([0-9]+)\s*[/,]\s*(?:decode=)?([0-9]+)")
@@ -35,7 +37,7 @@ class Point:
 
     def __post_init__(self) -> None:
         for name, value, most in (
-            ("batch", self.batch, MAX_BATCH), ("prompt", self.prompt, MAX_TOKENS), ("decode", self.decode, MAX_TOKENS),
+            ("batch", self.batch, MAX_BATCH), ("prompt", self.prompt, MAX_TOKENS), ("decode", self.decode, MAX_DECODE),
         ):  # fmt: skip
             if not 1 <= value <= most:
                 raise WorkloadError(f"{name} must be 1 to {most}, not {value}")

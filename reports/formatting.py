@@ -52,7 +52,7 @@ def with_interval(value: float, low: float | None, high: float | None, *, bracke
     if low is None or high is None or not low <= value <= high or low == high:
         return plain_number(value)
     longer = max(value - low, high - value)
-    decimals = _decimals(longer)
+    decimals = max(_decimals(longer), _first_digit(value))  # never a value rounded to zero
     if brackets and min(value - low, high - value) < 0.75 * longer:
         return f"{value:,.{decimals}f} [{low:,.{decimals}f}, {high:,.{decimals}f}]"
     return f"{value:,.{decimals}f} ±{_up(longer, decimals):,.{decimals}f}"
@@ -100,6 +100,11 @@ def _decimals(half_width: float) -> int:
     exponent = math.floor(math.log10(half_width)) if half_width > 0 else -4
     leading = half_width / 10.0**exponent if half_width > 0 else 2
     return min(4, max(0, -exponent + (leading < 2)))
+
+
+def _first_digit(value: float) -> int:
+    """Decimals that show the first digit that is not 0; at most four."""
+    return min(4, max(0, -math.floor(math.log10(abs(value))))) if value else 0
 
 
 def _up(half_width: float, decimals: int) -> float:

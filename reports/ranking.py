@@ -3,7 +3,8 @@
 A candidate is a layout (or a named file) in one precision. Its rows are its measured points: one per device, workload
 and sizes. With one such place the values are ranked as they are. With several, each value is taken relative to the
 reference candidate's value in the same place, and combined: the worst ratio (default) or the geometric mean. The
-reference's own interval is left out: it is common to all candidates.
+reference's own interval is left out: it is common to all candidates. Without a reference nobody is ranked, and each
+says so.
 
 Order: Pareto tier among the candidates inside the budgets, then the hypervolume that a candidate adds to its tier, then
 the sum of its normalised costs, then its name. Anchors are ranked beside: each has the rank that it would take, and
@@ -172,7 +173,7 @@ def rank(
 
     Raises:
         UnknownNameError: An objective or `across` is not known.
-        RankingError: Several places and nothing to relate them to; no objectives or too many of them.
+        RankingError: No objectives, or too many of them.
     """
     plain = records(rows)
     devices = sorted({str(row["device"]) for row in plain if row.get("device") is not None})
@@ -191,12 +192,22 @@ def rank(
     title = None
     if len(places) > 1:
         relative = tuple(q.name for q in known if not q.per_layout)
+    unrelated = ""
     if relative:
-        key = _reference(grouped, reference)
-        base = {_place(row): row for row in grouped[key] if row.get("status") == "ok"}
-        title = _entry_title(grouped[key])
+        key, unrelated = _reference(grouped, reference)
+        base = {_place(row): row for row in grouped.get(key, ()) if row.get("status") == "ok"}
+        title = None if unrelated else _entry_title(grouped[key])
     entries = [
-        _entry(key=key, rows=own, objectives=known, budgets=budgets, places=places, base=base, across=across)
+        _entry(
+            key=key,
+            rows=own,
+            objectives=known,
+            budgets=budgets,
+            places=places,
+            base=base,
+            across=across,
+            unrelated=unrelated,
+        )
         for key, own in grouped.items()
     ]
     return Ranking(
@@ -240,7 +251,9 @@ def _entry_title(rows: Sequence[Row]) -> str:
     return str(rows[0].get("name") or rows[0].get("code") or rows[0].get("layout_id") or "?")
 
 
-def _reference(grouped: Mapping[tuple[str, str], Sequence[Row]], wanted: str | None) -> tuple[str, str]:
+def _reference(grouped: Mapping[tuple[str, str], Sequence[Row]], wanted: str | None) -> tuple[tuple[str, str], str]:
+    """The candidate that others are related to, or why there is none."""
+
     def measured(key: tuple[str, str]) -> int:
         return sum(row.get("status") == "ok" for row in grouped[key])
 
@@ -253,11 +266,8 @@ def _reference(grouped: Mapping[tuple[str, str], Sequence[Row]], wanted: str | N
         what = f"the reference {wanted!r} was not measured"
     keys = [key for key in keys if measured(key)]
     if not keys:
-        raise RankingError(
-            f"{what}, so what was measured in several places cannot be related",
-            hint="Measure an anchor on every device, or rank one device: --across NAME.",
-        )
-    return min(keys, key=lambda key: (-measured(key), _entry_title(grouped[key]), key))
+        return ("", ""), f"not ranked: {what}, so what was measured in several places cannot be related"
+    return min(keys, key=lambda key: (-measured(key), _entry_title(grouped[key]), key)), ""
 
 
 def _entry(
@@ -269,12 +279,15 @@ def _entry(
     places: Sequence[Place],
     base: Mapping[Place, Row],
     across: str,
+    unrelated: str,
 ) -> Entry:
     bad = next((row for row in rows if row.get("status") != "ok"), None)
     status = "ok" if bad is None else str(bad.get("status") or "failed")
     reason = "" if bad is None else str(bad.get("reason") or status)
     values: dict[str, Value] = {}
-    if bad is None:
+    if bad is None and unrelated:
+        reason = unrelated
+    elif bad is None:
         missing = [place for place in places if place not in {_place(row) for row in rows}]
         if missing:
             reason = f"not measured at {' '.join(str(part) for part in missing[0] if part is not None)}"

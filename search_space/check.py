@@ -99,8 +99,8 @@ class SpaceReport:
 
     @property
     def acceptance(self) -> float:
-        """Share of the draws that gave a layout."""
-        return self.accepted / self.draws
+        """Share of the draws that gave a layout; where all combinations were tried, layouts per combination."""
+        return self.layouts / self.combinations if self.exhaustive else self.accepted / self.draws
 
     def to_json(self) -> dict[str, Any]:
         """For ``--format json``."""

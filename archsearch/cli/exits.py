@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,7 @@ def guarded(app: typer.Typer) -> int:
     usage_error: Any = typer.BadParameter.__mro__[2]  # click's ClickException, wherever typer keeps it
     try:
         result = app(standalone_mode=False)
+        sys.stdout.flush()  # a reader that has gone is noticed here, and not while the interpreter ends
     except (typer.Abort, KeyboardInterrupt):
         return INTERRUPTED  # what received the signal has said so
     except usage_error as error:
@@ -50,7 +52,8 @@ def guarded(app: typer.Typer) -> int:
     except CommandError as error:
         return _say(str(error), error.code, error.hint)
     except BrokenPipeError:
-        sys.stderr.close()
+        # What is still buffered is written when the interpreter ends: to nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
     except Exception as error:  # noqa: BLE001 - the last place where an error can become an exit code
         code = _expected(error)

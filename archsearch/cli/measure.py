@@ -15,7 +15,7 @@ from archsearch.cli.layouts import lowering_options, precision_option
 from archsearch.cli.opening import chosen_devices, open_devices, stop_on_signals
 from archsearch.cli.output import console, one_of
 from archsearch.cli.run import seconds
-from archsearch.cli.studies import open_store
+from archsearch.cli.studies import ADHOC_STUDY, open_store
 from archsearch.progress import DevicePanel
 
 if TYPE_CHECKING:
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from profiler.foreign import ForeignModel
     from profiler.workloads import Workload
     from search_space.layout import Layout
-
-STUDY = "measure"
-"""Measurements made by hand are kept in a study of this name."""
 
 MAX_PROCESSES = 12
 """Of one measurement made by hand: a narrow interval is worth a minute there; a search spreads its time."""
@@ -77,8 +74,8 @@ def measure_command(
     load = parse_workload(workload, batch)
     subject = _subject(what, load, precision, lowering, seed)
     chosen_devices(devices, device)  # what is wrong with them is found before anything is made
-    database = open_store(STUDY, store=store, runs=runs, create=True)
-    database.create_study(STUDY, {"format": 1, "adhoc": True})
+    database = open_store(ADHOC_STUDY, store=store, runs=runs, create=True)
+    database.create_study(ADHOC_STUDY, {"format": 1, "adhoc": True})
     log = console(stderr=True)
     measured: list[Measurement] = []
     failures = 0
@@ -91,7 +88,9 @@ def measure_command(
         assert isinstance(cancel, Event)
         for session in sessions:
             name = session.device.name
-            measurer = Measurer(session, database, study=STUDY, protocol=protocol, cancel=cancel, on_wait=panel.say)
+            measurer = Measurer(
+                session, database, study=ADHOC_STUDY, protocol=protocol, cancel=cancel, on_wait=panel.say
+            )
             panel.say(f"{name}: measuring {subject.label} ({load.name}, {subject.precision})")
             try:
                 measurer.sweep()
@@ -123,7 +122,7 @@ def _unlike_before(database: Store, measurement: Measurement) -> list[str]:
 
     if measurement.status != "ok":
         return []
-    records = database.measurements(STUDY)
+    records = database.measurements(ADHOC_STUDY)
     mine = next((record for record in records if record.job_id == measurement.job_id), None)
     if mine is None or measurement.layout is None:
         return []

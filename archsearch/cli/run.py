@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,11 +14,12 @@ from typing import Any
 from archsearch.cli.exits import INTERRUPTED, NO_DEVICE, NOTHING_MEASURED, CommandError
 from archsearch.cli.opening import chosen_devices, open_devices, stop_on_signals
 from archsearch.cli.output import console, one_of
-from archsearch.cli.studies import checked_name, new_name, open_store
+from archsearch.cli.studies import ADHOC_STUDY, checked_name, new_name, open_store
 from archsearch.progress import duration
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)?")
 DEFAULT_TIME_BUDGET = "5m"
+MAX_TIME_BUDGET_S = 30 * 86_400.0
 
 
 def seconds(text: str) -> float:
@@ -28,9 +30,16 @@ def seconds(text: str) -> float:
     """
     match = _DURATION.fullmatch(text.strip())
     value = float(match[1]) * {"s": 1, "m": 60, "h": 3600, None: 1}[match[2]] if match else 0.0
-    if value <= 0:
-        raise CommandError(f"--time-budget {text!r} is no length of time; write 90s, 5m or 2h")
+    if not 0 < value <= MAX_TIME_BUDGET_S:
+        raise CommandError(f"--time-budget {text!r} is no length of time up to 30 days; write 90s, 5m or 2h")
     return value
+
+
+def _place_options(store: str | None, runs: Path) -> str:
+    """Options that lead another command to the same study."""
+    if store is not None:
+        return " --store ..."  # an address may hold a password
+    return "" if runs == Path("runs") else f" --runs {shlex.quote(str(runs))}"
 
 
 def run_command(
@@ -59,6 +68,8 @@ def run_command(
     from archsearch.configuration import config_path, differences, new_config, settings
 
     name = checked_name(study or new_name())
+    if name == ADHOC_STUDY:
+        raise CommandError(f"the study name {name!r} is kept for what `archsearch measure` measures; take another")
     asked = new_config(options)
     # All that can be wrong is found before a study is made.
     names = [device.name for device in chosen_devices(devices, device)]
@@ -120,7 +131,8 @@ def run_command(
         log.print(f"archsearch: device {lost} was lost on the way: {why}")
     print_study(database, name, output_format=output_format)
     log.print(f"written to {folder if store is None else database.where}")
-    log.print(f"again: archsearch show {name}    more of it: archsearch run --study {name}")
+    where = _place_options(store, runs)
+    log.print(f"again: archsearch show {name}{where}    more of it: archsearch run --study {name}{where}")
     database.close()
     if ended.interrupted:
         log.print("stopped by you; everything measured so far is saved")

@@ -131,7 +131,7 @@ def _nearest_misses(ranking: Ranking) -> None:
             for budget in ranking.budgets
             if (excess := entry.violations[str(budget)]) is not None and excess > 0
         )
-        out.print(f"  {entry.title}: misses {worst}")
+        out.print(f"  {entry.title}: misses {worst or entry.reason}")
 
 
 def excess_text(budget: Budget, excess: float) -> str:
@@ -165,5 +165,5 @@ def print_timing(database: Store, name: str, *, output_format: str) -> None:
     console().print(report.summary())
     console().print(
         f"overhead {report.overhead_s:.1f} s of {report.device_s:.1f} s: {report.overhead_share:.1%} "
-        "(all that is not load, warm-up, timed work or waiting required by the rules)"
+        "(all that is not waiting, start, load, warmup, timed or memory above)"
     )

@@ -11,6 +11,8 @@ from archsearch.errors import StoreError
 from archsearch.store import Store
 
 DATABASE = "study.db"
+ADHOC_STUDY = "measure"
+"""Measurements made by hand are kept in a study of this name."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 

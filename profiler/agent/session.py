@@ -25,6 +25,8 @@ def pin(runtime: Json) -> None:
             os.sched_setaffinity(0, cores)
         except (OSError, AttributeError) as error:
             raise JobFailure("failed", f"the process cannot be bound to cores {cores}: {error}") from error
+        if missing := sorted(set(cores) - os.sched_getaffinity(0)):  # the kernel is content with one that is there
+            raise JobFailure("failed", f"the device has no core {missing[0]} for us; it was asked for cores {cores}")
 
 
 def open_session(model: Path, runtime: Json, *, profile: Path | None = None) -> ort.InferenceSession:

@@ -62,8 +62,15 @@ sizes = st.floats(0, 1e9)
 
 @given(st.sampled_from(sorted(quantities())), operators, sizes)
 def test_a_budget_reads_back_from_its_text(name, operator, limit):
+    limit = limit / 1e9 if quantities()[name].kind == "share" else limit
     budget = Budget(objective=name, operator=operator, limit=limit)
     assert parse_budget(str(budget)) == budget
+
+
+def test_a_share_above_one_is_a_percentage_without_its_sign():
+    with pytest.raises(BudgetError, match="above 100%") as caught:
+        parse_budget("embedding_share<=20")
+    assert "20%" in str(caught.value.hint)
 
 
 @given(operators, sizes, sizes)
