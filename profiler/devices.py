@@ -331,7 +331,7 @@ def _report(error: ValidationError, data: dict[str, Any], positions: Positions, 
                 model = _MODELS[str(path.pop(2))]
                 if path[2:3] == ["cooling"] and len(path) > 3:
                     model = Cooling
-            elif item["type"] == "value_error":
+            if item["type"] == "value_error" and len(path) == 2:
                 continue  # raised by _across_fields; _check_list says it with the right line
             device = data["devices"][path[1]]
             if item["type"].startswith("union_tag") and isinstance(device, dict):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import shlex
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from archsearch.cli.exits import INTERRUPTED, NO_DEVICE, NOTHING_MEASURED, CommandError
 from archsearch.cli.opening import chosen_devices, open_devices, stop_on_signals
@@ -17,8 +18,13 @@ from archsearch.cli.output import console, one_of
 from archsearch.cli.studies import ADHOC_STUDY, checked_name, new_name, open_store
 from archsearch.progress import duration
 
+if TYPE_CHECKING:
+    from search_space.space import Space
+
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)?")
 DEFAULT_TIME_BUDGET = "5m"
+_QUICK_DRAWS = 200
+"""Draws after which a space is suspected to be empty; most accept one of the first."""
 MAX_TIME_BUDGET_S = 30 * 86_400.0
 
 
@@ -33,6 +39,21 @@ def seconds(text: str) -> float:
     if not 0 < value <= MAX_TIME_BUDGET_S:
         raise CommandError(f"--time-budget {text!r} is no length of time up to 30 days; write 90s, 5m or 2h")
     return value
+
+
+def require_layouts(space: Space) -> None:
+    """Refuse an empty space before anything is measured.
+
+    Raises:
+        SpaceError: It has no layout; the message names the constraint that empties it.
+    """
+    from search_space.check import check_space
+    from search_space.layout import Layout
+    from search_space.sampling import RandomChooser, sample
+
+    chooser = RandomChooser(random.Random(0))  # noqa: S311
+    if not any(isinstance(sample(space, chooser), Layout) for _ in range(_QUICK_DRAWS)):
+        check_space(space)
 
 
 def _place_options(store: str | None, runs: Path) -> str:
@@ -71,6 +92,7 @@ def run_command(
     if name == ADHOC_STUDY:
         raise CommandError(f"the study name {name!r} is kept for what `archsearch measure` measures; take another")
     asked = new_config(options)
+    require_layouts(settings(asked).space)
     # All that can be wrong is found before a study is made.
     names = [device.name for device in chosen_devices(devices, device)]
     if options["across"] not in names:

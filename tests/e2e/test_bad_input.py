@@ -130,6 +130,18 @@ def test_a_full_disk_stops_a_run_with_what_it_has(cli: Cli):
     cli("run", *TINY, "--study", "full", "--trials", "2")  # and goes on when there is room again
 
 
+def test_a_run_on_an_empty_space_measures_nothing(shared: Cli):
+    space = shared.folder / "empty.yaml"
+    space.write_text(
+        "width: [64]\ndepth: [2]\nembedding: {vocab_size: [512]}\nmixers: {none: {}}\npattern: free\n"
+        "ffn: {hidden: 64}\nconstraints: {min_global_mixers: 1}\n",
+        encoding="utf-8",
+    )
+    said = shared.refused("run", "--space", space, "--study", "empty")
+    assert "min_global_mixers" in said
+    assert not (shared.folder / "runs/empty").exists()
+
+
 def test_output_to_a_closed_pipe_is_quiet(shared: Cli, study: Done):
     read, write = os.pipe()
     os.close(read)

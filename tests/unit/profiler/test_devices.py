@@ -73,6 +73,13 @@ def test_threads_follow_the_listed_cores(write):
     assert device.threads == 3
 
 
+def test_a_mistake_across_fields_is_told_once(write):
+    with pytest.raises(ConfigError) as caught:
+        load_devices(write("devices:\n  - name: b\n    transport: local\n    threads: 4\n    cores: [0, 1]\n"))
+    (line,) = str(caught.value).splitlines()
+    assert line.endswith(":4: threads: 4 is more than the 2 cores listed in `cores`")
+
+
 def test_providers_take_options(write):
     text = (
         "devices:\n  - name: p\n    transport: local\n    providers:\n"
