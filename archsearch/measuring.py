@@ -170,6 +170,9 @@ class Measurer:
             if isinstance(error, AgentDied) and handle is not None:
                 with suppress(ProfilerError):  # one that hangs is alive: its folder stays
                     self.session.cleanup(handle.job_id)
+            elif isinstance(error, KeyboardInterrupt) and handle is not None:
+                with suppress(ProfilerError):  # nobody waits any more, but the device must not go on
+                    self.session.cancel(handle)
             self.store.release(claim.key_hash)
             raise
         if result.status == "cancelled":

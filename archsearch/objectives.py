@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import inf
 from typing import TYPE_CHECKING, Literal
 
 from profiler.stats import Interval
@@ -69,9 +68,9 @@ def objectives() -> Mapping[str, Objective]:
 
 
 def _rate(tokens: int, ms: Interval) -> Interval:
-    """Tokens per second; the slow end of the time is the low end of the rate."""
-    high = 1e3 * tokens / ms.low if ms.low > 0 else inf
-    return Interval(value=1e3 * tokens / ms.value, low=1e3 * tokens / ms.high, high=high)
+    """Tokens per second; the slow end of the time is the low end of the rate. A clock tells no less than 1 ns."""
+    per_ms = 1e3 * tokens
+    return Interval(value=per_ms / ms.value, low=per_ms / ms.high, high=per_ms / max(ms.low, 1e-6))
 
 
 @objective("ms", "min")

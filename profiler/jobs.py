@@ -62,7 +62,7 @@ class Protocol:
         min_processes: Fresh processes at least.
         max_processes: And at most.
         target_half_width: Relative half width of the 95% interval at which it stops.
-        time_budget_s: Timed work after which it stops.
+        time_budget_s: Seconds of timing processes (load, warm-up, timed work) after which it stops.
         min_repeats: Sequences per process at least; one where they are too long for the time budget.
         max_repeats: And at most.
         warmup_tolerance: Relative gain over the fastest sequence before, below which warm-up has ended.

@@ -161,12 +161,17 @@ class _Builder:
             self._open.discard(id(node))
 
     def _scalar(self, node: Any, line: int) -> Any:
+        from ruamel.yaml.constructor import ConstructorError
+
         if node.tag.startswith("tag:yaml.org,2002:timestamp"):
             return node.value
         try:
             return self._constructor.construct_object(node)
         except (ValueError, ArithmeticError) as error:
             self._problems.add(line, f"{node.value!r} cannot be read: {_first_line(error)}")
+            return None
+        except ConstructorError:
+            self._problems.add(line, f"{node.value!r} cannot be read: its tag {node.tag!r} means nothing here")
             return None
 
     def _mapping(self, node: Any, positions: Positions) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def parse_budget(text: str) -> Budget:
         raise unknown("objective", name, quantities())
     limit = float(found["number"]) * _factor(quantity(name), found["unit"] or "", text)
     if quantity(name).kind == "share" and limit > 1:
-        hint = f"Write {name}<={limit:g}% or {limit / 100:g}."
+        hint = f"Write {name}{_OPERATORS[found['operator']]}{limit:g}% or {limit / 100:g}."
         raise BudgetError(f"the budget {text!r} is a share above 100%", hint=hint)
     if not math.isfinite(limit) or limit < 0:
         raise BudgetError(f"the budget {text!r} has the limit {limit:g}; it must be a finite number, 0 or more")

@@ -267,6 +267,7 @@ def _fitted(
     """
     kept = list(columns)
     known = quantities()
+    repeat = _codes_repeat(rows)
     detail = 2
     while True:
         cells = [[clean(_cell(row, column.name, detail)) for column in kept] for row in rows]
@@ -283,7 +284,7 @@ def _fitted(
         unmeasured = same or [
             c for c in droppable if c.name != "front" and (c.name not in known or known[c.name].per_layout)
         ]
-        unmeasured.sort(key=lambda column: column.name != "layout_id" or not _codes_repeat(rows))
+        unmeasured.sort(key=lambda column: column.name != "layout_id" or not repeat)
         if detail == 2 or (detail == 1 and not unmeasured):
             detail -= 1
         else:

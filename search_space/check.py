@@ -20,6 +20,7 @@ from search_space.sampling import RandomChooser, Rejection, sample
 from search_space.sequences import count_sequences
 from search_space.space import Option, Space
 
+_QUICK_DRAWS = 200
 _ENUMERATED = 5_000
 _SHOWN = 8
 _EXTRA_DRAWS = 10_000
@@ -166,6 +167,17 @@ def check_space(space: Space, draws: int = 300, seed: int = 0) -> SpaceReport:
         rejected=dict(Counter(rejection.constraint for rejection in rejections).most_common()),
         samples=tuple(_sample(layout) for layout in _spread(list(dict.fromkeys(found)), exhaustive=exhaustive)),
     )
+
+
+def require_layouts(space: Space) -> None:
+    """Refuse an empty space; a few draws tell of nearly every other one that it is not.
+
+    Raises:
+        SpaceError: The space is empty; the message names the constraint that empties it.
+    """
+    chooser = RandomChooser(random.Random(0))  # noqa: S311
+    if not any(isinstance(sample(space, chooser), Layout) for _ in range(_QUICK_DRAWS)):
+        check_space(space)
 
 
 def _combinations(space: Space, allowed: _Counts) -> int:

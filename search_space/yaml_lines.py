@@ -89,6 +89,7 @@ class _Reader:
         self.count = 0
 
     def read(self, node: Any, place: tuple[Place, ...]) -> Any:
+        from ruamel.yaml.constructor import ConstructorError
         from ruamel.yaml.nodes import MappingNode, SequenceNode
 
         line = node.start_mark.line + 1
@@ -104,6 +105,10 @@ class _Reader:
             return self.constructor.construct_object(node)
         except (ValueError, ArithmeticError) as error:
             self.document.problems.append((line, f"{node.value!r} cannot be read: {error}"))
+            return None
+        except ConstructorError:
+            text = f"{node.value!r} cannot be read: its tag {node.tag!r} means nothing here"
+            self.document.problems.append((line, text))
             return None
 
     def mapping(self, node: Any, place: tuple[Place, ...]) -> dict[str, Any]:

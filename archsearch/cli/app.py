@@ -16,8 +16,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Finds the hybrid language-model layout that is best on your device, by measuring it there.",
-    epilog="Exit codes: 0 fine, 1 regression found, 2 usage or configuration, 3 no usable device, 4 internal error, "
-    "5 nothing was measured.",
+    epilog="Exit codes: 0 fine, 2 usage or configuration, 3 no usable device, 4 internal error, "
+    "5 nothing was measured, 130 stopped by Ctrl-C.",
 )
 space_app = typer.Typer(no_args_is_help=True, help="Search spaces: list, check, schema.")
 devices_app = typer.Typer(no_args_is_help=True, help="Devices: list, schema.")
@@ -132,7 +132,8 @@ def measure(
         list[str] | None, typer.Option("--lowering", metavar="BLOCK=NAME", help="Pin a block's lowering; repeatable.")
     ] = None,
     time_budget: Annotated[
-        str, typer.Option("--time-budget", "-t", metavar="TIME", help="Of warm-up and timed work; ends when narrow.")
+        str,
+        typer.Option("--time-budget", "-t", metavar="TIME", help="Of load, warm-up, timed work; ends when narrow."),
     ] = "60s",
     output_format: FormatOption = "table",
     seed: SeedOption = 0,

@@ -82,7 +82,7 @@ def stop_on_signals() -> Iterator[object]:
         nonlocal told
         if not event.is_set():
             event.set()
-            os.write(2, b"archsearch: stopping; once more stops at once, and a device may then go on for a while\n")
+            os.write(2, b"archsearch: stopping, once more stops at once\n")
             return
         if not told:  # the devices' threads may take a while to end, and the keys are pressed again
             told = True

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import random
 import re
 import shlex
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from archsearch.cli.exits import INTERRUPTED, NO_DEVICE, NOTHING_MEASURED, CommandError
 from archsearch.cli.opening import chosen_devices, open_devices, stop_on_signals
@@ -18,13 +17,8 @@ from archsearch.cli.output import console, one_of
 from archsearch.cli.studies import ADHOC_STUDY, checked_name, new_name, open_store
 from archsearch.progress import duration
 
-if TYPE_CHECKING:
-    from search_space.space import Space
-
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)?")
 DEFAULT_TIME_BUDGET = "5m"
-_QUICK_DRAWS = 200
-"""Draws after which a space is suspected to be empty; most accept one of the first."""
 MAX_TIME_BUDGET_S = 30 * 86_400.0
 
 
@@ -39,21 +33,6 @@ def seconds(text: str) -> float:
     if not 0 < value <= MAX_TIME_BUDGET_S:
         raise CommandError(f"--time-budget {text!r} is no length of time up to 30 days; write 90s, 5m or 2h")
     return value
-
-
-def require_layouts(space: Space) -> None:
-    """Refuse an empty space before anything is measured.
-
-    Raises:
-        SpaceError: It has no layout; the message names the constraint that empties it.
-    """
-    from search_space.check import check_space
-    from search_space.layout import Layout
-    from search_space.sampling import RandomChooser, sample
-
-    chooser = RandomChooser(random.Random(0))  # noqa: S311
-    if not any(isinstance(sample(space, chooser), Layout) for _ in range(_QUICK_DRAWS)):
-        check_space(space)
 
 
 def _place_options(store: str | None, runs: Path) -> str:
@@ -87,6 +66,7 @@ def run_command(
     limit_s = None if time_budget is None else seconds(time_budget)
 
     from archsearch.configuration import config_path, differences, new_config, settings
+    from search_space.check import require_layouts
 
     name = checked_name(study or new_name())
     if name == ADHOC_STUDY:

@@ -175,7 +175,7 @@ class PointTimer:
                 raise JobFailure("invalid", f"point {record['point']}: the logits became infinite or undefined")
             repeat["kept"] = repeat["other_cpu"] is None or repeat["other_cpu"] <= limit
             kept += repeat["kept"]
-            if len(record["warmup"]) == 1:  # too long for a second one: the timed sequence tells whether it was enough
+            if len(record["warmup"]) == 1 and repeat["kept"]:  # the timed sequence tells whether one was enough
                 record["warm"] = settled([record["warmup"][0], repeat], float(self._protocol["warmup_tolerance"]))
             if kept >= count:
                 return

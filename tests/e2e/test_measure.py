@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import LAYOUT, Cli
+from tests.e2e.conftest import LAYOUT, Cli, wait_until
 
 SIZES = ("--workload", "16/4")
 
@@ -152,3 +153,12 @@ def test_nothing_measured_has_its_own_exit_code(cli: Cli):
 def test_no_usable_device_has_its_own_exit_code(cli: Cli, more: str, said: str):
     cli.devices(more)
     assert said in cli.refused("measure", LAYOUT, *SIZES, code=3)
+
+
+def test_a_second_ctrl_c_ends_the_work_on_the_device(cli: Cli):
+    process = cli.start("measure", LAYOUT, "--workload", "16/60000", "--time-budget", "10m")
+    wait_until(lambda: any(state == "timing" for _, state, _ in cli.jobs()))
+    for _ in range(2):
+        process.send_signal(signal.SIGINT)
+    cli.finish(process, code=130, timeout=30)
+    wait_until(lambda: not cli.processes())

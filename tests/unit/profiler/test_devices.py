@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from profiler.devices import (
@@ -210,6 +210,8 @@ def test_an_unknown_name_lists_the_known_ones():
 
 @settings(max_examples=60)
 @given(st.text(max_size=200))
+@example("=")  # YAML's "value" tag, which no constructor knows
+@example("!anything x")
 def test_no_text_does_anything_but_load_or_explain(tmp_path_factory: pytest.TempPathFactory, text: str):
     path = tmp_path_factory.mktemp("any") / "devices.yaml"
     path.write_text(text, encoding="utf-8", errors="replace")

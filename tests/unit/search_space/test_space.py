@@ -139,6 +139,7 @@ constraints: {tolerance: 2x, min_ffn_ratio: 3, max_ffn_ratio: 2, min_global_mixe
         ("total_params: 300k, ", "", 7, "constraints.total_params: is missing"),
         ("total_params: 300k", "total_params: many", 7, "'many' is no count"),
         ("width: 64", "width: 64\nwidth: 32", 2, "key 'width' is given twice (first on line 1)"),
+        ("width: 64", "width: =", 1, "'=' cannot be read: its tag 'tag:yaml.org,2002:value' means nothing here"),
         ("width: 64\n", "", 1, "width: is missing"),
         ("width: 64", "width: []", 1, "lists 0 values"),
         ("depth: [2, 3]", "depth: {from: 3, to: 2}", 2, "a range goes up"),
