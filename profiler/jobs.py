@@ -20,6 +20,8 @@ from profiler.errors import JobError
 from profiler.workloads import Point
 
 JOB_FORMAT = 1
+MAX_JOB_POINTS = 64
+"""What a result can hold."""
 _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -112,6 +114,7 @@ class Check:
         output: Which output is compared.
         calls: Calls in order, state carried from one to the next.
         tolerance: Largest relative root-mean-square difference.
+        contender: Which contender of a comparison it is of; one that fails its check is left out.
     """
 
     name: str
@@ -121,6 +124,24 @@ class Check:
     output: str
     calls: tuple[CheckCall, ...]
     tolerance: float
+    contender: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contender:
+    """One graph of a comparison: several graphs timed in turns within the same processes.
+
+    Attributes:
+        name: Unlike the others'.
+        signature: How it is driven.
+        content_id: Identity of its graph and weights.
+        points: What of it is timed. Points of equal sizes of different contenders take turns.
+    """
+
+    name: str
+    signature: Mapping[str, Any]
+    content_id: str
+    points: tuple[Point, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +161,7 @@ class Job:
         timeout_s: Time limit of the whole job.
         cooling: What must hold before it starts.
         checks: Graphs compared first.
+        contenders: The graphs of a comparison; `points` are then theirs, one after the other.
     """
 
     job_id: str
@@ -154,6 +176,7 @@ class Job:
     timeout_s: float = 300.0
     cooling: Cooling = field(default_factory=Cooling)
     checks: tuple[Check, ...] = ()
+    contenders: tuple[Contender, ...] = ()
 
     def __post_init__(self) -> None:
         if not _JOB_ID.fullmatch(self.job_id):
@@ -162,18 +185,39 @@ class Job:
             raise JobError("a job needs at least one point")
         if self.model_path is not None and not self.model_path.startswith("/"):
             raise JobError(f"the model on the device must be an absolute path, not {self.model_path!r}")
+        theirs = tuple(point for contender in self.contenders for point in contender.points)
+        if self.contenders and theirs != self.points:
+            raise JobError("the points of a comparison are those of its contenders, in their order")
+        if len(self.points) > MAX_JOB_POINTS:
+            raise JobError(f"{len(self.points)} points are more than the {MAX_JOB_POINTS} that a job may have")
+
+    @property
+    def contender_of(self) -> tuple[int, ...]:
+        """For each point of a comparison, the index of its contender; empty for other jobs."""
+        return tuple(at for at, contender in enumerate(self.contenders) for _ in contender.points)
 
     def to_json(self) -> dict[str, Any]:
         """As the agent reads it."""
-        candidate = {"graph": "model.onnx", "recipe": "recipe.json"}
+        model: dict[str, Any] = {"graph": "model.onnx", "recipe": "recipe.json"}
+        points: list[dict[str, int]] = [point.to_json() for point in self.points]
+        if self.model_path is not None:
+            model = {"path": self.model_path}
+        elif self.contenders:
+            model = {
+                "contenders": [
+                    {"name": contender.name, "signature": dict(contender.signature), **contender_files(at)}
+                    for at, contender in enumerate(self.contenders)
+                ]
+            }
+            points = [{**point, "contender": at} for point, at in zip(points, self.contender_of, strict=True)]
         return {
             "format": JOB_FORMAT,
             "job_id": self.job_id,
             "label": self.label,
-            "model": candidate if self.model_path is None else {"path": self.model_path},
+            "model": model,
             "signature": dict(self.signature),
             "runtime": self.runtime.to_json(),
-            "points": [{"batch": p.batch, "prompt": p.prompt, "decode": p.decode} for p in self.points],
+            "points": points,
             "protocol": asdict(self.protocol),
             "limits": {"memory_mib": self.memory_mib, "timeout_s": self.timeout_s},
             "cooling": self.cooling.model_dump(mode="json"),
@@ -189,6 +233,7 @@ class Job:
                         for call in check.calls
                     ],
                     "tolerance": check.tolerance,
+                    "contender": check.contender,
                 }
                 for check in self.checks
             ],
@@ -197,6 +242,8 @@ class Job:
     def file_names(self) -> tuple[str, ...]:
         """Files that must travel with job.json."""
         model = ["model.onnx", "recipe.json"] if self.model_path is None else []
+        if self.contenders:
+            model = [name for at in range(len(self.contenders)) for name in contender_files(at).values()]
         checks = [name for check in self.checks for name in (check.graph, check.recipe)]
         return tuple(dict.fromkeys(model + checks))
 
@@ -214,7 +261,8 @@ class Job:
         return MeasurementKey(
             fields={
                 "content": self.content_id,
-                "points": [[p.batch, p.prompt, p.decode] for p in self.points],
+                "points": [list(point.to_json().values()) for point in self.points],
+                **({"contenders": list(self.contender_of)} if self.contenders else {}),
                 "runtime": self.runtime.to_json(),
                 "memory_mib": self.memory_mib,
                 "method": method,
@@ -243,6 +291,16 @@ class MeasurementKey:
 def _sha256(value: object) -> str:
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def contender_files(at: int) -> dict[str, str]:
+    """File names of the contender with this index."""
+    return {"graph": f"contender{at}.onnx", "recipe": f"contender{at}.json"}
+
+
+def comparison_id(contenders: Sequence[Contender]) -> str:
+    """Identity of a comparison: that of its contenders, in order."""
+    return _sha256([[contender.name, contender.content_id] for contender in contenders])
 
 
 def candidate_id(graph: bytes, recipe_id: str) -> str:

@@ -80,7 +80,7 @@ class PointSamples(_Read):
 
 
 class Memory(_Read):
-    """Peak memory of a worker process, from its own pass."""
+    """Peak memory of a worker process, from its own pass; `point` in a comparison, which has a pass for each."""
 
     peak_rss_mib: MiB
     rss_anon_mib: MiB | None = None
@@ -89,6 +89,7 @@ class Memory(_Read):
     baseline_rss_mib: MiB | None = None
     phases: Annotated[dict[Word, MiB], Field(max_length=32)] = Field(default_factory=dict)
     source: Word = ""
+    point: Annotated[int, Field(ge=0, le=64)] | None = None
 
 
 class ProcessRecord(_Read):
@@ -114,6 +115,24 @@ class CheckRecord(_Read):
     rel_rms: float | None = None
     tolerance: float | None = None
     message: Text = ""
+
+
+class ContenderRecord(_Read):
+    """One graph of a comparison, as the device found it.
+
+    Attributes:
+        error: Why it does not run here; empty when it does.
+        bytes: Its external-data file.
+        operators: Operators of the optimised graph, counted.
+        providers: Execution providers of its nodes, counted.
+    """
+
+    name: Word
+    error: Text = ""
+    bytes: Annotated[int, Field(ge=0)] = 0
+    cached: bool = False
+    operators: Annotated[dict[Word, Annotated[int, Field(ge=0)]], Field(max_length=1000)] | None = None
+    providers: Annotated[dict[Word, JsonValue], Field(max_length=64)] | None = None
 
 
 class Weights(_Read):
@@ -178,6 +197,7 @@ class Result(_Read):
         processes: Raw samples of every worker process.
         seconds: Where the wall time went.
         stopped_because: Which rule ended the repetition.
+        contenders: Of a comparison, in the job's order.
     """
 
     format: Literal[1]
@@ -191,6 +211,7 @@ class Result(_Read):
     seconds: SecondsByPhase = Field(default_factory=dict)
     stopped_because: Literal["interval", "time_budget", "max_processes"] | None = None
     weights: Weights | None = None
+    contenders: Annotated[tuple[ContenderRecord, ...], Field(max_length=64)] = ()
 
     @field_validator("stopped_because", mode="before")
     @classmethod
@@ -287,13 +308,19 @@ def parse_result(raw: bytes, job: Job) -> Result:
                 raise ResultError(f"{where}: process {process.index} has a sequence without its {steps} decode steps")
             if any(rep.ttft_ns < rep.prefill_ns for rep in samples.repeats):
                 raise ResultError(f"{where}: process {process.index} has a first token before its prefill ended")
+    names = [contender.name for contender in job.contenders]
+    if result.status == "ok" and [record.name for record in result.contenders] != names:
+        raise ResultError(f"{where} is not of the contenders {', '.join(names) or '(none)'}")
     if result.status == "ok":
         _require_complete(result, job, where)
     return result
 
 
 def _require_complete(result: Result, job: Job, where: str) -> None:
+    absent = {index for index, at in enumerate(job.contender_of) if result.contenders[at].error}
     for index, point in enumerate(job.points):
+        if index in absent:
+            continue
         kept = [
             rep
             for process in result.timing
@@ -306,7 +333,7 @@ def _require_complete(result: Result, job: Job, where: str) -> None:
             raise ResultError(f"{where} says ok, but holds no timed sequence of {point.text}")
         if any(rep.ttft_ns == 0 or 0 in rep.decode_ns for rep in kept):
             raise ResultError(f"{where}: a time of zero at {point.text}")
-    if failed := [check.name for check in result.checks if not check.ok]:
+    if not job.contenders and (failed := [check.name for check in result.checks if not check.ok]):
         raise ResultError(f"{where} says ok, but check {failed[0]} failed")
     if any(s.logits is not None and not s.logits.finite for process in result.timing for s in process.points):
         raise ResultError(f"{where} says ok, but its logits are not finite")

@@ -29,11 +29,14 @@ class Point:
         batch: Sequences at once.
         prompt: Tokens of the prefill.
         decode: Single-token steps after it.
+        depth: Tokens that are taken as passed before the prompt: states begin with made-up values. Only parts of
+            models are measured so, where filling the states honestly would take most of the time.
     """
 
     batch: int = 1
     prompt: int
     decode: int
+    depth: int = 0
 
     def __post_init__(self) -> None:
         for name, value, most in (
@@ -41,16 +44,23 @@ class Point:
         ):  # fmt: skip
             if not 1 <= value <= most:
                 raise WorkloadError(f"{name} must be 1 to {most}, not {value}")
+        if not 0 <= self.depth <= MAX_TOKENS:
+            raise WorkloadError(f"depth must be 0 to {MAX_TOKENS}, not {self.depth}")
 
     @property
     def context(self) -> int:
-        """Positions that a KV cache must hold: prompt + decode."""
-        return self.prompt + self.decode
+        """Positions that a KV cache must hold: depth + prompt + decode."""
+        return self.depth + self.prompt + self.decode
+
+    def to_json(self) -> dict[str, int]:
+        """As jobs and records hold it; `depth` only where there is one."""
+        sizes = {"batch": self.batch, "prompt": self.prompt, "decode": self.decode}
+        return {**sizes, "depth": self.depth} if self.depth else sizes
 
     @property
     def text(self) -> str:
-        """`1024/32`, and `4x1024/32` at batch 4."""
-        sizes = f"{self.prompt}/{self.decode}"
+        """`1024/32`; `4x1024/32` at batch 4; `4095+1/32` at depth 4095."""
+        sizes = f"{self.depth}+{self.prompt}/{self.decode}" if self.depth else f"{self.prompt}/{self.decode}"
         return sizes if self.batch == 1 else f"{self.batch}x{sizes}"
 
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from .protocol import JobFailure, Json
+from .weights import tensor_values
 
 Array = npt.NDArray[Any]
 _CPU = "cpu"
@@ -33,6 +34,12 @@ def zeros(shape: tuple[int, ...], dtype: Any) -> Array:
     start = -raw.ctypes.data % _ALIGNMENT
     array: Array = raw[start : start + size].view(kind).reshape(shape)
     return array
+
+
+def _made_up(seed: int, shape: tuple[int, ...]) -> Array:
+    """Seeded values in [-0.1, 0.1): states of that size neither vanish nor blow up."""
+    fill = {"kind": "uniform", "seed": seed, "low": -0.1, "high": 0.1}
+    return tensor_values({"dtype": "float32", "shape": shape, "fill": fill})
 
 
 @dataclass
@@ -57,6 +64,7 @@ class Driver:
         self.capacity = capacity
         self.past = 0
         self.side = 0
+        self._pretending = False
         self.states = [self._state(entry) for entry in signature["states"]]
         self.outputs: dict[str, Any] = {output.name: output for output in session.get_outputs()}
         self._check_names()
@@ -86,6 +94,19 @@ class Driver:
         for state in self.states:
             if not state.keep:
                 state.sides[0].fill(0)
+
+    def pretend(self, depth: int) -> None:
+        """Begin in the middle of a sequence: `depth` tokens are said to have passed, and states hold made-up values.
+
+        The time of a step depends on how much there is to look back at, not on what was said; only its output does.
+        """
+        for number, state in enumerate(self.states):
+            if not (state.keep and self._pretending):  # of a cache, only rows behind `depth` are ever written
+                values = _made_up(number, state.sides[0].shape)
+                np.copyto(state.sides[0], values, casting="same_kind")
+        self._pretending = True
+        self.past = depth
+        self.side = 0
 
     def call(self, tokens: int, *, output: str | None = None) -> Call:
         """Prepare calls of T = `tokens`; `output` names one that is handed out instead of the logits."""

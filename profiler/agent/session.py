@@ -29,7 +29,14 @@ def pin(runtime: Json) -> None:
             raise JobFailure("failed", f"the device has no core {missing[0]} for us; it was asked for cores {cores}")
 
 
-def open_session(model: Path, runtime: Json, *, profile: Path | None = None) -> ort.InferenceSession:
+def share_threads(runtime: Json) -> None:
+    """Make one pool of the job's threads, for all sessions of this process that are opened `shared`."""
+    ort.set_global_thread_pool_sizes(int(runtime["threads"]), 1)
+
+
+def open_session(
+    model: Path, runtime: Json, *, profile: Path | None = None, shared: bool = False
+) -> ort.InferenceSession:
     """Load a graph: explicit thread count, sequential, all optimisations, the job's configuration entries.
 
     Args:
@@ -37,6 +44,7 @@ def open_session(model: Path, runtime: Json, *, profile: Path | None = None) -> 
         runtime: The job's `runtime`; the optional keys `mem_arena` and `mem_pattern` (both default to true) switch the
             CPU allocator's arena and the memory-pattern planner.
         profile: Prefix of a trace file that onnxruntime is to write.
+        shared: Use the pool of `share_threads` and none of its own.
 
     Raises:
         JobFailure: A wanted execution provider is not there.
@@ -51,6 +59,7 @@ def open_session(model: Path, runtime: Json, *, profile: Path | None = None) -> 
     options.log_severity_level = _ERRORS_ONLY
     for key, value in runtime.get("session_config", {}).items():
         options.add_session_config_entry(key, str(value))
+    options.use_per_session_threads = not shared
     if profile is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile)

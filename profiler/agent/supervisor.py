@@ -30,6 +30,7 @@ class Supervisor:
         self._job: Json = {}
         self._protocol: Json = dict(PROTOCOL_DEFAULTS)
         self._model = ""
+        self._models: list[str | None] = []  # of a comparison; None for a contender that does not run here
         self._watch = Watch(folder)
         self._crew = Crew(folder, self._watch)
         self._lease = Lease(self._work / "lease")
@@ -37,7 +38,7 @@ class Supervisor:
         self._result: Json = {
             "format": FORMAT, "job_id": folder.name, "method": METHOD, "status": "failed", "reason": "",
             "environment": {}, "processes": self._crew.processes, "checks": [], "seconds": self._seconds,
-            "stopped_because": None, "weights": None,
+            "stopped_because": None, "weights": None, "contenders": [],
         }  # fmt: skip
 
     def run(self) -> int:
@@ -53,7 +54,7 @@ class Supervisor:
             self._end_preparing(preparing)
             self._time()
             if self._protocol["memory_pass"]:
-                self._crew.run("memory", self._task())
+                self._take_memory()
             self._result["status"] = "ok"
         except JobFailure as failure:
             self._result.update(status=failure.status, reason=failure.reason)
@@ -123,7 +124,17 @@ class Supervisor:
 
     def _task(self, **more: object) -> Json:
         job = {key: value for key, value in self._job.items() if key != "checks"}
-        return {"job": job, "model": self._model, **more}
+        return {"job": job, "model": self._model, "models": self._models, **more}
+
+    def _take_memory(self) -> None:
+        """Peak memory; of a comparison, of every point that begins with empty states."""
+        if not self._models:
+            self._crew.run("memory", self._task())
+            return
+        for index, point in enumerate(self._job["points"]):
+            model = self._models[point["contender"]]
+            if model is not None and not point.get("depth"):
+                self._crew.run("memory", {**self._task(point=index), "model": model})
 
     def _begin_preparing(self) -> Assignment:
         """Weights, block checks and operators in one process, while the next ones start and stand by."""
@@ -141,10 +152,16 @@ class Supervisor:
             self._keep_checks(failure.record)
             raise
         self._keep_checks(record)
-        self._model = record["placed"]["model"]
+        if "contenders" in record:
+            self._models = [entry["model"] for entry in record["contenders"]]
+        else:
+            self._model = record["placed"]["model"]
 
     def _keep_checks(self, record: Json) -> None:
         self._result["checks"] = record.get("checks", [])
+        self._result["contenders"] = [
+            {key: value for key, value in entry.items() if key != "model"} for entry in record.get("contenders", [])
+        ]
         if placed := record.get("placed"):
             self._result["weights"] = {"bytes": placed["bytes"], "cached": placed["cached"]}
 
@@ -158,7 +175,8 @@ class Supervisor:
         done: list[Json] = []
         while True:
             self._watch.tell("timing", process=len(done) + 1, processes=most)
-            done.append(self._crew.run("timing", self._task(repeats=repeats, slice_s=budget / least)))
+            task = self._task(repeats=repeats, slice_s=budget / least, turn=len(done))
+            done.append(self._crew.run("timing", task))
             if reason := disagreement(done):
                 raise JobFailure("invalid", reason)
             if len(done) < least:

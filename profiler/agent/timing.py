@@ -1,7 +1,8 @@
 """The timed work of one process: warm up until it is warm, then repeat whole sequences.
 
-One sequence: zero states; prefill of P tokens and arg-max (TTFT); then `decode` single steps, each with arg-max, the
-token fed back. Inside the timed region nothing is allocated and garbage collection is off.
+One sequence: zero states (or made-up ones of `depth` tokens); prefill of P tokens and arg-max (TTFT); then `decode`
+single steps, each with arg-max, the token fed back. Inside the timed region nothing is allocated and garbage collection
+is off.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ class Sequence:
 
     def __init__(self, session: ort.InferenceSession, signature: Json, point: Json, seed: int) -> None:
         self.batch, self.prompt, self.decode = (int(point[key]) for key in ("batch", "prompt", "decode"))
-        self.driver = Driver(session, signature, batch=self.batch, capacity=self.prompt + self.decode)
+        self.depth = int(point.get("depth", 0))
+        capacity = self.depth + self.prompt + self.decode
+        self.driver = Driver(session, signature, batch=self.batch, capacity=capacity)
         self._prefill = self.driver.call(self.prompt)
         self._step = self.driver.call(1) if self.decode else self._prefill
         if self._prefill.tokens is None or self._prefill.logits is None or self._step.logits is None:
@@ -45,8 +48,11 @@ class Sequence:
         self._steps = [0] * self.decode
 
     def reset(self) -> None:
-        """Zero the states. Not timed."""
-        self.driver.reset()
+        """Zero the states, or make up those of `depth` earlier tokens. Not timed."""
+        if self.depth:
+            self.driver.pretend(self.depth)
+        else:
+            self.driver.reset()
 
     def run(self) -> tuple[int, int, list[int]]:
         """Run one sequence; times in ns of prefill, first token, and each step."""
@@ -93,6 +99,10 @@ class Sequence:
         seen["tokens"] = tokens
         return (prefilled - start, first - start, steps), seen
 
+    def turn(self) -> Turn:
+        """The prefill of `run`, its steps to be asked for one by one."""
+        return Turn(self)
+
     def prefill_only(self) -> None:
         """The first half of `run`, for the memory pass."""
         self._prefill.run()
@@ -108,6 +118,49 @@ class Sequence:
     def last_finite(self) -> bool:
         """Whether the logits that were computed last are numbers."""
         return bool(np.isfinite(self._step_logits if self.decode else self._prefill_logits).all())
+
+
+class Turn:
+    """One sequence run in parts, between which others take their turns.
+
+    Attributes:
+        prefill_ns: Of the prefill.
+        ttft_ns: Of the prefill with its arg-max.
+        decode_ns: Of each step so far.
+    """
+
+    def __init__(self, sequence: Sequence) -> None:
+        self._sequence = sequence
+        self._left = sequence.decode
+        start = _now()
+        sequence._prefill.run()
+        prefilled = _now()
+        sequence._prefill_logits.argmax(axis=1, out=sequence._best)
+        self.ttft_ns = _now() - start
+        self.prefill_ns = prefilled - start
+        self.decode_ns: list[int] = []
+
+    def step(self) -> None:
+        """The next step; nothing once all are done."""
+        if self._left == 0:
+            return
+        self._left -= 1
+        sequence = self._sequence
+        begun = _now()
+        sequence._next[:, 0] = sequence._best
+        sequence._step.run()
+        sequence._step_logits.argmax(axis=1, out=sequence._best)
+        self.decode_ns.append(_now() - begun)
+
+    @property
+    def ns(self) -> int:
+        """All of it."""
+        return self.ttft_ns + sum(self.decode_ns)
+
+
+def summary_of(sequence: Sequence) -> Json:
+    """The same summary of a sequence's last prefill; it names no tokens."""
+    return summary(sequence._prefill_logits)
 
 
 def summary(logits: Array) -> Json:
