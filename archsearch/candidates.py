@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from search_space.blocks import Block, Mixer
 from search_space.export import Candidate, export_block, export_layout
 from search_space.graph.precision import PrecisionName
-from search_space.layout import Layout
+from search_space.layout import Layout, block_id
 
 if TYPE_CHECKING:
     from profiler.jobs import Check
@@ -99,9 +99,8 @@ def block_checks(layout: Layout, candidate: Candidate) -> Iterator[BlockCheck]:
             if block is None or block.kind == "none" or block in seen:
                 continue
             seen.add(block)
-            yield _block_check(
-                block, layout.width, candidate.precision, candidate.context, candidate.lowerings[block.kind]
-            )
+            lowering = candidate.lowerings[block_id(block, layout.width)]
+            yield _block_check(block, layout.width, candidate.precision, candidate.context, lowering)
 
 
 @lru_cache(maxsize=512)

@@ -19,7 +19,7 @@ from profiler.results import Result
 from profiler.stats import Interval, PointSummary, centre, summarise
 from profiler.workloads import Point
 from search_space.cost import Parameters, parameters, state_bytes
-from search_space.layout import Layout
+from search_space.layout import Layout, by_kind
 
 DRIFT_LIMIT = 0.03
 """Largest relative change of the watched anchor over a block of work."""
@@ -54,7 +54,7 @@ class Measurement:
         bytes_sent: Bytes that crossed the link for it.
         created_unix: When it was stored.
         trial: Number in its study, or None.
-        lowerings: Lowering by block kind.
+        lowerings: Lowering of each block, by `block_id`.
         foreign_state_bytes: State bytes per point of a foreign file.
     """
 
@@ -189,7 +189,7 @@ def _row(view: MeasuredPoint, drift: Drift) -> dict[str, Any]:
     row["discarded"] = summary.discarded if summary else 0
     row["warm"] = summary.warm if summary else None
     row["stopped_because"] = measurement.result.stopped_because if measurement.result else None
-    row["lowerings"] = dict(measurement.lowerings)
+    row["lowerings"] = by_kind(measurement.lowerings)
     if layout is not None:
         row["width"], row["depth"] = layout.width, len(layout.layers)
         row["vocab_size"], row["embedding_rank"] = layout.embedding.vocab_size, layout.embedding.rank

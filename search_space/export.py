@@ -17,14 +17,15 @@ from search_space.errors import ExportError
 from search_space.graph.builder import MICROSOFT, GraphBuilder, Parameter
 from search_space.graph.precision import PRECISIONS, QUANTIZATION, PrecisionName
 from search_space.graph.recipe import RecipeWriter, StoredTensor
-from search_space.layout import Layer, Layout
+from search_space.layout import Layer, Layout, block_id
 
 DEFAULT_CONTEXT = 4096
 LOGITS = "logits"
 HIDDEN_IN, HIDDEN_OUT = "hidden", "mixed"
 
 LoweringChoice = Mapping[str, str]
-"""Lowering name by block kind; kinds left out use their first lowering."""
+"""Lowering name by block kind, or by `block_id` where specs of one kind differ; a kind goes before an id, and what is
+left out uses its first lowering."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +38,7 @@ class Candidate:
         signature: Inputs with their roles, carried states and output.
         parameters: Trainable tensors and where the graph keeps them.
         stored: Every tensor of ``weights.bin``, in its order.
-        lowerings: The lowering used for each block kind.
+        lowerings: The lowering used for each block, by `block_id`.
         context: Most tokens that caches and position tables hold.
         precision: Storage of the weight matrices.
     """
@@ -71,7 +72,7 @@ def export_layout(
         layout: What to export.
         precision: ``fp32``, ``int8`` or ``int4``.
         context: Most tokens that caches and position tables must hold.
-        lowerings: Lowering by block kind.
+        lowerings: Lowering by block kind or `block_id`.
         seed: Seed of the weights.
 
     Raises:
@@ -126,20 +127,21 @@ def _check(precision: str, context: int) -> None:
 
 
 class _Lowerings:
-    """Which lowering each block kind gets, remembered for the record."""
+    """Which lowering each block gets, remembered for the record."""
 
     def __init__(self, wanted: LoweringChoice) -> None:
         self.wanted = wanted
         self.used: dict[str, str] = {}
 
     def build(self, g: GraphBuilder, block: Block, width: int, x: ir.Value) -> ir.Value:
-        return self._choose(block).build(g, block, width, x)
+        return self._choose(block, width).build(g, block, width, x)
 
-    def _choose(self, block: Block) -> Lowering:
-        name = self.wanted.get(block.kind, next(iter(block.lowerings)))
+    def _choose(self, block: Block, width: int) -> Lowering:
+        key = block_id(block, width)
+        name = self.wanted.get(block.kind) or self.wanted.get(key) or next(iter(block.lowerings))
         if name not in block.lowerings:
             raise ExportError(f"{block.kind} has no lowering {name!r}; it has {', '.join(block.lowerings)}")
-        self.used[block.kind] = name
+        self.used[key] = name
         return block.lowerings[name]
 
 

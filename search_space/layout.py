@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
-from search_space.blocks import FeedForward, Mixer, positive
+from search_space.blocks import Block, FeedForward, Mixer, positive
 from search_space.errors import LayoutError
 
 LAYOUT_FORMAT = 1
@@ -147,6 +147,20 @@ class Layout:
             "norm_eps": float(self.norm_eps),
             "post_norm": self.post_norm,
         }
+
+
+def block_id(block: Block, width: int) -> str:
+    """Kind and eight hexadecimal digits that tell a spec at a model width from every other: ``gqa-3f0a9c21``."""
+    canonical = json.dumps({"kind": block.kind, "width": width, **_spec_fields(block)}, sort_keys=True)
+    return f"{block.kind}-{hashlib.sha256(canonical.encode()).hexdigest()[:8]}"
+
+
+def by_kind(lowerings: Mapping[str, str]) -> dict[str, str]:
+    """Lowerings by `block_id` summed up by block kind; specs of one kind that differ are joined: ``banded+plain``."""
+    found: dict[str, set[str]] = {}
+    for key, name in lowerings.items():
+        found.setdefault(key.rpartition("-")[0] or key, set()).add(name)
+    return {kind: "+".join(sorted(names)) for kind, names in found.items()}
 
 
 def _spec_fields(spec: Any) -> dict[str, Any]:

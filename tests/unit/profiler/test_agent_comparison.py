@@ -24,8 +24,8 @@ def compared(
         Contender(name=name, signature=model[2], content_id=name, points=SIZES) for name, model in contenders.items()
     )
     job = Job(
-        job_id="job-1", label="a comparison", signature={}, runtime=Runtime(threads=1), content_id=comparison_id(theirs),
-        points=SIZES * len(theirs), contenders=theirs,
+        job_id="job-1", label="a comparison", signature={}, runtime=Runtime(threads=1),
+        content_id=comparison_id(theirs), points=SIZES * len(theirs), contenders=theirs,
     )  # fmt: skip
     order = models.job({}, model=job.to_json()["model"], points=job.to_json()["points"], **changes)
     files = {}
@@ -67,9 +67,9 @@ def test_what_was_computed_does_not_depend_on_the_company(tmp_path: Path):
     _, alone = compared(tmp_path / "alone", {"one": models.hybrid()})
     _, both = compared(tmp_path / "both", {"two": models.hybrid(scale=0.3), "one": models.hybrid()})
     single = models.measure(tmp_path / "single", models.hybrid(), points=[SIZES[0].to_json()])
-    logits = [process["points"] for process in alone["processes"] if process["kind"] == "timing"][0]
-    other = [process["points"] for process in both["processes"] if process["kind"] == "timing"][0]
-    plain = [process["points"] for process in single["processes"] if process["kind"] == "timing"][0]
+    logits = next(process["points"] for process in alone["processes"] if process["kind"] == "timing")
+    other = next(process["points"] for process in both["processes"] if process["kind"] == "timing")
+    plain = next(process["points"] for process in single["processes"] if process["kind"] == "timing")
     for own, theirs in zip(logits, other[2:], strict=True):
         assert own["logits"]["sample"] == pytest.approx(theirs["logits"]["sample"], rel=1e-5)
     assert logits[0]["logits"]["sample"] == pytest.approx(plain[0]["logits"]["sample"], rel=1e-5)

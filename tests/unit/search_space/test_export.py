@@ -10,12 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search_space.anchors import anchor, anchor_names
+from search_space.blocks.short_conv import ShortConv
 from search_space.conformance import GraphRunner, check_names
 from search_space.cost import parameters, state_bytes
 from search_space.errors import ExportError
 from search_space.export import export_block, export_layout
 from search_space.graph.precision import PRECISIONS
 from search_space.graph.recipe import quantized_scale, tensor_seed
+from search_space.layout import Embedding, Layer, Layout, block_id, by_kind
 from tests.unit.search_space.small_layouts import FFN, HYBRIDS, MIXERS, layout
 
 SIZES = {"float32": 4, "uint8": 1}
@@ -172,10 +174,21 @@ def test_position_tables_are_shared_and_untrained():
 
 def test_lowerings_are_chosen_by_kind():
     chosen = export_layout(layout(), lowerings={"short_conv": "conv", "swiglu": "packed"})
-    assert chosen.lowerings["short_conv"] == "conv"
-    assert chosen.lowerings["swiglu"] == "packed"
-    assert chosen.lowerings["gqa"] == "group_query"
+    used = by_kind(chosen.lowerings)
+    assert (used["short_conv"], used["swiglu"], used["gqa"]) == ("conv", "packed", "group_query")
     assert [node.op_type for node in graph_of(chosen).node].count("Conv") == 1
+
+
+def test_specs_of_one_kind_may_have_lowerings_of_their_own():
+    layers = [Layer(mixer=ShortConv(kernel=kernel), ffn=FFN) for kernel in (3, 4)]
+    two = Layout(width=32, embedding=Embedding(vocab_size=64), layers=tuple(layers))
+    first, second = (block_id(layer.mixer, 32) for layer in layers)
+    assert first != second != block_id(layers[1].mixer, 64)
+    chosen = export_layout(two, lowerings={second: "conv"})
+    assert (chosen.lowerings[first], chosen.lowerings[second]) == ("shifted", "conv")
+    assert by_kind(chosen.lowerings)["short_conv"] == "conv+shifted"
+    pinned = export_layout(two, lowerings={second: "conv", "short_conv": "fused"})
+    assert by_kind(pinned.lowerings)["short_conv"] == "fused"
 
 
 @pytest.mark.parametrize(
