@@ -12,8 +12,9 @@ from threading import Event
 
 from archsearch.measured import Measured
 from archsearch.measurement import Measurement
-from archsearch.measuring import Interrupted, Measurer, Subject
+from archsearch.measuring import Interrupted, Measurer
 from archsearch.observer import Observer
+from archsearch.subjects import Subject
 from profiler.errors import AgentDied, ResultError, TransportError
 from profiler.jobs import Protocol
 

@@ -11,28 +11,24 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from math import prod
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from archsearch.candidates import Prepared
-from archsearch.measurement import ADHOC, WATCH, Measurement
+from archsearch.measurement import WATCH, Measurement
 from archsearch.owners import owner_id
 from archsearch.records import REUSED, from_record, layout_json, to_record
 from archsearch.store import STALE_S, Claim, Store
 from archsearch.store import Check as PassedCheck
+from archsearch.subjects import Subject, timeout_factor
 from archsearch.timing import Seconds
 from archsearch.verification import passed_checks, with_checks
 from profiler.errors import AgentDied, ProfilerError
 from profiler.jobs import Job, MeasurementKey, Protocol, new_job_id
 from profiler.results import Result, parse_result
-from search_space.layout import Layout
 
 if TYPE_CHECKING:
-    from profiler.foreign import ForeignModel
     from profiler.results import JobStatus
     from profiler.runner import DeviceSession, JobHandle
-    from profiler.workloads import Workload
 
 SETTLED = ("ok", "out_of_memory", "invalid", "timeout", "infeasible")
 """Statuses that say something of the candidate: known, they are not measured again. The others are about the device's
@@ -41,37 +37,7 @@ moment."""
 _FRESH = "-"
 """Stands in the claims of fresh measurements, and in no key."""
 
-TIMEOUT_TOKENS = 4096
-"""Prompt tokens of a workload, over points and batch, that a device's `timeout_s` is meant for."""
-
 OnStatus = Callable[["JobStatus | None"], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
-    """What is to be measured: a layout with its prepared candidate, or a foreign file.
-
-    Attributes:
-        label: For people.
-        workload: Its points.
-        precision: ``fp32``, ``int8``, ``int4``, or ``file`` for a foreign file.
-        role: Role in its study.
-        layout: None for a foreign file.
-        prepared: Exported candidate, for a layout.
-        foreign: The inspected file.
-        name: Anchor or file name.
-        trial: Number in its study.
-    """
-
-    label: str
-    workload: Workload
-    precision: str
-    role: str = ADHOC
-    layout: Layout | None = None
-    prepared: Prepared | None = None
-    foreign: ForeignModel | None = None
-    name: str | None = None
-    trial: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +125,7 @@ class Measurer:
             if handle is not None:
                 job = replace(job, job_id=claim.job_id)
             else:
-                job, files = self._with_files(subject, job)
+                job, files = with_checks(job, subject, session=self.session, store=self.store)
                 seconds.lap("reference")
                 handle = self.session.submit(job, files)
                 seconds.lap("send")
@@ -187,7 +153,8 @@ class Measurer:
         }
         if found_again:  # until then the agent worked with no run to book its time on
             info["unattended_s"] = max(0.0, result.seconds.get("total", 0.0) - seconds.by_phase.get("wait", 0.0))
-        self._keep(measurement, subject, key, raw=raw, info=info, claim=claim, checks=self._passed(subject, result))
+        checks = passed_checks(result, subject, session=self.session)
+        self._keep(measurement, subject, key, raw=raw, info=info, claim=claim, checks=checks)
         self.session.cleanup(job.job_id)
         return Outcome(measurement=measurement, reused=False)
 
@@ -255,16 +222,6 @@ class Measurer:
             self.store.rename_claim(claim.key_hash, job_id)
         return handle
 
-    def _with_files(self, subject: Subject, job: Job) -> tuple[Job, dict[str, bytes]]:
-        if subject.layout is None or subject.prepared is None:
-            return job, {}
-        return with_checks(job, subject.layout, subject.prepared, session=self.session, store=self.store)
-
-    def _passed(self, subject: Subject, result: Result) -> Sequence[PassedCheck]:
-        if subject.layout is None or subject.prepared is None:
-            return ()
-        return passed_checks(result, subject.layout, subject.prepared, session=self.session)
-
     def _job(self, subject: Subject, protocol: Protocol) -> Job:
         device = self.session.device
         common: dict[str, Any] = {
@@ -277,22 +234,7 @@ class Measurer:
             "timeout_s": device.timeout_s * timeout_factor(subject.workload),
             "cooling": device.cooling,
         }
-        job_id = new_job_id(subject.label)
-        if subject.foreign is not None:
-            return Job(
-                job_id=job_id,
-                signature=subject.foreign.signature,
-                content_id=subject.foreign.content_id(),
-                model_path=str(subject.foreign.path.resolve()),
-                **common,
-            )
-        assert subject.prepared is not None
-        return Job(
-            job_id=job_id,
-            signature=subject.prepared.candidate.signature,
-            content_id=subject.prepared.content_id,
-            **common,
-        )
+        return Job(job_id=new_job_id(subject.label), **subject.job_fields(), **common)
 
     def _known(self, key_hash: str, subject: Subject) -> Outcome | None:
         # A watch run is short and takes no peak memory: it says whether the device moved, and is no measurement.
@@ -362,11 +304,6 @@ class Measurer:
     def _measurement(
         self, subject: Subject, job: Job, result: Result | None, bytes_sent: int, *, status: str = "", reason: str = ""
     ) -> Measurement:
-        candidate = subject.prepared.candidate if subject.prepared else None
-        if candidate is not None:
-            weights: int | None = sum(tensor.nbytes for tensor in candidate.trained_tensors())
-        else:
-            weights = subject.foreign.weight_bytes if subject.foreign else None
         return Measurement(
             job_id=job.job_id,
             role=subject.role,
@@ -380,32 +317,10 @@ class Measurer:
             status=status or (result.status if result else "failed"),
             reason=reason or (result.reason if result else ""),
             result=result,
-            weights_bytes=weights,
+            weights_bytes=subject.weights_bytes(),
             bytes_sent=bytes_sent,
             created_unix=time.time(),
             trial=subject.trial,
-            lowerings=dict(candidate.lowerings) if candidate else {},
-            foreign_state_bytes=_foreign_state_bytes(subject) if subject.foreign else None,
+            lowerings=dict(subject.lowerings()),
+            foreign_state_bytes=subject.foreign_state_bytes(),
         )
-
-
-def timeout_factor(workload: Workload) -> float:
-    """How much a device's time-out grows: 1 up to `TIMEOUT_TOKENS` prompt tokens in all, then in proportion."""
-    tokens = sum(point.batch * point.prompt for point in workload.points)
-    return max(1.0, tokens / TIMEOUT_TOKENS)
-
-
-def _foreign_state_bytes(subject: Subject) -> tuple[int, ...]:
-    """State bytes of a foreign graph at each point, from its signature."""
-    assert subject.foreign is not None
-    sizes = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1, "uint8": 1, "int32": 4, "int64": 8}
-    totals = []
-    for point in subject.workload.points:
-        symbols = {"batch": point.batch, "capacity": point.context}
-        totals.append(
-            sum(
-                sizes[state["dtype"]] * prod(symbols[dim] if isinstance(dim, str) else dim for dim in state["shape"])
-                for state in subject.foreign.signature["states"]
-            )
-        )
-    return tuple(totals)

@@ -16,11 +16,12 @@ from archsearch.candidates import prepare
 from archsearch.fleet import Fleet
 from archsearch.measured import Measured
 from archsearch.measurement import ANCHOR, CANDIDATE, WATCH
-from archsearch.measuring import Interrupted, Measurer, Subject
+from archsearch.measuring import Interrupted, Measurer
 from archsearch.observer import Observer, Standing
 from archsearch.owners import owner_id
 from archsearch.store import Store
 from archsearch.study_settings import Settings
+from archsearch.subjects import Subject
 from archsearch.timing import RUN_ENDED, RUN_STARTED, Seconds
 from archsearch.trials import MAX_TRIES, Trial, Trials
 from profiler.jobs import Protocol

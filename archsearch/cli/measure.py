@@ -20,8 +20,8 @@ from archsearch.progress import DevicePanel
 
 if TYPE_CHECKING:
     from archsearch.measurement import Measurement
-    from archsearch.measuring import Subject
     from archsearch.store import Store
+    from archsearch.subjects import Subject
     from profiler.foreign import ForeignModel
     from profiler.workloads import Workload
     from search_space.layout import Layout
@@ -165,7 +165,7 @@ def remarks(measurement: Measurement) -> list[str]:
 
 
 def _subject(what: str, workload: Workload, precision: str, lowering: Sequence[str] | None, seed: int) -> Subject:
-    from archsearch.measuring import Subject
+    from archsearch.subjects import Subject
 
     if (path := _onnx_file(what)) is not None:
         return _foreign(path, workload)
@@ -202,7 +202,7 @@ def _onnx_file(what: str) -> Path | None:
 
 def _foreign(path: Path, workload: Workload) -> Subject:
     """An ONNX file as it lies there: one of our own exports (signature.json beside it), or one from elsewhere."""
-    from archsearch.measuring import Subject
+    from archsearch.subjects import Subject
     from profiler.foreign import inspect
 
     model = inspect(path)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from archsearch.candidates import CHECK_TOLERANCE, BlockCheck, block_checks, check_tokens, prepare, reference_check
-from archsearch.measuring import timeout_factor
+from archsearch.subjects import timeout_factor
 from profiler.workloads import Point, Workload, parse_workload
 from search_space.notation import resolve
 
