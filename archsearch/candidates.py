@@ -57,12 +57,15 @@ def prepare(
     precision: PrecisionName,
     lowerings: Mapping[str, str] | None = None,
     seed: int = 0,
+    context: int | None = None,
 ) -> Prepared:
-    """Export a layout for a workload: caches and position tables hold the workload's largest context."""
+    """Export a layout for a workload: caches and position tables hold `context`, or the workload's largest."""
     from profiler.agent.weights import recipe_id
     from profiler.jobs import candidate_id
 
-    candidate = export_layout(layout, precision=precision, context=workload.max_context, lowerings=lowerings, seed=seed)
+    candidate = export_layout(
+        layout, precision=precision, context=context or workload.max_context, lowerings=lowerings, seed=seed
+    )
     recipe = recipe_id(candidate.recipe)
     return Prepared(
         candidate=candidate,

@@ -29,7 +29,8 @@ def new_config(options: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration of a new study from command-line options; everything is checked.
 
     Args:
-        options: space, workload, precision, objective, budget, anchor, sampler, seed, across.
+        options: space, workload, precision, objective, budget, anchor, sampler, seed, across, tune, lowering (a
+            mapping by block kind).
 
     Raises:
         ArchsearchError, SearchSpaceError, ProfilerError, ReportError: An option is wrong; the message says which.
@@ -54,7 +55,7 @@ def new_config(options: Mapping[str, Any]) -> dict[str, Any]:
         "workload": {
             "name": workload.name,
             "description": workload.description,
-            "points": [[p.batch, p.prompt, p.decode] for p in workload.points],
+            "points": [list(point.to_json().values()) for point in workload.points],
         },
         "precision": options["precision"],
         "objectives": list(names),
@@ -63,6 +64,8 @@ def new_config(options: Mapping[str, Any]) -> dict[str, Any]:
         "sampler": options["sampler"],
         "seed": options["seed"],
         "across": options["across"],
+        "tune": options["tune"],
+        "lowering": dict(options["lowering"]),
     }
 
 
@@ -87,6 +90,8 @@ def settings(config: Mapping[str, Any]) -> Settings:
         sampler=config["sampler"],
         seed=config["seed"],
         across=config["across"],
+        tune=config.get("tune", True),
+        pins=config.get("lowering", {}),
     )
 
 
@@ -110,7 +115,7 @@ def differences(stored: Mapping[str, Any], asked: Mapping[str, Any], explicit: S
 
 def _words(value: Any) -> str:
     if isinstance(value, Mapping):
-        return str(value.get("name"))
+        return str(value["name"]) if "name" in value else ", ".join(f"{k}={v}" for k, v in value.items()) or "none"
     if isinstance(value, list):
         return ", ".join(str(v.get("name") if isinstance(v, Mapping) else v) for v in value) or "none"
     return str(value)

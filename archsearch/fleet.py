@@ -92,6 +92,10 @@ class Fleet:
         """Seconds that devices of this run waited for another run's result."""
         return sum(measurer.waited_s for measurer in self._measurers.values())
 
+    def tuning_s(self) -> float:
+        """Seconds that devices of this run spent on choosing lowerings."""
+        return sum(measurer.tuning_s for measurer in self._measurers.values())
+
     def _measure_on(
         self, name: str, measurer: Measurer, subject: Subject, fresh: bool, protocol: Protocol | None
     ) -> Measurement | None:

@@ -30,7 +30,7 @@ NOT_WARM = "warm-up was not seen to end in every process: may be unstable"
 UNSETTLED = ("throttled", "not_cooled")
 """Statuses that say something of the moment and nothing of what was to be measured."""
 
-CANDIDATE, ANCHOR, WATCH, ADHOC = "candidate", "anchor", "watch", "adhoc"
+CANDIDATE, ANCHOR, WATCH, ADHOC, BLOCKS = "candidate", "anchor", "watch", "adhoc", "blocks"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,8 @@ class Measurement:
 
     Attributes:
         job_id: Its id.
-        role: ``candidate``, ``anchor``, ``watch`` (a repeated run of the anchor that watches for drift) or ``adhoc``.
+        role: ``candidate``, ``anchor``, ``watch`` (a repeated run of the anchor that watches for drift), ``adhoc``, or
+            ``blocks`` (a comparison of stacks of blocks, which has no layout).
         layout: None for a foreign file.
         name: Name of the anchor or file, or None.
         label: What people call it.

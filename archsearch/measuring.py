@@ -27,6 +27,7 @@ from profiler.jobs import Job, MeasurementKey, Protocol, new_job_id
 from profiler.results import Result, parse_result
 
 if TYPE_CHECKING:
+    from archsearch.tuning import Tuner
     from profiler.results import JobStatus
     from profiler.runner import DeviceSession, JobHandle
 
@@ -57,6 +58,7 @@ class Measurer:
 
     Attributes:
         waited_s: Time spent waiting for other runs' results, which no measurement of ours accounts for.
+        tuning_s: Time spent choosing lowerings.
 
     Args:
         session: The open device.
@@ -65,6 +67,7 @@ class Measurer:
         protocol: How hard the agent tries.
         cancel: Set from outside to stop.
         on_wait: Called with a sentence when somebody else is measuring the same thing.
+        tuner: Chooses the lowerings of this device; None for those of the subject.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class Measurer:
         protocol: Protocol,
         cancel: Event | None = None,
         on_wait: Callable[[str], None] | None = None,
+        tuner: Tuner | None = None,
     ) -> None:
         self.session = session
         self.store = store
@@ -83,7 +87,9 @@ class Measurer:
         self.protocol = protocol
         self.cancel = cancel or Event()
         self.waited_s = 0.0
+        self.tuning_s = 0.0
         self._on_wait = on_wait or (lambda _: None)
+        self._tuner = tuner
 
     def measure(
         self,
@@ -107,6 +113,12 @@ class Measurer:
             TransportError: The device is out of reach.
             StoreError: The result could not be stored; the job stays on the device and is found again.
         """
+        if self._tuner is not None:
+            begun = time.monotonic()
+            try:
+                subject = self._tuner.tuned(subject, on_status)
+            finally:
+                self.tuning_s += time.monotonic() - begun
         seconds = Seconds()
         job = self._job(subject, protocol or self.protocol)
         key = self.session.key(job)
@@ -227,11 +239,11 @@ class Measurer:
         common: dict[str, Any] = {
             "label": subject.label,
             "runtime": self.session.runtime(),
-            "points": subject.workload.points,
+            "points": subject.points,
             # One setting of the device file for both: how quiet it must be before, and how quiet while it measures.
             "protocol": replace(protocol, max_other_cpu=device.cooling.max_other_cpu),
             "memory_mib": device.memory_limit_mib,
-            "timeout_s": device.timeout_s * timeout_factor(subject.workload),
+            "timeout_s": device.timeout_s * timeout_factor(subject.points),
             "cooling": device.cooling,
         }
         return Job(job_id=new_job_id(subject.label), **subject.job_fields(), **common)
@@ -312,7 +324,7 @@ class Measurer:
             label=subject.label,
             device=self.session.device.name,
             workload=subject.workload.name,
-            points=subject.workload.points,
+            points=subject.points,
             precision=subject.precision,
             status=status or (result.status if result else "failed"),
             reason=reason or (result.reason if result else ""),

@@ -114,6 +114,7 @@ def run_study(
     finally:
         fleet.close()
         driver.add("await", fleet.waited_s())
+        driver.add("tuning", fleet.tuning_s())
         store.add_event(name, RUN_ENDED, {"owner": owner, "driver": driver.by_phase})
     return Ended(why=why, interrupted=interrupted, devices_lost=fleet.lost, measured=measured)
 
@@ -243,7 +244,12 @@ class _Loop:
         self, layout: Layout, role: str, name: str | None, *, label: str | None = None, trial: int | None = None
     ) -> Subject:
         with self._driver.book("export"):
-            prepared = prepare(layout, workload=self._settings.workload, precision=self._settings.precision)
+            prepared = prepare(
+                layout,
+                workload=self._settings.workload,
+                precision=self._settings.precision,
+                lowerings=self._settings.pins,
+            )
         return Subject(
             label=label or name or layout.layout_id,
             workload=self._settings.workload,
@@ -253,6 +259,7 @@ class _Loop:
             prepared=prepared,
             name=name,
             trial=trial,
+            pins=self._settings.pins,
         )
 
     def _standing(self) -> Standing:

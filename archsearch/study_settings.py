@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from profiler.workloads import Workload
 from reports.budgets import Budget
@@ -25,6 +26,8 @@ class Settings:
         sampler: Name of the sampler.
         seed: Of everything random.
         across: How several devices are combined.
+        tune: Whether each device's lowerings are chosen by measuring them.
+        pins: Lowerings that are given, by block kind.
     """
 
     space: Space
@@ -36,6 +39,8 @@ class Settings:
     sampler: str
     seed: int
     across: str
+    tune: bool = True
+    pins: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def watched(self) -> NamedLayout | None:

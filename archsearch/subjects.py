@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 from archsearch.measurement import ADHOC
 from profiler.jobs import Contender, comparison_id, contender_files
-from profiler.workloads import Workload
+from profiler.workloads import Point, Workload
 from search_space.layout import Layout
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Subject:
 
     Attributes:
         label: For people.
-        workload: Its points; of a comparison, those of all its entrants, one after the other.
+        workload: Its points; of a comparison, what it is made for.
         precision: ``fp32``, ``int8``, ``int4``, or ``file`` for a foreign file.
         role: Role in its study.
         layout: None for a foreign file and a comparison.
@@ -63,6 +63,8 @@ class Subject:
         entrants: Of a comparison.
         name: Anchor or file name.
         trial: Number in its study.
+        pins: Lowerings that are not to be chosen, by block kind.
+        seed: Of the weights.
     """
 
     label: str
@@ -75,6 +77,14 @@ class Subject:
     entrants: tuple[Entrant, ...] = ()
     name: str | None = None
     trial: int | None = None
+    pins: Mapping[str, str] = field(default_factory=dict)
+    seed: int = 0
+
+    @property
+    def points(self) -> tuple[Point, ...]:
+        """What is timed: the workload's points, or those of all entrants, one after the other."""
+        theirs = tuple(point for entrant in self.entrants for point in entrant.workload.points)
+        return theirs or self.workload.points
 
     def job_fields(self) -> dict[str, Any]:
         """The fields of a `Job` that say what it measures."""
@@ -133,7 +143,7 @@ class Subject:
         return tuple(totals)
 
 
-def timeout_factor(workload: Workload) -> float:
+def timeout_factor(points: Iterable[Point]) -> float:
     """How much a device's time-out grows: 1 up to `TIMEOUT_TOKENS` prompt tokens in all, then in proportion."""
-    tokens = sum(point.batch * point.prompt for point in workload.points)
+    tokens = sum(point.batch * point.prompt for point in points)
     return max(1.0, tokens / TIMEOUT_TOKENS)

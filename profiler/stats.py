@@ -23,6 +23,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal
 
 from profiler.results import Result
 
@@ -91,6 +92,20 @@ def summarise(result: Result) -> tuple[PointSummary, ...]:
     """Summaries of every point of a result that has kept samples, in order of the points."""
     indices = sorted({samples.point for process in result.timing for samples in process.points})
     return tuple(summary for index in indices if (summary := _summarise_point(result, index)) is not None)
+
+
+def medians(result: Result, point: int, what: Literal["ttft", "decode"]) -> list[float]:
+    """The median of each process, in milliseconds, in the order of the processes: what is compared pair by pair."""
+    found = []
+    for process in result.timing:
+        for samples in process.points:
+            if samples.point == point:
+                kept = [rep for rep in samples.repeats if rep.kept]
+                times = (
+                    [rep.ttft_ns for rep in kept] if what == "ttft" else [ns for rep in kept for ns in rep.decode_ns]
+                )
+                found.append(statistics.median(times) / 1e6)
+    return found
 
 
 def _summarise_point(result: Result, index: int) -> PointSummary | None:

@@ -35,6 +35,12 @@ WorkloadOption = Annotated[
     str, typer.Option("--workload", "-w", metavar="NAME", help="`archsearch workloads` lists them; or sizes: 512/64.")
 ]
 PrecisionOption = Annotated[str, typer.Option("--precision", "-p", help="fp32, int8 or int4.")]
+LoweringOption = Annotated[
+    list[str] | None, typer.Option("--lowering", metavar="BLOCK=NAME", help="Pin a block's lowering; repeatable.")
+]
+TuneOption = Annotated[
+    bool, typer.Option("--tune/--no-tune", help="Compare the lowerings of blocks that are new to a device first.")
+]
 FormatOption = Annotated[str, typer.Option("--format", "-f", help="table, json, csv or md.")]
 StoreOption = Annotated[
     str | None,
@@ -88,6 +94,8 @@ def run(
     across: Annotated[
         str, typer.Option("--across", help="Several devices: worst, geomean or a device's NAME.")
     ] = "worst",
+    tune: TuneOption = True,
+    lowering: LoweringOption = None,
     output_format: FormatOption = "table",
     store: StoreOption = None,
     runs: RunsOption = Path("runs"),
@@ -115,6 +123,8 @@ def run(
             "anchor": anchor,
             "seed": seed,
             "across": across,
+            "tune": tune,
+            "lowering": lowering,
         },
     )
     raise typer.Exit(code)
@@ -128,9 +138,8 @@ def measure(
     workload: WorkloadOption = "quick",
     precision: PrecisionOption = "int4",
     batch: Annotated[str | None, typer.Option("--batch", metavar="N,N", help="Batch sizes, for throughput.")] = None,
-    lowering: Annotated[
-        list[str] | None, typer.Option("--lowering", metavar="BLOCK=NAME", help="Pin a block's lowering; repeatable.")
-    ] = None,
+    lowering: LoweringOption = None,
+    tune: TuneOption = True,
     time_budget: Annotated[
         str,
         typer.Option("--time-budget", "-t", metavar="TIME", help="Of load, warm-up, timed work; ends when narrow."),
@@ -145,7 +154,7 @@ def measure(
 
     code = measure_command(
         what, devices=devices, device=device, workload=workload, precision=precision, batch=batch, lowering=lowering,
-        time_budget=time_budget, output_format=output_format, seed=seed, store=store, runs=runs,
+        tune=tune, time_budget=time_budget, output_format=output_format, seed=seed, store=store, runs=runs,
     )  # fmt: skip
     raise typer.Exit(code)
 
@@ -195,9 +204,7 @@ def export(
     with_weights: Annotated[
         bool, typer.Option("--with-weights", help="Write weights.bin (seeded random values).")
     ] = False,
-    lowering: Annotated[
-        list[str] | None, typer.Option("--lowering", metavar="BLOCK=NAME", help="Pin a block's lowering; repeatable.")
-    ] = None,
+    lowering: LoweringOption = None,
     seed: SeedOption = 0,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an earlier export.")] = False,
 ) -> None:

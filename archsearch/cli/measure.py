@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from threading import Event
 from typing import TYPE_CHECKING
 
 from archsearch.cli.exits import INTERRUPTED, NO_DEVICE, NOTHING_MEASURED
@@ -16,6 +15,7 @@ from archsearch.cli.opening import chosen_devices, open_devices, stop_on_signals
 from archsearch.cli.output import console, one_of
 from archsearch.cli.run import seconds
 from archsearch.cli.studies import ADHOC_STUDY, open_store
+from archsearch.cli.tuners import open_tuners
 from archsearch.progress import DevicePanel
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def measure_command(
     precision: str,
     batch: str | None,
     lowering: Sequence[str] | None,
+    tune: bool,
     time_budget: str,
     output_format: str,
     seed: int,
@@ -84,12 +85,18 @@ def measure_command(
         stop_on_signals() as cancel,
         open_devices(devices, device) as sessions,
         DevicePanel(every_s=TELL_EVERY_S) as panel,
+        open_tuners(sessions, store=store, runs=runs, cancel=cancel, say=panel.say) as tuners,
     ):
-        assert isinstance(cancel, Event)
         for session in sessions:
             name = session.device.name
             measurer = Measurer(
-                session, database, study=ADHOC_STUDY, protocol=protocol, cancel=cancel, on_wait=panel.say
+                session,
+                database,
+                study=ADHOC_STUDY,
+                protocol=protocol,
+                cancel=cancel,
+                on_wait=panel.say,
+                tuner=tuners[name] if tune else None,
             )
             panel.say(f"{name}: measuring {subject.label} ({load.name}, {subject.precision})")
             try:
@@ -187,6 +194,8 @@ def _subject(what: str, workload: Workload, precision: str, lowering: Sequence[s
         layout=named.layout,
         prepared=prepared,
         name=named.name,
+        pins=lowering_options(lowering),
+        seed=seed,
     )
 
 

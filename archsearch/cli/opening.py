@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING
 
 from archsearch.cli.exits import NO_DEVICE, CommandError
@@ -70,10 +71,9 @@ def open_devices(path: Path, names: Sequence[str] | None) -> Iterator[list[Devic
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[object]:
+def stop_on_signals() -> Iterator[Event]:
     """An event that Ctrl-C or SIGTERM sets; a second one ends the program at once."""
     import signal
-    from threading import Event
 
     event = Event()
     told = False

@@ -8,13 +8,14 @@ import shlex
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 from archsearch.cli.exits import INTERRUPTED, NO_DEVICE, NOTHING_MEASURED, CommandError
+from archsearch.cli.layouts import lowering_options
 from archsearch.cli.opening import chosen_devices, open_devices, stop_on_signals
 from archsearch.cli.output import console, one_of
-from archsearch.cli.studies import ADHOC_STUDY, checked_name, new_name, open_store
+from archsearch.cli.studies import RESERVED, checked_name, new_name, open_store
+from archsearch.cli.tuners import open_tuners
 from archsearch.progress import duration
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)?")
@@ -69,9 +70,9 @@ def run_command(
     from search_space.check import require_layouts
 
     name = checked_name(study or new_name())
-    if name == ADHOC_STUDY:
-        raise CommandError(f"the study name {name!r} is kept for what `archsearch measure` measures; take another")
-    asked = new_config(options)
+    if name in RESERVED:
+        raise CommandError(f"the study name {name!r} is kept for {RESERVED[name]}; take another")
+    asked = new_config({**options, "lowering": lowering_options(options["lowering"])})
     require_layouts(settings(asked).space)
     # All that can be wrong is found before a study is made.
     names = [device.name for device in chosen_devices(devices, device)]
@@ -101,10 +102,13 @@ def run_command(
     deadline = None if limit_s is None else started + limit_s
     log = console(stderr=True)
     with stop_on_signals() as cancel, open_devices(devices, device) as sessions:
-        assert isinstance(cancel, Event)
         if known is not None:
             log.print(f"continuing study {name}")
-        with Progress(name, trials=trials, deadline=deadline) as progress:
+        chosen = settings(record.config)
+        with (
+            Progress(name, trials=trials, deadline=deadline) as progress,
+            open_tuners(sessions, store=store, runs=runs, cancel=cancel, say=progress.say) as tuners,
+        ):
             measurers = [
                 Measurer(
                     session,
@@ -113,12 +117,13 @@ def run_command(
                     protocol=CANDIDATE_PROTOCOL,
                     cancel=cancel,
                     on_wait=progress.say,
+                    tuner=tuners[session.device.name] if chosen.tune else None,
                 )
                 for session in sessions
             ]
             ended = run_study(
                 name,
-                settings(record.config),
+                chosen,
                 Limits(trials=trials, deadline=deadline),
                 measurers=measurers,
                 store=database,

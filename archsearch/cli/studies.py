@@ -13,6 +13,9 @@ from archsearch.store import Store
 DATABASE = "study.db"
 ADHOC_STUDY = "measure"
 """Measurements made by hand are kept in a study of this name."""
+BLOCKS_STUDY = "blocks"
+"""And comparisons of blocks and their kernels in one of this name."""
+RESERVED = {ADHOC_STUDY: "what `archsearch measure` measures", BLOCKS_STUDY: "comparisons of blocks and kernels"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -48,13 +51,13 @@ def latest(*, store: str | None, runs: Path) -> str:
     """
     if store is not None:
         database = Store.open(store, create=False)
-        names = [record.name for record in database.studies() if record.name != "measure"]
+        names = [record.name for record in database.studies() if record.name not in RESERVED]
         database.close()
         if not names:
             raise CommandError(f"no study in {database.where} yet", hint="archsearch run --devices devices.yaml")
         return names[-1]
     found = sorted(
-        (path for path in runs.glob(f"*/{DATABASE}") if path.parent.name != "measure"),
+        (path for path in runs.glob(f"*/{DATABASE}") if path.parent.name not in RESERVED),
         key=lambda path: max(p.stat().st_mtime for p in path.parent.glob(f"{DATABASE}*")),
     )
     if not found:

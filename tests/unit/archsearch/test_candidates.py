@@ -139,4 +139,4 @@ def test_checks_of_equal_blocks_are_equal_and_of_others_differ():
 
 @pytest.mark.parametrize(("text", "factor"), [("256/32", 1.0), ("4096/32", 1.0), ("4096/32;32768/32", 9.0)])
 def test_time_outs_grow_with_long_prompts(text: str, factor: float):
-    assert timeout_factor(parse_workload(text)) == factor
+    assert timeout_factor(parse_workload(text).points) == factor

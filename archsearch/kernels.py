@@ -1,0 +1,185 @@
+"""How fast a block is with each of its lowerings on a device, and which of them a workload should use.
+
+The numbers come from a comparison: stacks of the same block (`archsearch.stacks`), lowered differently, timed in turns.
+A stack of few copies is timed in prefill, one that no cache can hold in decode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from profiler.stats import Interval, medians, summarise
+from profiler.workloads import Point, Workload
+from search_space.blocks import Block
+from search_space.graph.precision import PrecisionName
+
+if TYPE_CHECKING:
+    from archsearch.measurement import Measurement
+
+MAX_PROMPT = 4096
+"""A kernel is timed at the workload's prompt, or at this one where that is longer."""
+STEPS = 16
+"""Decode steps timed in a row."""
+MIN_GAIN = 0.02
+"""A lowering takes the place of the block's first only when it is faster by this share, and so in every process."""
+
+
+def prefill_point(point: Point) -> Point:
+    """What stands for a workload's prefill."""
+    return Point(batch=point.batch, prompt=min(point.prompt, MAX_PROMPT), decode=1)
+
+
+def decode_point(point: Point) -> Point:
+    """What stands for a workload's steps: the states of its prompt are made up."""
+    return Point(batch=point.batch, prompt=1, decode=STEPS, depth=min(point.prompt, MAX_PROMPT) - 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelTime:
+    """One lowering of one block, per copy.
+
+    Attributes:
+        lowering: Its name.
+        error: Why it does not run on the device; empty when it does. The times are empty then.
+        prefill_ms: Of the prompt of each point of the workload.
+        decode_ms: Of one step behind that prompt.
+        costs_ms: Of the whole workload, in each process: prefills and as many steps as each point has.
+        operators: Operators of the runtime's optimised graph, counted, of the prefill stack.
+    """
+
+    lowering: str
+    error: str = ""
+    prefill_ms: tuple[Interval, ...] = ()
+    decode_ms: tuple[Interval, ...] = ()
+    costs_ms: tuple[float, ...] = ()
+    operators: Mapping[str, int] | None = None
+
+    @property
+    def cost_ms(self) -> float:
+        """Mean of `costs_ms`."""
+        return fmean(self.costs_ms)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tuning:
+    """All lowerings of one block spec on one device, and the choice among them.
+
+    Attributes:
+        block: The spec.
+        width: Model width.
+        precision: Storage of its weights.
+        device: Name of the device.
+        workload: What the choice weighs.
+        times: In the block's order of lowerings.
+        choice: The lowering to use, or None when none of them runs.
+        why: In words.
+        job_id: The comparison behind it.
+        copies: Of the decode stack, for each point.
+    """
+
+    block: Block
+    width: int
+    precision: PrecisionName
+    device: str
+    workload: Workload
+    times: tuple[KernelTime, ...]
+    choice: str | None
+    why: str
+    job_id: str
+    copies: tuple[int, ...]
+
+    @property
+    def best(self) -> KernelTime | None:
+        """The chosen lowering's times."""
+        return next((time for time in self.times if time.lowering == self.choice), None)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON; intervals are [low, value, high]."""
+        return {
+            "kind": self.block.kind, "width": self.width, "precision": self.precision, "device": self.device,
+            "workload": self.workload.name, "choice": self.choice, "why": self.why, "job_id": self.job_id,
+            "points": [point.text for point in self.workload.points], "decode_copies": list(self.copies),
+            "lowerings": [
+                {
+                    "lowering": time.lowering, "error": time.error, "cost_ms": list(time.costs_ms),
+                    "prefill_ms": [[t.low, t.value, t.high] for t in time.prefill_ms],
+                    "decode_ms": [[t.low, t.value, t.high] for t in time.decode_ms],
+                }
+                for time in self.times
+            ],
+        }  # fmt: skip
+
+
+def choose(times: Sequence[KernelTime]) -> tuple[str | None, str]:
+    """The lowering to use, and why: the first that runs, unless another is faster beyond doubt.
+
+    Faster beyond doubt is a mean gain of at least `MIN_GAIN` and a gain in every process. Processes are compared one
+    by one, since in each of them the contenders took turns.
+    """
+    running = [time for time in times if not time.error]
+    if not running:
+        return None, f"no lowering runs here: {times[0].error}" if times else "it has no lowering"
+    first = running[0]
+    if len(running) == 1:
+        return first.lowering, "the only one that runs here" if len(times) > 1 else "the only one"
+    best, gain = first, 0.0
+    for time in running[1:]:
+        ratios = [ours / theirs for ours, theirs in zip(time.costs_ms, first.costs_ms, strict=True)]
+        saved = 1 - fmean(ratios)
+        if max(ratios) < 1 and saved >= MIN_GAIN and saved > gain:
+            best, gain = time, saved
+    if best is first:
+        return first.lowering, f"no other is faster by {MIN_GAIN:.0%}"
+    return best.lowering, f"{gain:.1%} faster than {first.lowering} over the workload"
+
+
+def kernel_times(
+    measurement: Measurement, names: Sequence[str], workload: Workload, copies: Mapping[str, int]
+) -> tuple[KernelTime, ...]:
+    """Read a comparison of lowerings.
+
+    Args:
+        measurement: The comparison, with status ok.
+        names: The lowerings.
+        workload: What they are weighed for.
+        copies: Copies in the stack of each contender, by its name.
+
+    Its contenders are called ``LOWERING/prefill``, with one point for each of the workload, and ``LOWERING/decodeI``,
+    with one point for the workload's point I.
+    """
+    assert measurement.result is not None
+    result = measurement.result
+    points: dict[str, list[int]] = {}
+    index = 0
+    for contender in result.contenders:
+        count = len(workload.points) if contender.name.endswith("/prefill") else 1
+        points[contender.name] = list(range(index, index + count))
+        index += count
+    records = {contender.name: contender for contender in result.contenders}
+    summaries = {summary.point: summary for summary in summarise(result)}
+    found = []
+    for name in names:
+        prefill = f"{name}/prefill"
+        decodes = [f"{name}/decode{at}" for at in range(len(workload.points))]
+        if error := next((records[key].error for key in (prefill, *decodes) if records[key].error), ""):
+            found.append(KernelTime(lowering=name, error=error))
+            continue
+        prefills = [summaries[at].ttft_ms.scaled(1 / copies[prefill]) for at in points[prefill]]
+        steps = [summaries[points[key][0]].decode_ms.scaled(1 / copies[key]) for key in decodes]
+        costs = [0.0] * len(result.timing)
+        for number, point in enumerate(workload.points):
+            key = decodes[number]
+            for process, ms in enumerate(medians(result, points[prefill][number], "ttft")):
+                costs[process] += ms / copies[prefill]
+            for process, ms in enumerate(medians(result, points[key][0], "decode")):
+                costs[process] += point.decode * ms / copies[key]
+        found.append(
+            KernelTime(
+                lowering=name, prefill_ms=tuple(prefills), decode_ms=tuple(steps), costs_ms=tuple(costs),
+                operators=records[prefill].operators,
+            )
+        )  # fmt: skip
+    return tuple(found)

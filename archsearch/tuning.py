@@ -1,0 +1,158 @@
+"""Chooses, for each block spec on a device, the lowering that serves a workload best, by measuring all of them there.
+
+A choice rests on one stored comparison; it is made once per device, runtime version, providers and threads, and found
+again by every later run. A pinned lowering is not compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from archsearch.candidates import prepare
+from archsearch.kernels import Tuning, choose, decode_point, kernel_times, prefill_point
+from archsearch.measurement import BLOCKS
+from archsearch.stacks import PREFILL_COPIES, cache_bytes, decode_copies, stack
+from archsearch.subjects import Entrant, Subject
+from profiler.jobs import Protocol
+from profiler.workloads import MAX_POINTS, Workload
+from search_space.blocks import Block, FeedForward
+from search_space.graph.precision import PrecisionName
+from search_space.layout import Layout, block_id
+
+if TYPE_CHECKING:
+    from archsearch.measuring import Measurer, OnStatus
+
+TUNING_PROTOCOL = Protocol(
+    min_processes=3, max_processes=3, min_repeats=2, max_repeats=2, max_warmups=2, time_budget_s=9.0, memory_pass=False
+)
+
+
+class Tuner:
+    """Chooses lowerings on one device; belongs to the thread of its measurer.
+
+    Args:
+        measurer: Measures the comparisons, in the study that keeps them.
+        say: Told what was chosen, and what could not be compared.
+    """
+
+    def __init__(self, measurer: Measurer, say: Callable[[str], None]) -> None:
+        self._measurer = measurer
+        self._say = say
+        self._chosen: dict[tuple[Block, int, str, Workload], Tuning | None] = {}
+
+    def tuned(self, subject: Subject, on_status: OnStatus | None = None) -> Subject:
+        """The subject exported with the best lowerings for its workload on this device.
+
+        Raises:
+            Interrupted: The user stops.
+            TransportError: The device is out of reach.
+        """
+        if subject.layout is None or subject.prepared is None:
+            return subject
+        precision = subject.prepared.candidate.precision
+        wanted = dict(subject.pins)
+        for block, width in distinct_blocks(subject.layout):
+            if block.kind not in subject.pins and len(block.lowerings) > 1:
+                tuning = self.tuning(representative(block), width, precision, subject.workload, on_status)
+                if tuning is not None and tuning.choice is not None:
+                    wanted[block_id(block, width)] = tuning.choice
+        prepared = prepare(
+            subject.layout, workload=subject.workload, precision=precision, lowerings=wanted, seed=subject.seed
+        )
+        return replace(subject, prepared=prepared)
+
+    def tuning(
+        self,
+        block: Block,
+        width: int,
+        precision: PrecisionName,
+        workload: Workload,
+        on_status: OnStatus | None = None,
+    ) -> Tuning | None:
+        """What is known of a block's lowerings, measured now where nothing is; None when that failed.
+
+        Raises:
+            Interrupted: The user stops.
+            TransportError: The device is out of reach.
+        """
+        key = (block, width, precision, workload)
+        if key not in self._chosen:
+            self._chosen[key] = self._compare(block, width, precision, workload, on_status)
+        return self._chosen[key]
+
+    def _compare(
+        self, block: Block, width: int, precision: PrecisionName, workload: Workload, on_status: OnStatus | None
+    ) -> Tuning | None:
+        device = self._measurer.session.device.name
+        label = f"kernels of {block_id(block, width)} ({precision}, {workload.name})"
+        subject, copies = self._subject(block, width, precision, workload, label)
+        outcome = self._measurer.measure(subject, protocol=TUNING_PROTOCOL, on_status=on_status)
+        measurement = outcome.measurement
+        if measurement.status != "ok":
+            self._say(f"{device}: {label}: {measurement.status}: {measurement.reason}; the first lowering is used")
+            return None
+        times = kernel_times(measurement, list(block.lowerings), workload, copies)
+        choice, why = choose(times)
+        if not outcome.reused:
+            self._say(f"{device}: {label}: {choice or 'none'}: {why}")
+        at = (f"{next(iter(block.lowerings))}/decode{index}" for index in range(len(workload.points)))
+        return Tuning(
+            block=block, width=width, precision=precision, device=device, workload=workload, times=times,
+            choice=choice, why=why, job_id=measurement.job_id, copies=tuple(copies[name] for name in at),
+        )  # fmt: skip
+
+    def _subject(
+        self, block: Block, width: int, precision: PrecisionName, workload: Workload, label: str
+    ) -> tuple[Subject, Mapping[str, int]]:
+        extras = self._measurer.session.environment.__pydantic_extra__ or {}
+        cache = cache_bytes(extras.get("last_level_cache"))
+        entrants = tuple(_entrants(block, width, precision, workload, cache))
+        copies = {entrant.name: len(entrant.layout.layers) for entrant in entrants}
+        return Subject(label=label, workload=workload, precision=precision, role=BLOCKS, entrants=entrants), copies
+
+
+def _entrants(block: Block, width: int, precision: PrecisionName, workload: Workload, cache: int) -> Iterator[Entrant]:
+    """For every lowering a stack to prefill, and for every point one to decode."""
+    assert len(workload.points) <= MAX_POINTS
+    context = workload.max_context
+    for name in block.lowerings:
+        stacks = [(f"{name}/prefill", PREFILL_COPIES, tuple(prefill_point(point) for point in workload.points))]
+        for at, point in enumerate(workload.points):
+            step = decode_point(point)
+            copies = decode_copies(block, width, precision, context=step.context, batch=point.batch, cache_bytes=cache)
+            stacks.append((f"{name}/decode{at}", copies, (step,)))
+        for title, copies, points in stacks:
+            layout = stack(block, width, copies)
+            load = replace(workload, points=points)
+            largest = max(context, load.max_context)
+            prepared = prepare(
+                layout, workload=load, precision=precision, lowerings={block.kind: name}, context=largest
+            )
+            yield Entrant(name=title, layout=layout, prepared=prepared, workload=load)
+
+
+def distinct_blocks(layout: Layout) -> Iterator[tuple[Block, int]]:
+    """Every block spec of a layout once, with the width."""
+    seen: set[Block] = set()
+    for layer in layout.layers:
+        for block in (layer.mixer, layer.ffn):
+            if block is not None and block.kind != "none" and block not in seen:
+                seen.add(block)
+                yield block, layout.width
+
+
+def representative(block: Block) -> Block:
+    """The spec that is measured in a block's place.
+
+    Feed-forward networks of a search differ in their hidden width, which makes up for the mixers' parameters: widths
+    within an eighth of an octave are one for the choice of a kernel.
+    """
+    if not isinstance(block, FeedForward) or block.hidden < _FINE:
+        return block
+    step = 1 << (block.hidden.bit_length() - 4)
+    return replace(block, hidden=(block.hidden + step // 2) // step * step)
+
+
+_FINE = 64
