@@ -1,6 +1,7 @@
 """Errors of archsearch.
 
 ArchsearchError
+├── ComparisonError a device could not compare blocks
 ├── StoreError      the database cannot be opened, read or written
 └── StudyError      a study that cannot be begun or continued as asked
 """
@@ -18,6 +19,10 @@ class ArchsearchError(Exception):
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
         self.hint = hint
+
+
+class ComparisonError(ArchsearchError):
+    """A device could not compare blocks; the message is its reason."""
 
 
 class StoreError(ArchsearchError):

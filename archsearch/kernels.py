@@ -6,21 +6,23 @@ A stack of few copies is timed in prefill, one that no cache can hold in decode.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from archsearch.roofline import Rates, decode_roof_ms, prefill_roof_ms
 from profiler.stats import Interval, medians, summarise
 from profiler.workloads import Point, Workload
 from search_space.blocks import Block
 from search_space.graph.precision import PrecisionName
+from search_space.layout import block_fields, block_id
 
 if TYPE_CHECKING:
     from archsearch.measurement import Measurement
 
 MAX_PROMPT = 4096
-"""A kernel is timed at the workload's prompt, or at this one where that is longer."""
+"""A choice is made at the workload's prompt, or at this one where that is longer."""
 STEPS = 16
 """Decode steps timed in a row."""
 MIN_GAIN = 0.02
@@ -29,12 +31,18 @@ MIN_GAIN = 0.02
 
 def prefill_point(point: Point) -> Point:
     """What stands for a workload's prefill."""
-    return Point(batch=point.batch, prompt=min(point.prompt, MAX_PROMPT), decode=1)
+    return Point(batch=point.batch, prompt=point.prompt, decode=1)
 
 
 def decode_point(point: Point) -> Point:
     """What stands for a workload's steps: the states of its prompt are made up."""
-    return Point(batch=point.batch, prompt=1, decode=STEPS, depth=min(point.prompt, MAX_PROMPT) - 1)
+    return Point(batch=point.batch, prompt=1, decode=STEPS, depth=point.prompt - 1)
+
+
+def capped(workload: Workload) -> Workload:
+    """The workload that a choice of kernels is weighed for: prompts of at most `MAX_PROMPT`, each once."""
+    points = {replace(point, prompt=min(point.prompt, MAX_PROMPT)): None for point in workload.points}
+    return replace(workload, points=tuple(points))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,22 +104,6 @@ class Tuning:
         """The chosen lowering's times."""
         return next((time for time in self.times if time.lowering == self.choice), None)
 
-    def to_json(self) -> dict[str, Any]:
-        """As plain JSON; intervals are [low, value, high]."""
-        return {
-            "kind": self.block.kind, "width": self.width, "precision": self.precision, "device": self.device,
-            "workload": self.workload.name, "choice": self.choice, "why": self.why, "job_id": self.job_id,
-            "points": [point.text for point in self.workload.points], "decode_copies": list(self.copies),
-            "lowerings": [
-                {
-                    "lowering": time.lowering, "error": time.error, "cost_ms": list(time.costs_ms),
-                    "prefill_ms": [[t.low, t.value, t.high] for t in time.prefill_ms],
-                    "decode_ms": [[t.low, t.value, t.high] for t in time.decode_ms],
-                }
-                for time in self.times
-            ],
-        }  # fmt: skip
-
 
 def choose(times: Sequence[KernelTime]) -> tuple[str | None, str]:
     """The lowering to use, and why: the first that runs, unless another is faster beyond doubt.
@@ -143,7 +135,7 @@ def kernel_times(
 
     Args:
         measurement: The comparison, with status ok.
-        names: The lowerings.
+        names: The lowerings, or what its contenders are called in their place.
         workload: What they are weighed for.
         copies: Copies in the stack of each contender, by its name.
 
@@ -183,3 +175,28 @@ def kernel_times(
             )
         )  # fmt: skip
     return tuple(found)
+
+
+def tuning_rows(tuning: Tuning, rates: Rates | None) -> Iterator[dict[str, Any]]:
+    """A row for each lowering and point of the workload: what was measured, the roofline, and what was chosen."""
+    for time in tuning.times:
+        for at, point in enumerate(tuning.workload.points):
+            row: dict[str, Any] = {
+                "device": tuning.device, "kind": tuning.block.kind, "width": tuning.width,
+                "block_id": block_id(tuning.block, tuning.width), "spec": block_fields(tuning.block),
+                "precision": tuning.precision, "lowering": time.lowering, "chosen": time.lowering == tuning.choice,
+                "why": tuning.why, "error": time.error, "batch": point.batch, "prompt": point.prompt,
+                "workload": tuning.workload.name, "decode_copies": tuning.copies[at], "job_id": tuning.job_id,
+                "cost_ms": None if time.error else time.cost_ms,
+            }  # fmt: skip
+            for phase, times, roof_of in (
+                ("prefill", time.prefill_ms, prefill_roof_ms),
+                ("decode", time.decode_ms, decode_roof_ms),
+            ):
+                roof = None if rates is None else roof_of(tuning.block, tuning.width, rates, point)
+                interval = times[at] if times else None
+                row[f"{phase}_ms"] = interval and interval.value
+                row[f"{phase}_ms_low"], row[f"{phase}_ms_high"] = interval and interval.low, interval and interval.high
+                row[f"{phase}_roof_ms"] = roof
+                row[f"{phase}_roof_share"] = None if roof is None or interval is None else roof / interval.value
+            yield row

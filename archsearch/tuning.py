@@ -11,12 +11,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from archsearch.candidates import prepare
-from archsearch.kernels import Tuning, choose, decode_point, kernel_times, prefill_point
+from archsearch.kernels import Tuning, capped, choose, decode_point, kernel_times, prefill_point
 from archsearch.measurement import BLOCKS
+from archsearch.roofline import Rates, measure_rates
 from archsearch.stacks import PREFILL_COPIES, cache_bytes, decode_copies, stack
 from archsearch.subjects import Entrant, Subject
 from profiler.jobs import Protocol
-from profiler.workloads import MAX_POINTS, Workload
+from profiler.workloads import Workload
 from search_space.blocks import Block, FeedForward
 from search_space.graph.precision import PrecisionName
 from search_space.layout import Layout, block_id
@@ -32,14 +33,18 @@ TUNING_PROTOCOL = Protocol(
 class Tuner:
     """Chooses lowerings on one device; belongs to the thread of its measurer.
 
+    Attributes:
+        measurer: Measures the comparisons.
+
     Args:
         measurer: Measures the comparisons, in the study that keeps them.
         say: Told what was chosen, and what could not be compared.
     """
 
     def __init__(self, measurer: Measurer, say: Callable[[str], None]) -> None:
-        self._measurer = measurer
+        self.measurer = measurer
         self._say = say
+        self._rates: dict[PrecisionName, Rates | None] = {}
         self._chosen: dict[tuple[Block, int, str, Workload], Tuning | None] = {}
 
     def tuned(self, subject: Subject, on_status: OnStatus | None = None) -> Subject:
@@ -55,7 +60,7 @@ class Tuner:
         wanted = dict(subject.pins)
         for block, width in distinct_blocks(subject.layout):
             if block.kind not in subject.pins and len(block.lowerings) > 1:
-                tuning = self.tuning(representative(block), width, precision, subject.workload, on_status)
+                tuning = self.tuning(representative(block), width, precision, capped(subject.workload), on_status)
                 if tuning is not None and tuning.choice is not None:
                     wanted[block_id(block, width)] = tuning.choice
         prepared = prepare(
@@ -82,13 +87,29 @@ class Tuner:
             self._chosen[key] = self._compare(block, width, precision, workload, on_status)
         return self._chosen[key]
 
+    @property
+    def cache_bytes(self) -> int:
+        """The device's last-level cache."""
+        return cache_bytes((self.measurer.session.environment.__pydantic_extra__ or {}).get("last_level_cache"))
+
+    def rates(self, precision: PrecisionName) -> Rates | None:
+        """The device's rates for the roofline, measured now where they are not known; None when that failed.
+
+        Raises:
+            Interrupted: The user stops.
+            TransportError: The device is out of reach.
+        """
+        if precision not in self._rates:
+            self._rates[precision] = measure_rates(self.measurer, precision, self.cache_bytes)
+        return self._rates[precision]
+
     def _compare(
         self, block: Block, width: int, precision: PrecisionName, workload: Workload, on_status: OnStatus | None
     ) -> Tuning | None:
-        device = self._measurer.session.device.name
+        device = self.measurer.session.device.name
         label = f"kernels of {block_id(block, width)} ({precision}, {workload.name})"
         subject, copies = self._subject(block, width, precision, workload, label)
-        outcome = self._measurer.measure(subject, protocol=TUNING_PROTOCOL, on_status=on_status)
+        outcome = self.measurer.measure(subject, protocol=TUNING_PROTOCOL, on_status=on_status)
         measurement = outcome.measurement
         if measurement.status != "ok":
             self._say(f"{device}: {label}: {measurement.status}: {measurement.reason}; the first lowering is used")
@@ -106,31 +127,37 @@ class Tuner:
     def _subject(
         self, block: Block, width: int, precision: PrecisionName, workload: Workload, label: str
     ) -> tuple[Subject, Mapping[str, int]]:
-        extras = self._measurer.session.environment.__pydantic_extra__ or {}
-        cache = cache_bytes(extras.get("last_level_cache"))
-        entrants = tuple(_entrants(block, width, precision, workload, cache))
+        entrants = tuple(lowering_entrants(block, width, precision, workload, self.cache_bytes))
         copies = {entrant.name: len(entrant.layout.layers) for entrant in entrants}
         return Subject(label=label, workload=workload, precision=precision, role=BLOCKS, entrants=entrants), copies
 
 
-def _entrants(block: Block, width: int, precision: PrecisionName, workload: Workload, cache: int) -> Iterator[Entrant]:
-    """For every lowering a stack to prefill, and for every point one to decode."""
-    assert len(workload.points) <= MAX_POINTS
-    context = workload.max_context
+def lowering_entrants(
+    block: Block, width: int, precision: PrecisionName, workload: Workload, cache: int, *, prefix: str = ""
+) -> Iterator[Entrant]:
+    """For every lowering a stack to prefill, and for every point of the workload one to decode.
+
+    Args:
+        block: The spec.
+        width: Model width.
+        precision: Storage of its weights.
+        workload: Its points say how long prompts are; caches hold its largest context.
+        cache: Bytes of the device's last-level cache.
+        prefix: Before the lowering in the entrants' names.
+    """
     for name in block.lowerings:
-        stacks = [(f"{name}/prefill", PREFILL_COPIES, tuple(prefill_point(point) for point in workload.points))]
+        stacks = [("prefill", PREFILL_COPIES, tuple(prefill_point(point) for point in workload.points))]
         for at, point in enumerate(workload.points):
             step = decode_point(point)
             copies = decode_copies(block, width, precision, context=step.context, batch=point.batch, cache_bytes=cache)
-            stacks.append((f"{name}/decode{at}", copies, (step,)))
-        for title, copies, points in stacks:
-            layout = stack(block, width, copies)
-            load = replace(workload, points=points)
-            largest = max(context, load.max_context)
+            stacks.append((f"decode{at}", copies, (step,)))
+        for part, copies, points in stacks:
+            layout, load = stack(block, width, copies), replace(workload, points=points)
+            largest = max(workload.max_context, load.max_context)
             prepared = prepare(
                 layout, workload=load, precision=precision, lowerings={block.kind: name}, context=largest
             )
-            yield Entrant(name=title, layout=layout, prepared=prepared, workload=load)
+            yield Entrant(name=f"{prefix}{name}/{part}", layout=layout, prepared=prepared, workload=load)
 
 
 def distinct_blocks(layout: Layout) -> Iterator[tuple[Block, int]]:

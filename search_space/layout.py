@@ -139,8 +139,8 @@ class Layout:
             "embedding": _spec_fields(self.embedding),
             "layers": [
                 {
-                    "mixer": {"kind": layer.mixer.kind, **_spec_fields(layer.mixer)},
-                    "ffn": None if layer.ffn is None else {"kind": layer.ffn.kind, **_spec_fields(layer.ffn)},
+                    "mixer": block_fields(layer.mixer),
+                    "ffn": None if layer.ffn is None else block_fields(layer.ffn),
                 }
                 for layer in self.layers
             ],
@@ -151,8 +151,13 @@ class Layout:
 
 def block_id(block: Block, width: int) -> str:
     """Kind and eight hexadecimal digits that tell a spec at a model width from every other: ``gqa-3f0a9c21``."""
-    canonical = json.dumps({"kind": block.kind, "width": width, **_spec_fields(block)}, sort_keys=True)
+    canonical = json.dumps({"width": width, **block_fields(block)}, sort_keys=True)
     return f"{block.kind}-{hashlib.sha256(canonical.encode()).hexdigest()[:8]}"
+
+
+def block_fields(block: Block) -> dict[str, Any]:
+    """A spec in canonical form: its kind and every field."""
+    return {"kind": block.kind, **_spec_fields(block)}
 
 
 def by_kind(lowerings: Mapping[str, str]) -> dict[str, str]:

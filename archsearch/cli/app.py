@@ -159,6 +159,56 @@ def measure(
     raise typer.Exit(code)
 
 
+@app.command(epilog="Example: `archsearch tune lfm2.5-350m --workload edge`")
+def tune(
+    layouts: Annotated[
+        list[str] | None, typer.Argument(metavar="[LAYOUT|ANCHOR|FILE]...", help="Whose blocks. Default: the anchors'.")
+    ] = None,
+    devices: DevicesOption = Path("devices.yaml"),
+    device: DeviceOption = None,
+    workload: WorkloadOption = "quick",
+    precision: PrecisionOption = "int4",
+    output_format: FormatOption = "table",
+    store: StoreOption = None,
+    runs: RunsOption = Path("runs"),
+) -> None:
+    """Compare all lowerings of layouts' blocks on the devices, and keep the choice for later runs."""
+    from archsearch.cli.kernels import tune_command
+
+    code = tune_command(
+        layouts or (), devices=devices, device=device, workload=workload, precision=precision,
+        output_format=output_format, store=store, runs=runs,
+    )  # fmt: skip
+    raise typer.Exit(code)
+
+
+@app.command(epilog="Example: `archsearch blocks --context 512,4096 --figure blocks.html`")
+def blocks(
+    devices: DevicesOption = Path("devices.yaml"),
+    device: DeviceOption = None,
+    context: Annotated[
+        str, typer.Option("--context", "-c", metavar="N,N", help="Tokens of prefill, and behind each decode step.")
+    ] = "512,1024,4096,16384",
+    iso: Annotated[
+        str, typer.Option("--iso", help="params: equal parameters, by the number of heads; width: as published.")
+    ] = "params",
+    width: Annotated[int, typer.Option("--width", metavar="D", help="Model width, a multiple of 128.")] = 1024,
+    precision: PrecisionOption = "int4",
+    figure: Annotated[Path | None, typer.Option("--figure", metavar="FILE.html", help="Write a figure.")] = None,
+    output_format: FormatOption = "table",
+    store: StoreOption = None,
+    runs: RunsOption = Path("runs"),
+) -> None:
+    """Compare ShortConv, SWA, GQA, GLA and Gated DeltaNet as whole blocks, against context."""
+    from archsearch.cli.kernels import blocks_command
+
+    code = blocks_command(
+        devices=devices, device=device, context=context, iso=iso, width=width, precision=precision, figure=figure,
+        output_format=output_format, store=store, runs=runs,
+    )  # fmt: skip
+    raise typer.Exit(code)
+
+
 @app.command(epilog="Example: `archsearch show --front --format md`")
 def show(
     study: Annotated[str | None, typer.Argument(metavar="STUDY", help="Default: the latest.")] = None,

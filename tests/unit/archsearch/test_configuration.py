@@ -18,7 +18,8 @@ from search_space.notation import resolve
 def options(**changes: Any) -> dict[str, Any]:
     return {
         "space": "tiny", "workload": "16/4", "precision": "int4", "objective": None, "budget": None, "anchor": None,
-        "sampler": "nsga2", "seed": 0, "across": "worst", **changes,
+        "sampler": "nsga2", "seed": 0, "across": "worst",
+        "tune": False, "lowering": {}, **changes,
     }  # fmt: skip
 
 

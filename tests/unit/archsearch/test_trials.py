@@ -38,6 +38,7 @@ def study_settings(space: str) -> Settings:
         new_config({
             "space": space, "workload": "16/4", "precision": "int4", "objective": ["decode_ms"], "budget": [],
             "anchor": [ANCHOR_TEXT], "sampler": "random", "seed": 0, "across": "worst",
+            "tune": False, "lowering": {},
         })
     )  # fmt: skip
 
