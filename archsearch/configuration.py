@@ -55,7 +55,7 @@ def new_config(options: Mapping[str, Any]) -> dict[str, Any]:
         "workload": {
             "name": workload.name,
             "description": workload.description,
-            "points": [list(point.to_json().values()) for point in workload.points],
+            "points": [point.to_list() for point in workload.points],
         },
         "precision": options["precision"],
         "objectives": list(names),
@@ -77,7 +77,7 @@ def settings(config: Mapping[str, Any]) -> Settings:
     """
     if config.get("format") != 1:
         raise StudyError(f"the study's configuration has format {config.get('format')!r}; this version reads format 1")
-    points = tuple(Point(batch=b, prompt=p, decode=d) for b, p, d in config["workload"]["points"])
+    points = tuple(map(Point.from_list, config["workload"]["points"]))
     return Settings(
         space=_space(config["space"]["name"], config["space"]["text"]),
         workload=Workload(

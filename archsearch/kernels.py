@@ -31,7 +31,7 @@ MIN_GAIN = 0.02
 
 def prefill_point(point: Point) -> Point:
     """What stands for a workload's prefill."""
-    return Point(batch=point.batch, prompt=point.prompt, decode=1)
+    return replace(point, decode=1)
 
 
 def decode_point(point: Point) -> Point:

@@ -51,7 +51,7 @@ def to_record(
         bytes_sent=measurement.bytes_sent,
         info={
             **info,
-            "points": [list(point.to_json().values()) for point in measurement.points],
+            "points": [point.to_list() for point in measurement.points],
             "weights_bytes": measurement.weights_bytes,
             "lowerings": dict(measurement.lowerings),
             "foreign_state_bytes": measurement.foreign_state_bytes,
@@ -82,10 +82,7 @@ def from_record(record: MeasurementRecord, layouts: Mapping[str, Layout]) -> Mea
         label=record.label,
         device=record.device,
         workload=record.workload,
-        points=tuple(
-            Point(batch=batch, prompt=prompt, decode=decode, depth=depth[0] if depth else 0)
-            for batch, prompt, decode, *depth in record.info["points"]
-        ),
+        points=tuple(map(Point.from_list, record.info["points"])),
         precision=record.precision,
         status=record.status,
         reason=record.reason,

@@ -261,7 +261,7 @@ class Job:
         return MeasurementKey(
             fields={
                 "content": self.content_id,
-                "points": [list(point.to_json().values()) for point in self.points],
+                "points": [point.to_list() for point in self.points],
                 **({"contenders": list(self.contender_of)} if self.contenders else {}),
                 "runtime": self.runtime.to_json(),
                 "memory_mib": self.memory_mib,

@@ -1,13 +1,13 @@
 """Workloads: which prompt lengths and decode depths a measurement runs, by name or spelled out.
 
-A point is one (batch, prompt, decode): a prefill of `prompt` tokens with empty state, then `decode` single steps at
-positions prompt, prompt + 1, ... Different points are never pooled.
+A point is one (batch, prompt, decode): a prefill of `prompt` tokens with empty state (in one call, or in pieces), then
+`decode` single steps at positions prompt, prompt + 1, ... Different points are never pooled.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from profiler.errors import WorkloadError
@@ -18,7 +18,9 @@ MAX_DECODE = 1 << 16
 """Decode steps whose times a result can hold."""
 MAX_BATCH = 1024
 MAX_POINTS = 16
-_CUSTOM = re.compile(r"(?:prompt=)?([0-9]+)\s*[/,]\s*(?:decode=)?([0-9]+)")
+PIECES = 512
+"""Tokens of a piece where a named workload prefills in pieces: what llama.cpp does by default (`--ubatch-size`)."""
+_CUSTOM = re.compile(r"(?:prompt=)?([0-9]+)\s*[/,]\s*(?:decode=)?([0-9]+)(?:\s*(?:@|,\s*chunk=)\s*([0-9]+))?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -31,12 +33,15 @@ class Point:
         decode: Single-token steps after it.
         depth: Tokens that are taken as passed before the prompt: states begin with made-up values. Only parts of
             models are measured so, where filling the states honestly would take most of the time.
+        chunk: The prompt is prefilled in pieces of so many tokens, one call each; 0 for one call. Pieces bound the
+            memory of a long prompt's activations.
     """
 
     batch: int = 1
     prompt: int
     decode: int
     depth: int = 0
+    chunk: int = 0
 
     def __post_init__(self) -> None:
         for name, value, most in (
@@ -46,6 +51,10 @@ class Point:
                 raise WorkloadError(f"{name} must be 1 to {most}, not {value}")
         if not 0 <= self.depth <= MAX_TOKENS:
             raise WorkloadError(f"depth must be 0 to {MAX_TOKENS}, not {self.depth}")
+        if not 0 <= self.chunk <= MAX_TOKENS:
+            raise WorkloadError(f"chunk must be 0 (the whole prompt at once) to {MAX_TOKENS}, not {self.chunk}")
+        if self.chunk and self.batch > 1:
+            raise WorkloadError("a prompt is prefilled in pieces at batch 1 only: attention's kernel takes no more")
 
     @property
     def context(self) -> int:
@@ -53,14 +62,25 @@ class Point:
         return self.depth + self.prompt + self.decode
 
     def to_json(self) -> dict[str, int]:
-        """As jobs and records hold it; `depth` only where there is one."""
+        """As jobs hold it; `depth` and `chunk` only where they are not 0."""
         sizes = {"batch": self.batch, "prompt": self.prompt, "decode": self.decode}
-        return {**sizes, "depth": self.depth} if self.depth else sizes
+        return sizes | {name: value for name in ("depth", "chunk") if (value := getattr(self, name))}
+
+    def to_list(self) -> list[int]:
+        """As keys and records hold it: batch, prompt, decode, and where one is not 0 depth and chunk."""
+        more = [self.depth, self.chunk] if self.depth or self.chunk else []
+        return [self.batch, self.prompt, self.decode, *more]
+
+    @classmethod
+    def from_list(cls, sizes: Sequence[int]) -> Point:
+        """The inverse of `to_list`."""
+        return cls(**dict(zip(("batch", "prompt", "decode", "depth", "chunk"), sizes, strict=False)))
 
     @property
     def text(self) -> str:
-        """`1024/32`; `4x1024/32` at batch 4; `4095+1/32` at depth 4095."""
+        """`1024/32`; `1024/32@512` in pieces of 512; `4x1024/32` at batch 4; `4095+1/32` at depth 4095."""
         sizes = f"{self.depth}+{self.prompt}/{self.decode}" if self.depth else f"{self.prompt}/{self.decode}"
+        sizes += f"@{self.chunk}" if self.chunk else ""
         return sizes if self.batch == 1 else f"{self.batch}x{sizes}"
 
 
@@ -90,17 +110,21 @@ class Workload:
         return max(point.context for point in self.points)
 
     def with_batches(self, batches: Iterable[int]) -> Workload:
-        """The same sizes at each of these batch sizes, for throughput against concurrency."""
+        """The same sizes at each of these batch sizes, for throughput against concurrency; above 1 never in pieces."""
         sizes = tuple(dict.fromkeys(batches))
         if not sizes:
             raise WorkloadError("give at least one batch size")
-        points = tuple(replace(point, batch=batch) for batch in sizes for point in self.points)
+        points = tuple(
+            replace(point, batch=batch, chunk=point.chunk if batch == 1 else 0)
+            for batch in sizes
+            for point in self.points
+        )
         name = self.name if sizes == (1,) else f"{self.name} batch {','.join(map(str, sizes))}"
         return Workload(name=name, points=points, description=self.description)
 
 
-def _named(name: str, sizes: tuple[tuple[int, int], ...], description: str) -> Workload:
-    points = tuple(Point(prompt=prompt, decode=decode) for prompt, decode in sizes)
+def _named(name: str, sizes: tuple[tuple[int, int], ...], description: str, *, chunk: int = 0) -> Workload:
+    points = tuple(Point(prompt=prompt, decode=decode, chunk=chunk) for prompt, decode in sizes)
     return Workload(name=name, points=points, description=description)
 
 
@@ -108,8 +132,8 @@ _NAMED = {
     workload.name: workload
     for workload in (
         _named("quick", ((256, 32),), "a short question: for searching"),
-        _named("edge", ((1024, 32), (4096, 32)), "what on-device assistants do: 1K and 4K prompts"),
-        _named("long", ((4096, 32), (32768, 32)), "documents: 4K and 32K prompts"),
+        _named("edge", ((1024, 32), (4096, 32)), "on-device assistants: 1K and 4K prompts", chunk=PIECES),
+        _named("long", ((4096, 32), (32768, 32)), "documents: 4K and 32K prompts", chunk=PIECES),
     )
 }
 
@@ -123,7 +147,8 @@ def parse_workload(text: str, batches: str | None = None) -> Workload:
     """A workload from the command line.
 
     Args:
-        text: A name, or `P/D` or `prompt=P,decode=D`; several with `;` between.
+        text: A name, or `P/D` or `prompt=P,decode=D`, either with `@C` or `,chunk=C` for a prefill in pieces of C
+            tokens; several with `;` between.
         batches: Batch sizes such as `1,4`; default 1.
 
     Raises:
@@ -136,12 +161,12 @@ def parse_workload(text: str, batches: str | None = None) -> Workload:
         points = []
         for part in text.split(";"):
             match = _CUSTOM.fullmatch(part.strip())
-            if match is None or max(map(len, match.groups())) > 9:
+            if match is None or max(len(group or "") for group in match.groups()) > 9:
                 raise WorkloadError(
                     f"no workload {part.strip()!r}{did_you_mean(part.strip(), list(_NAMED))}, or sizes such as "
-                    "512/64 or prompt=512,decode=64"
+                    "512/64, prompt=512,decode=64, or 4096/32@512 for a prefill in pieces of 512"
                 )
-            points.append(Point(prompt=int(match[1]), decode=int(match[2])))
+            points.append(Point(prompt=int(match[1]), decode=int(match[2]), chunk=int(match[3] or 0)))
         workload = Workload(name=";".join(p.text for p in points), points=tuple(points), description="custom")
     return workload if batches is None else workload.with_batches(parse_batches(batches))
 

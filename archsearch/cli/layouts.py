@@ -212,7 +212,7 @@ def workloads_command(*, output_format: str = "table") -> None:
     rows = [
         {
             "name": workload.name,
-            "points": [{"batch": p.batch, "prompt": p.prompt, "decode": p.decode} for p in workload.points],
+            "points": [point.to_json() for point in workload.points],
             "max_context": workload.max_context,
             "description": workload.description,
         }
@@ -225,7 +225,10 @@ def workloads_command(*, output_format: str = "table") -> None:
     }
     print_list(rows, columns, output_format)
     if output_format == "table":
-        console().print("Custom: 512/64, or prompt=512,decode=64; several with ';' between.", style="dim")
+        console().print(
+            "Custom: 512/64, or prompt=512,decode=64; @512 or chunk=512 prefills in pieces; several with ';' between.",
+            style="dim",
+        )
 
 
 def objectives_command(*, output_format: str = "table") -> None:

@@ -1,8 +1,8 @@
 """The timed work of one process: warm up until it is warm, then repeat whole sequences.
 
-One sequence: zero states (or made-up ones of `depth` tokens); prefill of P tokens and arg-max (TTFT); then `decode`
-single steps, each with arg-max, the token fed back. Inside the timed region nothing is allocated and garbage collection
-is off.
+One sequence: zero states (or made-up ones of `depth` tokens); prefill of P tokens, in one call or in pieces, and
+arg-max (TTFT); then `decode` single steps, each with arg-max, the token fed back. Inside the timed region nothing is
+allocated and garbage collection is off.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import onnxruntime as ort
 
 from .agreement import median
 from .conditions import OtherLoad
-from .driver import Array, Driver
+from .driver import Array, Call, Driver
 from .protocol import PROTOCOL_DEFAULTS, JobFailure, Json
 from .weights import raw_words
 
@@ -35,17 +35,35 @@ class Sequence:
         self.depth = int(point.get("depth", 0))
         capacity = self.depth + self.prompt + self.decode
         self.driver = Driver(session, signature, batch=self.batch, capacity=capacity)
-        self._prefill = self.driver.call(self.prompt)
-        self._step = self.driver.call(1) if self.decode else self._prefill
-        if self._prefill.tokens is None or self._prefill.logits is None or self._step.logits is None:
-            raise JobFailure("failed", "the signature has no input with the role tokens")
-        self._prefill_logits, self._step_logits = self._prefill.logits, self._step.logits
+        self._step = self.driver.call(1) if self.decode else self.driver.call(self.prompt)
         words = raw_words(seed, self.batch * self.prompt).reshape(self.batch, self.prompt)
-        self._prefill.tokens[...] = words % np.uint64(signature["vocab_size"])
-        self._prompt_tokens = self._prefill.tokens
-        self._next = self._step.tokens if self._step.tokens is not None else self._prefill.tokens
+        prompt = (words % np.uint64(signature["vocab_size"])).astype(np.int64)
+        self._pieces = self._prefill_pieces(prompt, int(point.get("chunk", 0)) or self.prompt)
+        last = self._pieces[-1][0]
+        if last.logits is None or self._step.tokens is None or self._step.logits is None:
+            raise JobFailure("failed", "the signature has no input with the role tokens")
+        self._prefill_logits, self._step_logits = last.logits, self._step.logits
+        self._next = self._step.tokens
         self._best = np.zeros(self.batch, np.intp)
         self._steps = [0] * self.decode
+
+    def _prefill_pieces(self, prompt: Array, size: int) -> list[tuple[Call, Array]]:
+        """Calls of the prefill with the tokens [B, T] of each; equal lengths share one call and its buffers."""
+        calls: dict[int, Call] = {}
+        pieces = []
+        for start in range(0, self.prompt, size):
+            tokens = np.ascontiguousarray(prompt[:, start : start + size])
+            length = tokens.shape[1]
+            if length not in calls:
+                calls[length] = self.driver.call(length)
+            pieces.append((calls[length], tokens))
+        return pieces
+
+    def _prefill(self) -> None:
+        for call, tokens in self._pieces:
+            assert call.tokens is not None
+            call.tokens[...] = tokens
+            call.run()
 
     def reset(self) -> None:
         """Zero the states, or make up those of `depth` earlier tokens. Not timed."""
@@ -57,7 +75,7 @@ class Sequence:
     def run(self) -> tuple[int, int, list[int]]:
         """Run one sequence; times in ns of prefill, first token, and each step."""
         best, following, steps = self._best, self._next, self._steps
-        logits, prefill, step = self._step_logits, self._prefill.run, self._step.run
+        logits, prefill, step = self._step_logits, self._prefill, self._step.run
         collecting = gc.isenabled()
         gc.disable()
         try:
@@ -81,7 +99,7 @@ class Sequence:
         """Run one sequence as `run` does, looking at every logit between the timed calls."""
         best, steps = self._best, [0] * self.decode
         start = _now()
-        self._prefill.run()
+        self._prefill()
         prefilled = _now()
         self._prefill_logits.argmax(axis=1, out=best)
         first = _now()
@@ -105,7 +123,7 @@ class Sequence:
 
     def prefill_only(self) -> None:
         """The first half of `run`, for the memory pass."""
-        self._prefill.run()
+        self._prefill()
         self._prefill_logits.argmax(axis=1, out=self._best)
 
     def steps_only(self, count: int) -> None:
@@ -133,7 +151,7 @@ class Turn:
         self._sequence = sequence
         self._left = sequence.decode
         start = _now()
-        sequence._prefill.run()
+        sequence._prefill()
         prefilled = _now()
         sequence._prefill_logits.argmax(axis=1, out=sequence._best)
         self.ttft_ns = _now() - start

@@ -55,7 +55,7 @@ def test_numbers_are_raw(printed):
     assert rows["lfm2.5-350m"]["total_params"] == 354_483_968
     assert rows["lfm2.5-350m"]["embedding_share"] == pytest.approx(67_108_864 / 354_483_968, rel=1e-15)
     points = {row["name"]: row["points"] for row in json.loads(printed("workloads", "json"))}
-    assert points["edge"] == [{"batch": 1, "prompt": size, "decode": 32} for size in (1024, 4096)]
+    assert points["edge"] == [{"batch": 1, "prompt": size, "decode": 32, "chunk": 512} for size in (1024, 4096)]
 
 
 @pytest.mark.parametrize("name", ["anchors", "objectives"])

@@ -135,3 +135,13 @@ def test_a_model_from_elsewhere(tmp_path: Path) -> None:
         found.append(int(best[0]))
         tokens = np.concatenate([tokens, best[:, None]], axis=1)
     assert result["processes"][1]["points"][0]["logits"]["tokens"] == found
+
+
+def test_a_prompt_in_pieces_is_the_same_prompt(whole: dict[str, Any], tmp_path: Path) -> None:
+    points = [{"batch": 1, "prompt": 12, "decode": 6, "chunk": 5}]
+    result = models.measure(tmp_path, models.hybrid(), points=points)
+    assert result["status"] == "ok", result["reason"]
+    timing = [process for process in result["processes"] if process["kind"] == "timing"]
+    pieces, once = timing[0]["points"][0]["logits"], whole["processes"][1]["points"][0]["logits"]
+    assert relative_rms(pieces["sample"], once["sample"]) < 1e-4
+    assert pieces["tokens"] == once["tokens"]

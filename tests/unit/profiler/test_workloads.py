@@ -11,11 +11,10 @@ from profiler.workloads import Point, Workload, parse_batches, parse_workload, w
 
 
 def test_the_named_ones():
-    sizes = {w.name: [(p.batch, p.prompt, p.decode) for p in w.points] for w in workloads()}
-    assert sizes == {
-        "quick": [(1, 256, 32)],
-        "edge": [(1, 1024, 32), (1, 4096, 32)],
-        "long": [(1, 4096, 32), (1, 32768, 32)],
+    assert {w.name: [p.text for p in w.points] for w in workloads()} == {
+        "quick": ["256/32"],
+        "edge": ["1024/32@512", "4096/32@512"],
+        "long": ["4096/32@512", "32768/32@512"],
     }
     assert parse_workload("long").max_context == 32800
     assert all(w.description for w in workloads())
@@ -26,13 +25,33 @@ def test_custom_sizes(text: str):
     assert parse_workload(text).points == (Point(prompt=512, decode=64),)
 
 
+@pytest.mark.parametrize("text", ["4096/32@512", "prompt=4096,decode=32,chunk=512", "4096 / 32 @ 512"])
+def test_a_prefill_in_pieces(text: str):
+    workload = parse_workload(text)
+    assert workload.points == (Point(prompt=4096, decode=32, chunk=512),)
+    assert parse_workload(workload.name) == workload
+    assert workload.points[0] != Point(prompt=4096, decode=32)
+    with pytest.raises(WorkloadError, match="at batch 1 only"):
+        Point(batch=2, prompt=64, decode=1, chunk=16)
+
+
+@given(
+    st.builds(
+        Point, prompt=st.integers(1, 99), decode=st.integers(1, 9), depth=st.integers(0, 9), chunk=st.integers(0, 9)
+    )
+)
+def test_points_survive_lists(point: Point):
+    assert Point.from_list(point.to_list()) == point
+
+
 def test_several_custom_sizes():
     assert parse_workload("512/64;1024/8").name == "512/64;1024/8"
 
 
 def test_batches_multiply_the_points_and_show_in_the_name():
     workload = parse_workload("edge", "1,4")
-    assert [p.text for p in workload.points] == ["1024/32", "4096/32", "4x1024/32", "4x4096/32"]
+    # Attention's kernel continues a sequence by several tokens at batch 1 only.
+    assert [p.text for p in workload.points] == ["1024/32@512", "4096/32@512", "4x1024/32", "4x4096/32"]
     assert workload.name == "edge batch 1,4"
     assert parse_workload("edge", "1") == parse_workload("edge")
 
