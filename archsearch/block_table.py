@@ -168,10 +168,13 @@ def measure_context(
         points=(Point(prompt=context, decode=STEPS_WEIGHED),),
         description="a prefill and the steps behind it",
     )
+    contenders = sum(len(mixer.lowerings) for mixer in mixers)
     entrants = tuple(
         entrant
         for mixer in mixers
-        for entrant in lowering_entrants(mixer, width, precision, workload, cache, prefix=f"{mixer.kind}:")
+        for entrant in lowering_entrants(
+            mixer, width, precision, workload, cache, contenders=contenders, prefix=f"{mixer.kind}:"
+        )
     )
     copies = {entrant.name: len(entrant.layout.layers) for entrant in entrants}
     subject = Subject(

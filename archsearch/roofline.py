@@ -76,7 +76,7 @@ def measure_rates(measurer: Measurer, precision: PrecisionName, cache_bytes: int
         for what, point in (("prefill", _PREFILL), ("decode", _DECODE)):
             count = PREFILL_COPIES
             if what == "decode":
-                count = decode_copies(PROBE, PROBE_WIDTH, kind, context=1, batch=1, cache_bytes=cache_bytes)
+                count = decode_copies(PROBE, PROBE_WIDTH, kind, context=1, batch=1, cache_bytes=cache_bytes, others=1)
             name = f"{kind}/{what}"
             copies[name] = count
             load = replace(_WORKLOAD, points=(point,))

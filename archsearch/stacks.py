@@ -18,12 +18,15 @@ from search_space.layout import Embedding, Layer, Layout
 
 STACK_VOCABULARY = 64
 SPILL = 4
-"""A stack is larger than the last-level cache by this factor."""
+"""Between two steps, more than the last-level cache holds is read by this factor."""
 ASSUMED_CACHE = 32 << 20
 """Last-level cache of a device that does not tell."""
 PREFILL_COPIES = 2
 """A prefill reads its weights once for many tokens: few copies will do."""
-MAX_COPIES = 64
+MAX_COPIES = 32
+"""A stack that still fits the cache then is of a block so small that its models fit too."""
+_FIRM_BYTES, _FIRM_COPIES = 20 << 20, 16
+"""A step reads so much, or goes through so many copies, that starting a run no longer counts."""
 _SIZE = re.compile(r"(\d+)\s*([KM]?)")
 
 
@@ -50,11 +53,24 @@ def bytes_per_step(block: Block, width: int, precision: PrecisionName, *, contex
 
 
 def decode_copies(
-    block: Block, width: int, precision: PrecisionName, *, context: int, batch: int, cache_bytes: int
+    block: Block, width: int, precision: PrecisionName, *, context: int, batch: int, cache_bytes: int, others: int
 ) -> int:
-    """Copies that a step cannot keep in a cache of this size: `SPILL` times as much, within 2 and `MAX_COPIES`."""
+    """Copies whose weights and state cannot wait in the cache from one step to the next.
+
+    Args:
+        block: The spec.
+        width: Model width.
+        precision: Storage of the weights.
+        context: Tokens behind a step.
+        batch: Sequences B.
+        cache_bytes: Of the last-level cache.
+        others: Contenders of about this size that take their turn between two steps, each with weights of its own:
+            what they read drives ours out of the cache as well as more copies would.
+    """
     each = bytes_per_step(block, width, precision, context=context, batch=batch)
-    return min(MAX_COPIES, max(2, math.ceil(SPILL * cache_bytes / each)))
+    spill = math.ceil(SPILL * cache_bytes / (each * max(1, others)))
+    firm = min(_FIRM_COPIES, math.ceil(_FIRM_BYTES / each))
+    return min(MAX_COPIES, max(2, spill, firm))
 
 
 def cache_bytes(text: object) -> int:

@@ -31,12 +31,14 @@ class Entrant:
         layout: The layout, often a stack of one block.
         prepared: As exported.
         workload: Its points.
+        traced: Whether the device loads it beforehand and counts its operators.
     """
 
     name: str
     layout: Layout
     prepared: Prepared
     workload: Workload
+    traced: bool = True
 
     def contender(self) -> Contender:
         """As the job names it."""
@@ -45,6 +47,7 @@ class Entrant:
             signature=self.prepared.candidate.signature,
             content_id=self.prepared.content_id,
             points=self.workload.points,
+            traced=self.traced,
         )
 
 

@@ -127,13 +127,22 @@ class Tuner:
     def _subject(
         self, block: Block, width: int, precision: PrecisionName, workload: Workload, label: str
     ) -> tuple[Subject, Mapping[str, int]]:
-        entrants = tuple(lowering_entrants(block, width, precision, workload, self.cache_bytes))
+        entrants = tuple(
+            lowering_entrants(block, width, precision, workload, self.cache_bytes, contenders=len(block.lowerings))
+        )
         copies = {entrant.name: len(entrant.layout.layers) for entrant in entrants}
         return Subject(label=label, workload=workload, precision=precision, role=BLOCKS, entrants=entrants), copies
 
 
 def lowering_entrants(
-    block: Block, width: int, precision: PrecisionName, workload: Workload, cache: int, *, prefix: str = ""
+    block: Block,
+    width: int,
+    precision: PrecisionName,
+    workload: Workload,
+    cache: int,
+    *,
+    contenders: int,
+    prefix: str = "",
 ) -> Iterator[Entrant]:
     """For every lowering a stack to prefill, and for every point of the workload one to decode.
 
@@ -143,21 +152,27 @@ def lowering_entrants(
         precision: Storage of its weights.
         workload: Its points say how long prompts are; caches hold its largest context.
         cache: Bytes of the device's last-level cache.
+        contenders: How many lowerings take turns, these included.
         prefix: Before the lowering in the entrants' names.
     """
-    for name in block.lowerings:
+    for number, name in enumerate(block.lowerings):
         stacks = [("prefill", PREFILL_COPIES, tuple(prefill_point(point) for point in workload.points))]
         for at, point in enumerate(workload.points):
             step = decode_point(point)
-            copies = decode_copies(block, width, precision, context=step.context, batch=point.batch, cache_bytes=cache)
+            copies = decode_copies(
+                block, width, precision, context=step.context, batch=point.batch, cache_bytes=cache,
+                others=contenders - 1,
+            )  # fmt: skip
             stacks.append((f"decode{at}", copies, (step,)))
         for part, copies, points in stacks:
             layout, load = stack(block, width, copies), replace(workload, points=points)
             largest = max(workload.max_context, load.max_context)
-            prepared = prepare(
-                layout, workload=load, precision=precision, lowerings={block.kind: name}, context=largest
+            prepared = prepare(  # a seed of its own: shared weights would be found in the cache
+                layout, workload=load, precision=precision, lowerings={block.kind: name}, context=largest, seed=number
             )
-            yield Entrant(name=f"{prefix}{name}/{part}", layout=layout, prepared=prepared, workload=load)
+            yield Entrant(
+                name=f"{prefix}{name}/{part}", layout=layout, prepared=prepared, workload=load, traced=part == "prefill"
+            )
 
 
 def distinct_blocks(layout: Layout) -> Iterator[tuple[Block, int]]:

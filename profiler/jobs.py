@@ -136,12 +136,15 @@ class Contender:
         signature: How it is driven.
         content_id: Identity of its graph and weights.
         points: What of it is timed. Points of equal sizes of different contenders take turns.
+        traced: Whether its operators are counted before: it is then left out when it does not load. One that is not
+            traced must be like one that is, but for its size.
     """
 
     name: str
     signature: Mapping[str, Any]
     content_id: str
     points: tuple[Point, ...]
+    traced: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,7 +208,12 @@ class Job:
         elif self.contenders:
             model = {
                 "contenders": [
-                    {"name": contender.name, "signature": dict(contender.signature), **contender_files(at)}
+                    {
+                        "name": contender.name,
+                        "signature": dict(contender.signature),
+                        "traced": contender.traced,
+                        **contender_files(at),
+                    }
                     for at, contender in enumerate(self.contenders)
                 ]
             }

@@ -232,16 +232,18 @@ def prepare_contenders(task: Json, record: Json, say: Say, cache: WeightCache) -
         seconds["check"] += time.monotonic() - begun
         if entry["error"]:
             continue
+        entry["model"] = str(placed.model)
+        if not contender["traced"]:
+            continue
         begun = time.monotonic()
         say("phase", name="load")
         try:
             found = operators(placed.model, contender["signature"], job["runtime"], folder, loaded=lambda: None)
             entry["operators"], entry["providers"], _ = found
-            entry["model"] = str(placed.model)
         except MemoryError:
             raise
         except Exception as error:  # noqa: BLE001 - a kernel that this device lacks: the others are compared
-            entry["error"] = one_line(error)
+            entry.update(error=one_line(error), model=None)
         seconds["load"] += time.monotonic() - begun
     if all(entry["error"] for entry in record["contenders"]):
         first = record["contenders"][0]

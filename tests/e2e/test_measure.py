@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e.conftest import LAYOUT, Cli, wait_until
 
-SIZES = ("--workload", "16/4")
+SIZES = ("--workload", "16/4", "--no-tune")
 
 
 def test_a_layout_at_two_batch_sizes(shared: Cli):
@@ -33,7 +33,7 @@ def test_a_layout_at_two_batch_sizes(shared: Cli):
 
 
 def test_measuring_again_measures_again(shared: Cli):
-    rows = [shared("measure", LAYOUT, "--workload", "8/2", "--format", "json").json()[0] for _ in range(2)]
+    rows = [shared("measure", LAYOUT, "--workload", "8/2", "--no-tune", "--format", "json").json()[0] for _ in range(2)]
     assert rows[0]["job_id"] != rows[1]["job_id"]
     kept = {record.job_id for record in shared.measurements("measure")}
     assert {row["job_id"] for row in rows} <= kept
@@ -156,7 +156,7 @@ def test_no_usable_device_has_its_own_exit_code(cli: Cli, more: str, said: str):
 
 
 def test_a_second_ctrl_c_ends_the_work_on_the_device(cli: Cli):
-    process = cli.start("measure", LAYOUT, "--workload", "16/60000", "--time-budget", "10m")
+    process = cli.start("measure", LAYOUT, "--workload", "16/60000", "--no-tune", "--time-budget", "10m")
     wait_until(lambda: any(state == "timing" for _, state, _ in cli.jobs()))
     for _ in range(2):
         process.send_signal(signal.SIGINT)
