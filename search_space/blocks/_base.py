@@ -36,7 +36,8 @@ class StateSpec:
         name: Name inside the block, for example ``key`` or ``conv``.
         shape: Dimensions; ``"batch"`` and ``"capacity"`` (rows of a growing cache) are symbols.
         growing: True for a cache with one row per token of context.
-        in_place: True when the runtime updates one buffer instead of writing a new one.
+        in_place: True when the runtime updates one buffer instead of writing a new one. A growing cache that is not
+            in place is a concatenation: S rows go in and S + T come out, and only the bytes that are needed are bound.
     """
 
     name: str
@@ -50,6 +51,10 @@ class StateSpec:
         return prod(sizes[dim] if isinstance(dim, str) else dim for dim in self.shape)
 
 
+States = Callable[["Block", int, int], tuple[StateSpec, ...]]
+"""``states(spec, width, context)``: what a block carries that is held for at most `context` tokens."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lowering:
     """One way to write a block as ONNX nodes.
@@ -57,10 +62,13 @@ class Lowering:
     Attributes:
         build: ``build(graph, spec, width, x) -> y`` with x and y of shape [B, T, D].
         note: One sentence: which operator carries the work, and where it does well.
+        states: What this lowering carries from call to call, where that is not the block's own `Block.states`; never
+            more bytes than those. Each of its states holds rows of the torch module's: all, or the last ones.
     """
 
     build: Callable[[GraphBuilder, Block, int, Value], Value]
     note: str
+    states: States | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,8 +115,15 @@ class Block(ABC):
         """The tensors carried from call to call when at most `context` tokens are to be held."""
         return ()
 
+    def lowered_states(self, lowering: str, width: int, *, context: int) -> tuple[StateSpec, ...]:
+        """The tensors that the graph of one lowering carries: its own, or those of `states`."""
+        own = self.lowerings[lowering].states
+        return self.states(width, context=context) if own is None else own(self, width, context)
+
     def state_bytes(self, width: int, *, context: int, batch: int = 1, dtype: str = "float32") -> int:
         """Bytes of carried state at `context` tokens: the sum over `states` of elements times bytes per element.
+
+        A property of the mathematics as the first lowering carries it; others may hold less (`lowered_states`).
 
         Args:
             width: Model width D.
