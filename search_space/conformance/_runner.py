@@ -127,8 +127,8 @@ class GraphRunner:
             start = np.zeros(_shape(state, batch=batch, rows=capacity), state["dtype"])
             if state["growing"]:
                 start.fill(np.nan)
-            first = onnxruntime.OrtValue.ortvalue_from_numpy(start)
-            second = first if state["in_place"] else onnxruntime.OrtValue.ortvalue_from_numpy(start)
+            first = onnxruntime.OrtValue.ortvalue_from_numpy(start)  # it shares the array's memory
+            second = first if state["in_place"] else onnxruntime.OrtValue.ortvalue_from_numpy(start.copy())
             buffers[state["input"]] = (first, second)
         outputs, past = [], 0
         for length in calls:
