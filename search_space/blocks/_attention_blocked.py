@@ -33,12 +33,11 @@ def block_size(spec: Attention) -> int:
 def _attend(g: GraphBuilder, spec: Attention, projected: common.Projected) -> Value:
     key, value = spec.states(0, context=g.context)
     past_key, past_value = g.state_input(key), g.state_input(value)
-    past, tokens, total = common.lengths(g, projected.first)
-    single = g.op("Equal", tokens, g.ints(1))
+    single = g.op("Equal", g.op("Shape", projected.first, start=1, end=2), g.ints(1))
     y, keys, values = g.branch(
         single,
         then=lambda: common.group_query(g, spec, projected, (key, past_key), (value, past_value)),
-        otherwise=lambda: _prefill(g, spec, projected, (past_key, past_value), (past, tokens, total)),
+        otherwise=lambda: _prefill(g, spec, projected, (past_key, past_value)),
         outputs=3,
     )
     g.state_output(key, keys)
@@ -47,13 +46,9 @@ def _attend(g: GraphBuilder, spec: Attention, projected: common.Projected) -> Va
 
 
 def _prefill(
-    g: GraphBuilder,
-    spec: Attention,
-    projected: common.Projected,
-    caches: tuple[Value, Value],
-    counts: tuple[Value, Value, Value],
+    g: GraphBuilder, spec: Attention, projected: common.Projected, caches: tuple[Value, Value]
 ) -> tuple[Value, Value, Value]:
-    past, tokens, total = counts
+    past, tokens, total = common.lengths(g, projected.first)
     query, key, value = projected.split(g, spec)
     query = common.rotate(g, spec, query, spec.heads, past)
     key = common.rotate(g, spec, key, spec.kv_heads, past)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -46,7 +47,6 @@ def check_state_bytes(block: Block, width: int, *, context: int, batch: int, low
     Those are `state_bytes`, or no more than that where the lowering has states of its own.
     """
     said = block.state_bytes(width, context=context, batch=batch)
-    assert block.state_bytes(width, context=context, batch=batch, dtype="float16") * 2 == said
     states = block.lowered_states(lowering, width, context=context)
     wanted = [state.elements(batch=batch, context=context) * STATE_BYTES["float32"] for state in states]
     if block.lowerings[lowering].states is None:
@@ -62,6 +62,7 @@ def check_state_bytes(block: Block, width: int, *, context: int, batch: int, low
     for state, (name, array) in zip(states, arrays.items(), strict=True):
         if not state.growing or state.in_place:
             assert new[name].shape == array.shape, f"{name} changes its shape from {array.shape} to {new[name].shape}"
+    assert block.state_bytes(width, context=context, batch=batch, dtype="float16") * 2 == said
 
 
 def check_flops(block: Block, width: int, *, tokens: int) -> None:
@@ -82,10 +83,19 @@ def check_names(candidate: Candidate, prefixes: Sequence[str]) -> None:
     """Every node is named once, under one of the prefixes, so that a profile can be summed per block."""
     import onnx
 
-    names = [node.name for node in onnx.load_from_string(candidate.graph).graph.node]
+    names = [node.name for node in _nodes(onnx.load_from_string(candidate.graph).graph)]
     assert len(set(names)) == len(names), "two nodes share a name"
     stray = [name for name in names if not name.startswith(tuple(prefixes))]
     assert not stray, f"nodes outside {list(prefixes)}: {stray[:5]}"
+
+
+def _nodes(graph: Any) -> Iterator[Any]:
+    """Every node, those in branches and loops included."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _nodes(attribute.g)
 
 
 def _matrix_products(block: Block, width: int, tokens: int) -> int:
