@@ -1,7 +1,8 @@
 """Attention by blocks of queries: what a block cannot see is never computed, and T x T scores never exist.
 
 A block of b queries meets the keys from its first query's window to its last query, b + W - 1 of them (all earlier
-ones without a window), in a `Loop` of matrix products. That costs O(T W) where the fused kernel masks a T x T product.
+ones without a window), in a `Loop` of matrix products: O(T W), where the fused kernel (ONNX Runtime 1.31) takes as long
+for a window as for everything.
 Single tokens have one query and nothing to save: they go to `GroupQueryAttention`, whose cache both ways share.
 """
 
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
 
     from search_space.graph.builder import GraphBuilder
 
-BLOCK = 128
-"""Most queries of one block: of 64 to 512, the fastest at 512 to 4,096 tokens where this was written (x86-64)."""
+BLOCK = 64
+"""Most queries of one block: of 32 to 256 the fastest, or as fast, at 128 to 2,048 tokens where this was written
+(x86-64, one thread). Twice as many take twice the memory for scores."""
 
 SMALL_BLOCK = 32
 """Fewest queries of a full block: with a window smaller than `BLOCK`, blocks shrink with it down to this."""
