@@ -136,11 +136,12 @@ class _Lowerings:
         return self._choose(block).build(g, block, width, x)
 
     def _choose(self, block: Block) -> Lowering:
-        name = self.wanted.get(block.kind, next(iter(block.lowerings)))
-        if name not in block.lowerings:
-            raise ExportError(f"{block.kind} has no lowering {name!r}; it has {', '.join(block.lowerings)}")
+        known = block.all_lowerings()
+        name = self.wanted.get(block.kind, next(iter(known)))
+        if name not in known:
+            raise ExportError(f"{block.kind} has no lowering {name!r}; it has {', '.join(known)}")
         self.used[block.kind] = name
-        return block.lowerings[name]
+        return known[name]
 
 
 def _embed(g: GraphBuilder, layout: Layout, tokens: ir.Value) -> tuple[ir.Value, tuple[StoredTensor, ...]]:

@@ -6,6 +6,9 @@ H heads, K key (head) dimension, V value dimension, C channels.
 A block is one module in `search_space/blocks/`. It defines a frozen dataclass (the *spec*), a torch module
 (the numerical truth, written for reading), and one or more *lowerings*: named ways to say the same mathematics in
 ONNX. The model width is not part of the spec; it belongs to the layout and is passed where it matters.
+
+The shortest block is a spec and a torch module. What it leaves out is then taken from the module: its graph from
+`torch.onnx.export` (the lowering `exported`), its parameters and operations by counting them.
 """
 
 from __future__ import annotations
@@ -26,6 +29,9 @@ Dim = int | str
 """A dimension of a state: a number, or one of the symbols ``"batch"`` and ``"capacity"``."""
 
 STATE_BYTES = {"float32": 4, "float16": 2}
+
+EXPORTED = "exported"
+"""Name of the lowering that every block with a torch module can have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +77,12 @@ class Lowering:
     states: States | None = None
 
 
+def _as_exported(g: GraphBuilder, block: Block, width: int, x: Value) -> Value:
+    from search_space.graph.exported import build
+
+    return build(g, block, width, x)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block(ABC):
     """What mixers and feed-forward networks have in common.
@@ -78,37 +90,53 @@ class Block(ABC):
     Class attributes:
         kind: Name in layout and space files.
         title: Name in tables and figures.
-        lowerings: By name; the first is used unless a choice says otherwise.
+        lowerings: By name; the first is used unless a choice says otherwise. A block that defines none is exported
+            by torch.
     """
 
     kind: ClassVar[str]
     title: ClassVar[str]
-    lowerings: ClassVar[Mapping[str, Lowering]]
+    lowerings: ClassVar[Mapping[str, Lowering]] = {
+        EXPORTED: Lowering(build=_as_exported, note="torch.onnx.export of the torch module; tuned by nobody")
+    }
 
-    @abstractmethod
-    def problems(self, width: int) -> Iterator[str]:
+    @classmethod
+    def all_lowerings(cls) -> Mapping[str, Lowering]:
+        """The block's own lowerings, and `exported` behind them; nothing for a block that is never built."""
+        return {**cls.lowerings, EXPORTED: Block.lowerings[EXPORTED]} if cls.lowerings else {}
+
+    def problems(self, width: int) -> Iterator[str]:  # noqa: ARG002
         """Yield one sentence for each reason why this spec cannot stand in a model of this width."""
+        return iter(())
 
-    @abstractmethod
     def params(self, width: int) -> int:
-        """Number of trainable parameters, without the norm before the block."""
+        """Number of trainable parameters, without the norm before the block; by default, counted in the module."""
+        from search_space.blocks._counted import counted_params
 
-    @abstractmethod
+        return counted_params(self, width)
+
     def flops(self, width: int, *, tokens: int, context: int) -> int:
         """Floating-point operations (a multiply-add counts as two) for one sequence.
+
+        By default those that torch counts in the module: matrix products, convolutions and attention. The conformance
+        suite tells when they do not add up, and a formula is needed.
 
         Args:
             width: Model width D.
             tokens: New tokens of this call.
             context: Tokens visible at the end of the call, the new ones included.
         """
+        from search_space.blocks._counted import counted_flops
+
+        return counted_flops(self, width, tokens=tokens, context=context)
 
     @abstractmethod
     def module(self, width: int) -> nn.Module:
         """A fresh torch module: ``forward(x_BTD, state, position) -> (y_BTD, new_state)``.
 
         `state` is a tuple of tensors in the order of `states`, or None at the start of a sequence; `position` is the
-        number of tokens already seen. A feed-forward network has ``forward(x_BTD) -> y_BTD``.
+        number of tokens already seen. A state of fixed size that holds zeros means what None means: a device begins
+        every sequence with zeros. A feed-forward network has ``forward(x_BTD) -> y_BTD``.
         """
 
     def states(self, width: int, *, context: int) -> tuple[StateSpec, ...]:  # noqa: ARG002

@@ -12,13 +12,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
 from search_space.blocks._base import StateSpec
 from search_space.graph.precision import QUANTIZATION, PrecisionName
 from search_space.graph.recipe import DATA_FILE, RecipeWriter, StoredTensor, quantized_scale
+
+if TYPE_CHECKING:
+    import numpy as np
 
 OPSET = 23
 """Last opset in which every standard operator used here has an ONNX Runtime CPU kernel (official limit of 1.31: 26)."""
@@ -220,12 +223,16 @@ class GraphBuilder:
         return self._inline(f"float_{value!r}", ir.DataType.FLOAT, (value,), ())
 
     def _inline(self, name: str, dtype: ir.DataType, values: Sequence[float], shape: tuple[int, ...]) -> ir.Value:
-        if name not in self._initializers:
-            import numpy as np
+        import numpy as np
 
-            array = np.array(values, dtype=dtype.numpy()).reshape(shape)
-            value = ir.Value(name=name, type=ir.TensorType(dtype), shape=ir.Shape(shape))
-            value.const_value = ir.Tensor(array, name=name)
+        return self.inline(name, np.array(values, dtype=dtype.numpy()).reshape(shape))
+
+    def inline(self, name: str, array: np.ndarray) -> ir.Value:
+        """A small array kept inside the graph; equal names are one."""
+        if name not in self._initializers:
+            tensor = ir.Tensor(array, name=name)
+            value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape))
+            value.const_value = tensor
             self._initializers[name] = value
         return self._initializers[name]
 

@@ -1,0 +1,278 @@
+"""A block's torch module -> an ONNX model without weights, by `torch.onnx.export`.
+
+Parameters are inputs of the model, not initialisers: no pass of the exporter can fold or rename them. Batch and number
+of tokens are dynamic; the position is a whole number, so that a module may count with it.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import logging
+import textwrap
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+import onnx_ir as ir
+
+from search_space.blocks._base import Block, FeedForward, StateSpec
+from search_space.errors import ExportError
+from search_space.graph.builder import OPSET
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+HIDDEN, POSITION, MIXED = "hidden", "position", "mixed"
+TRAINABLE = "archsearch.trainable"
+"""Metadata of the model: what is known of its parameters, as JSON."""
+
+_EXPORTING = Lock()
+_BATCH, _TOKENS, _SEEN = 3, 5, 7  # example sizes; they differ, so that no two dimensions are taken for one
+_SAME = 1e-5
+_ADVICE = "give the block a lowering of its own (`lowerings`), or write its module in tensor operations of any length"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trainable:
+    """A parameter of an exported module.
+
+    Attributes:
+        name: In the module's state dict.
+        shape: In torch.
+        linear: Whether it is the matrix of an `nn.Linear`.
+        low: Smallest value that the module's own initialisation gives it.
+        high: Largest one.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    linear: bool
+    low: float
+    high: float
+
+
+def export_module(block: Block, width: int) -> ir.Model:
+    """The block's module as a model: inputs `hidden`, `position`, the states and the parameters, by their names.
+
+    Outputs are `mixed` and the new states. A feed-forward network has neither position nor states.
+
+    Raises:
+        ExportError: The module cannot be exported; the message says what in it and what to do.
+    """
+    import torch
+
+    states = () if isinstance(block, FeedForward) else block.states(width, context=_BATCH * _TOKENS)
+    _require_fixed(block, states)
+    with _EXPORTING, _quiet(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # the ranges of parameters are those of one and the same initialisation
+        module = block.module(width).eval()
+        trainable = _trainable(block, module)
+        _try_out(block, module, width, states)
+        model = _exported(block, module, width, states)
+    names = [
+        HIDDEN,
+        *([] if isinstance(block, FeedForward) else [POSITION]),
+        *(f"past.{state.name}" for state in states),
+    ]
+    names += [f"weight.{parameter.name}" for parameter in trainable]
+    for value, name in zip(model.graph.inputs, names, strict=True):
+        value.name = name
+    for value, name in zip(model.graph.outputs, [MIXED, *(f"present.{s.name}" for s in states)], strict=True):
+        value.name = name
+    model.metadata_props[TRAINABLE] = json.dumps([asdict(parameter) for parameter in trainable])
+    return model
+
+
+def trainable_of(model: ir.Model) -> list[Trainable]:
+    """The parameters of an exported module."""
+    return [
+        Trainable(**{**entry, "shape": tuple(entry["shape"])}) for entry in json.loads(model.metadata_props[TRAINABLE])
+    ]
+
+
+def _require_fixed(block: Block, states: Sequence[StateSpec]) -> None:
+    for state in states:
+        if state.growing or state.in_place:
+            how = "grows with the context" if state.growing else "is updated in place"
+            raise ExportError(
+                f"{block.kind} cannot be exported by torch: its state {state.name!r} {how}, and a module's graph can "
+                "only carry states of fixed size that it returns",
+                hint="a lowering of its own (see search_space/blocks/_attention.py)",
+            )
+
+
+def _trainable(block: Block, module: nn.Module) -> list[Trainable]:
+    """What the parameters are.
+
+    Raises:
+        ExportError: The state dict holds what is no parameter, or one parameter has two names.
+    """
+    from torch import nn
+
+    parameters = dict(module.named_parameters())
+    if shared := [name for name, _ in module.named_parameters(remove_duplicate=False) if name not in parameters]:
+        raise ExportError(f"{block.kind}: parameter {shared[0]!r} of its module is another one too; give it one name")
+    if buffers := [name for name in module.state_dict() if name not in parameters]:
+        raise ExportError(
+            f"{block.kind}: buffer {buffers[0]!r} of its module is in the state dict, but it is not trained",
+            hint="register_buffer(..., persistent=False)",
+        )
+    linears = {f"{name}.weight" for name, part in module.named_modules() if name and isinstance(part, nn.Linear)}
+    if isinstance(module, nn.Linear):
+        raise ExportError(f"{block.kind}: its module is itself an nn.Linear; make it an attribute of a module")
+    return [
+        Trainable(
+            name=name, shape=tuple(value.shape), linear=name in linears, low=float(value.min()), high=float(value.max())
+        )
+        for name, value in parameters.items()
+    ]
+
+
+def _try_out(block: Block, module: nn.Module, width: int, states: Sequence[StateSpec]) -> None:
+    """Call the module as a device would, and compare what it gives with what the block says of it."""
+    import torch
+
+    x_BTD = torch.rand(_BATCH, _TOKENS, width) - 0.5
+    zeros = tuple(torch.zeros([_BATCH if dim == "batch" else int(dim) for dim in state.shape]) for state in states)
+    arguments: tuple[Any, ...] = (x_BTD,) if isinstance(block, FeedForward) else (x_BTD, zeros, 0)
+    with torch.no_grad():
+        try:
+            y_BTD, new = _outputs(block, module(*arguments))
+            start = y_BTD if isinstance(block, FeedForward) else module(x_BTD, None, 0)[0]
+        except Exception as error:  # whatever the module's own code raises
+            raise ExportError(f"{block.kind}: its module fails on {_sizes(width)}: {_first_line(error)}") from error
+    if y_BTD.shape != x_BTD.shape:
+        raise ExportError(f"{block.kind}: its module turns {_sizes(width)} into {list(y_BTD.shape)}; y must be as x")
+    if [tuple(value.shape) for value in new] != [tuple(value.shape) for value in zeros]:
+        told, got = [list(value.shape) for value in zeros], [list(value.shape) for value in new]
+        raise ExportError(f"{block.kind}: `states` names {told} (batch {_BATCH}), its module returns {got}")
+    if not torch.allclose(y_BTD, start, rtol=_SAME, atol=_SAME):
+        raise ExportError(
+            f"{block.kind}: its module gives one thing for a state of None and another for a state of zeros; a device "
+            "begins every sequence with zeros",
+            hint="a state in which zero means that nothing has been seen",
+        )
+
+
+def _outputs(block: Block, result: Any) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+    if isinstance(block, FeedForward):
+        return result, ()
+    y_BTD, new = result
+    return y_BTD, tuple(new)
+
+
+def _exported(block: Block, module: nn.Module, width: int, states: Sequence[StateSpec]) -> ir.Model:
+    import torch
+    from torch import nn
+    from torch.export import Dim
+
+    names = [name for name, _ in module.named_parameters()]
+    weights = tuple(value.detach() for value in module.parameters())
+    batch, tokens = Dim("batch"), Dim("tokens")
+
+    class Call(nn.Module):
+        """The module as a function of its inputs and its parameters."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = module
+
+        def forward(self, x_BTD: torch.Tensor, *rest: Any) -> tuple[torch.Tensor, ...]:
+            given = dict(zip(names, rest[-1], strict=True))
+            arguments = (x_BTD,) if len(rest) == 1 else (x_BTD, rest[1], rest[0])
+            y_BTD, new = _outputs(block, torch.func.functional_call(self.module, given, arguments))
+            return y_BTD, *new
+
+    x_BTD = torch.zeros(_BATCH, _TOKENS, width)
+    past = tuple(torch.zeros([_BATCH if dim == "batch" else int(dim) for dim in state.shape]) for state in states)
+    axes = tuple({i: batch for i, dim in enumerate(state.shape) if dim == "batch"} for state in states)
+    mixer = not isinstance(block, FeedForward)
+    arguments: tuple[Any, ...] = (x_BTD, _SEEN, past, weights) if mixer else (x_BTD, weights)
+    fixed = tuple(None for _ in weights)
+    shapes = ({0: batch, 1: tokens}, ((Dim.DYNAMIC, axes, fixed) if mixer else (fixed,)))
+    try:
+        program = torch.export.export(Call().eval(), arguments, dynamic_shapes=shapes, strict=False)
+    except Exception as error:  # the module's own code runs in there
+        raise ExportError(
+            f"{block.kind} cannot be exported by torch: {_why(module, error, width)}", hint=_ADVICE
+        ) from error
+    if changed := [*program.graph_signature.buffers_to_mutate.values()]:
+        raise ExportError(
+            f"{block.kind} cannot be exported by torch: its module changes its buffer {changed[0]!r}",
+            hint="return what is carried from call to call as the new state",
+        )
+    try:
+        made = torch.onnx.export(program, dynamo=True, opset_version=OPSET, verbose=False)
+    except Exception as error:  # operators without a translation come as errors of many classes
+        raise ExportError(
+            f"{block.kind} cannot be exported by torch: no ONNX for its module: {_root(error)}", hint=_ADVICE
+        ) from error
+    assert made is not None
+    return made.model
+
+
+# -- what went wrong -------------------------------------------------------------------------------------------------
+
+
+def _why(module: nn.Module, error: Exception, width: int) -> str:
+    """What in the module cannot be exported."""
+    text = str(error)
+    if "onstraint" not in text and "data-dependent" not in text.lower():
+        return f"its module fails on {_sizes(width)}: {_first_line(error)}"
+    fixed = [f"the number of {name}" for name in ("tokens", "batch") if name in text] or ["the position"]
+    found = next(_choices(type(module)), None)
+    where = f" ({found})" if found else ""
+    return (
+        f"its module is written for one value of {' and '.join(fixed)}{where}: a Python loop, an `if` or int() over it "
+        "becomes fixed in the graph"
+    )
+
+
+def _choices(cls: type[nn.Module]) -> Iterator[str]:
+    """Places in a module's own `forward` at which Python decides: loops first."""
+    try:
+        source, line = inspect.getsourcelines(cls.forward)
+        tree = ast.parse(textwrap.dedent("".join(source)))
+        file = Path(inspect.getsourcefile(cls.forward) or "").name
+    except (OSError, TypeError, SyntaxError):
+        return
+    loops = (ast.For, ast.While, ast.ListComp, ast.GeneratorExp)
+    for kinds in (loops, (ast.If, ast.IfExp)):
+        for node in ast.walk(tree):
+            if isinstance(node, kinds):
+                yield f"{file}:{line + node.lineno - 1}: `{source[node.lineno - 1].strip().rstrip(':')}`"
+
+
+def _sizes(width: int) -> str:
+    return f"x of [{_BATCH}, {_TOKENS}, {width}]"
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def _root(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return _first_line(error)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter warns of its own parts, and logs what it leaves out: none of it is the user's concern."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
