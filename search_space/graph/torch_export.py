@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import ast
 import inspect
+import io
 import json
 import logging
+import re
 import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Lock
@@ -23,11 +25,13 @@ import onnx_ir as ir
 
 from search_space.blocks._base import Block, FeedForward, StateSpec
 from search_space.errors import ExportError
+from search_space.graph import export_trial as trial
 from search_space.graph.builder import OPSET
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+    from torch.export import ExportedProgram
 
 HIDDEN, POSITION, MIXED = "hidden", "position", "mixed"
 TRAINABLE = "archsearch.trainable"
@@ -35,7 +39,6 @@ TRAINABLE = "archsearch.trainable"
 
 _EXPORTING = Lock()
 _BATCH, _TOKENS, _SEEN = 3, 5, 7  # example sizes; they differ, so that no two dimensions are taken for one
-_SAME = 1e-5
 _ADVICE = "give the block a lowering of its own (`lowerings`), or write its module in tensor operations of any length"
 
 
@@ -61,7 +64,7 @@ class Trainable:
 def export_module(block: Block, width: int) -> ir.Model:
     """The block's module as a model: inputs `hidden`, `position`, the states and the parameters, by their names.
 
-    Outputs are `mixed` and the new states. A feed-forward network has neither position nor states.
+    Outputs are `mixed` and the new states. The model was run in ONNX Runtime, and gave what the module gives.
 
     Raises:
         ExportError: The module cannot be exported; the message says what in it and what to do.
@@ -74,18 +77,19 @@ def export_module(block: Block, width: int) -> ir.Model:
         torch.manual_seed(0)  # the ranges of parameters are those of one and the same initialisation
         module = block.module(width).eval()
         trainable = _trainable(block, module)
-        _try_out(block, module, width, states)
-        model = _exported(block, module, width, states)
-    names = [
-        HIDDEN,
-        *([] if isinstance(block, FeedForward) else [POSITION]),
-        *(f"past.{state.name}" for state in states),
-    ]
-    names += [f"weight.{parameter.name}" for parameter in trainable]
-    for value, name in zip(model.graph.inputs, names, strict=True):
-        value.name = name
-    for value, name in zip(model.graph.outputs, [MIXED, *(f"present.{s.name}" for s in states)], strict=True):
-        value.name = name
+        trial.try_module(block, module, width, states)
+        program = _traced(block, module, width, states)
+        trial.try_sizes(block, program, width, states)
+        try:
+            made = torch.onnx.export(program, dynamo=True, opset_version=OPSET, verbose=False)
+        except Exception as error:  # operators without a translation come as errors of many classes
+            raise ExportError(
+                f"{block.kind} cannot be exported by torch: no ONNX for its module: {_root(error)}", hint=_ADVICE
+            ) from error
+        assert made is not None
+        model = made.model
+        _name(model, states, trainable)
+        trial.try_model(block, model, module, width, states)
     model.metadata_props[TRAINABLE] = json.dumps([asdict(parameter) for parameter in trainable])
     return model
 
@@ -95,6 +99,14 @@ def trainable_of(model: ir.Model) -> list[Trainable]:
     return [
         Trainable(**{**entry, "shape": tuple(entry["shape"])}) for entry in json.loads(model.metadata_props[TRAINABLE])
     ]
+
+
+def _name(model: ir.Model, states: Sequence[StateSpec], trainable: Sequence[Trainable]) -> None:
+    names = [HIDDEN, POSITION, *(f"past.{s.name}" for s in states), *(f"weight.{p.name}" for p in trainable)]
+    for value, name in zip(model.graph.inputs, names, strict=True):
+        value.name = name
+    for value, name in zip(model.graph.outputs, [MIXED, *(f"present.{s.name}" for s in states)], strict=True):
+        value.name = name
 
 
 def _require_fixed(block: Block, states: Sequence[StateSpec]) -> None:
@@ -124,9 +136,9 @@ def _trainable(block: Block, module: nn.Module) -> list[Trainable]:
             f"{block.kind}: buffer {buffers[0]!r} of its module is in the state dict, but it is not trained",
             hint="register_buffer(..., persistent=False)",
         )
-    linears = {f"{name}.weight" for name, part in module.named_modules() if name and isinstance(part, nn.Linear)}
     if isinstance(module, nn.Linear):
         raise ExportError(f"{block.kind}: its module is itself an nn.Linear; make it an attribute of a module")
+    linears = {f"{name}.weight" for name, part in module.named_modules() if isinstance(part, nn.Linear)}
     return [
         Trainable(
             name=name, shape=tuple(value.shape), linear=name in linears, low=float(value.min()), high=float(value.max())
@@ -135,47 +147,12 @@ def _trainable(block: Block, module: nn.Module) -> list[Trainable]:
     ]
 
 
-def _try_out(block: Block, module: nn.Module, width: int, states: Sequence[StateSpec]) -> None:
-    """Call the module as a device would, and compare what it gives with what the block says of it."""
-    import torch
-
-    x_BTD = torch.rand(_BATCH, _TOKENS, width) - 0.5
-    zeros = tuple(torch.zeros([_BATCH if dim == "batch" else int(dim) for dim in state.shape]) for state in states)
-    arguments: tuple[Any, ...] = (x_BTD,) if isinstance(block, FeedForward) else (x_BTD, zeros, 0)
-    with torch.no_grad():
-        try:
-            y_BTD, new = _outputs(block, module(*arguments))
-            start = y_BTD if isinstance(block, FeedForward) else module(x_BTD, None, 0)[0]
-        except Exception as error:  # whatever the module's own code raises
-            raise ExportError(f"{block.kind}: its module fails on {_sizes(width)}: {_first_line(error)}") from error
-    if y_BTD.shape != x_BTD.shape:
-        raise ExportError(f"{block.kind}: its module turns {_sizes(width)} into {list(y_BTD.shape)}; y must be as x")
-    if [tuple(value.shape) for value in new] != [tuple(value.shape) for value in zeros]:
-        told, got = [list(value.shape) for value in zeros], [list(value.shape) for value in new]
-        raise ExportError(f"{block.kind}: `states` names {told} (batch {_BATCH}), its module returns {got}")
-    if not torch.allclose(y_BTD, start, rtol=_SAME, atol=_SAME):
-        raise ExportError(
-            f"{block.kind}: its module gives one thing for a state of None and another for a state of zeros; a device "
-            "begins every sequence with zeros",
-            hint="a state in which zero means that nothing has been seen",
-        )
-
-
-def _outputs(block: Block, result: Any) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
-    if isinstance(block, FeedForward):
-        return result, ()
-    y_BTD, new = result
-    return y_BTD, tuple(new)
-
-
-def _exported(block: Block, module: nn.Module, width: int, states: Sequence[StateSpec]) -> ir.Model:
+def _traced(block: Block, module: nn.Module, width: int, states: Sequence[StateSpec]) -> ExportedProgram:
     import torch
     from torch import nn
     from torch.export import Dim
 
     names = [name for name, _ in module.named_parameters()]
-    weights = tuple(value.detach() for value in module.parameters())
-    batch, tokens = Dim("batch"), Dim("tokens")
 
     class Call(nn.Module):
         """The module as a function of its inputs and its parameters."""
@@ -184,54 +161,61 @@ def _exported(block: Block, module: nn.Module, width: int, states: Sequence[Stat
             super().__init__()
             self.module = module
 
-        def forward(self, x_BTD: torch.Tensor, *rest: Any) -> tuple[torch.Tensor, ...]:
-            given = dict(zip(names, rest[-1], strict=True))
-            arguments = (x_BTD,) if len(rest) == 1 else (x_BTD, rest[1], rest[0])
-            y_BTD, new = _outputs(block, torch.func.functional_call(self.module, given, arguments))
+        def forward(
+            self, x_BTD: torch.Tensor, position: int, past: tuple[torch.Tensor, ...], weights: tuple[torch.Tensor, ...]
+        ) -> tuple[torch.Tensor, ...]:
+            given = dict(zip(names, weights, strict=True))
+            arguments: tuple[Any, ...] = (x_BTD,) if isinstance(block, FeedForward) else (x_BTD, past, position)
+            y_BTD, new = trial.outputs(block, torch.func.functional_call(self.module, given, arguments))
             return y_BTD, *new
 
-    x_BTD = torch.zeros(_BATCH, _TOKENS, width)
-    past = tuple(torch.zeros([_BATCH if dim == "batch" else int(dim) for dim in state.shape]) for state in states)
-    axes = tuple({i: batch for i, dim in enumerate(state.shape) if dim == "batch"} for state in states)
-    mixer = not isinstance(block, FeedForward)
-    arguments: tuple[Any, ...] = (x_BTD, _SEEN, past, weights) if mixer else (x_BTD, weights)
-    fixed = tuple(None for _ in weights)
-    shapes = ({0: batch, 1: tokens}, ((Dim.DYNAMIC, axes, fixed) if mixer else (fixed,)))
+    dynamic = Dim.DYNAMIC
+    weights = tuple(value.detach() for value in module.parameters())
+    shapes = {
+        "x_BTD": {0: dynamic, 1: dynamic},
+        "position": dynamic,
+        "past": tuple({i: dynamic for i, dim in enumerate(state.shape) if dim == "batch"} for state in states),
+        "weights": tuple(None for _ in weights),
+    }
+    arguments = (torch.zeros(_BATCH, _TOKENS, width), _SEEN, trial.zeros(states, _BATCH), weights)
     try:
-        program = torch.export.export(Call().eval(), arguments, dynamic_shapes=shapes, strict=False)
+        with redirect_stderr(io.StringIO()):  # it prints the graph so far when it gives up
+            program = torch.export.export(
+                Call().eval(), arguments, dynamic_shapes=shapes, strict=False,
+                prefer_deferred_runtime_asserts_over_guards=True,
+            )  # fmt: skip
     except Exception as error:  # the module's own code runs in there
-        raise ExportError(
-            f"{block.kind} cannot be exported by torch: {_why(module, error, width)}", hint=_ADVICE
-        ) from error
+        raise ExportError(f"{block.kind} cannot be exported by torch: {_why(module, error)}", hint=_ADVICE) from error
     if changed := [*program.graph_signature.buffers_to_mutate.values()]:
         raise ExportError(
             f"{block.kind} cannot be exported by torch: its module changes its buffer {changed[0]!r}",
             hint="return what is carried from call to call as the new state",
         )
-    try:
-        made = torch.onnx.export(program, dynamo=True, opset_version=OPSET, verbose=False)
-    except Exception as error:  # operators without a translation come as errors of many classes
-        raise ExportError(
-            f"{block.kind} cannot be exported by torch: no ONNX for its module: {_root(error)}", hint=_ADVICE
-        ) from error
-    assert made is not None
-    return made.model
+    return program
 
 
-# -- what went wrong -------------------------------------------------------------------------------------------------
+# -- what went wrong ---------------------------------------------------------------------------------------------------
 
 
-def _why(module: nn.Module, error: Exception, width: int) -> str:
+def _why(module: nn.Module, error: Exception) -> str:
     """What in the module cannot be exported."""
     text = str(error)
-    if "onstraint" not in text and "data-dependent" not in text.lower():
-        return f"its module fails on {_sizes(width)}: {_first_line(error)}"
-    fixed = [f"the number of {name}" for name in ("tokens", "batch") if name in text] or ["the position"]
+    if "data-dependent" in text:
+        at = re.findall(r'File "([^"]+)", line (\d+), in \w+', text)
+        where = f" ({Path(at[-1][0]).name}:{at[-1][1]})" if at else ""
+        return f"its module decides by values of a tensor{where}: an `if`, a loop, int() or .item() over them"
+    if "static shape" not in text and "onstrain" not in text:
+        return f"tracing its module fails: {trial.first_line(error)}"
+    fixed = [
+        name
+        for name, sign in (("number of tokens", ".shape[1]"), ("batch", ".shape[0]"), ("position", "'position'"))
+        if sign in text
+    ]
     found = next(_choices(type(module)), None)
     where = f" ({found})" if found else ""
     return (
-        f"its module is written for one value of {' and '.join(fixed)}{where}: a Python loop, an `if` or int() over it "
-        "becomes fixed in the graph"
+        f"its module is written for one {' and one '.join(fixed) or 'size'}{where}: a Python loop or int() over it "
+        "would be fixed in the graph"
     )
 
 
@@ -250,19 +234,10 @@ def _choices(cls: type[nn.Module]) -> Iterator[str]:
                 yield f"{file}:{line + node.lineno - 1}: `{source[node.lineno - 1].strip().rstrip(':')}`"
 
 
-def _sizes(width: int) -> str:
-    return f"x of [{_BATCH}, {_TOKENS}, {width}]"
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-
-
 def _root(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
-    return _first_line(error)
+    return trial.first_line(error)
 
 
 @contextmanager
