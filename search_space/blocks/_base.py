@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, ClassVar
 
@@ -83,6 +83,12 @@ def _as_exported(g: GraphBuilder, block: Block, width: int, x: Value) -> Value:
     return build(g, block, width, x)
 
 
+def _as_returned(block: Block, width: int, context: int) -> tuple[StateSpec, ...]:
+    """The states as a torch module gives them back: a growing one is a new tensor with the new rows behind."""
+    states = block.states(width, context=context)
+    return tuple(replace(state, in_place=False) if state.growing else state for state in states)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block(ABC):
     """What mixers and feed-forward networks have in common.
@@ -97,7 +103,9 @@ class Block(ABC):
     kind: ClassVar[str]
     title: ClassVar[str]
     lowerings: ClassVar[Mapping[str, Lowering]] = {
-        EXPORTED: Lowering(build=_as_exported, note="torch.onnx.export of the torch module; tuned by nobody")
+        EXPORTED: Lowering(
+            build=_as_exported, note="torch.onnx.export of the torch module; tuned by nobody", states=_as_returned
+        )
     }
 
     @classmethod
@@ -135,8 +143,9 @@ class Block(ABC):
         """A fresh torch module: ``forward(x_BTD, state, position) -> (y_BTD, new_state)``.
 
         `state` is a tuple of tensors in the order of `states`, or None at the start of a sequence; `position` is the
-        number of tokens already seen. A state of fixed size that holds zeros means what None means: a device begins
-        every sequence with zeros. A feed-forward network has ``forward(x_BTD) -> y_BTD``.
+        number of tokens already seen. A state of fixed size that holds zeros means what None means, and so does a
+        growing one without rows: so a device begins every sequence. A feed-forward network has ``forward(x_BTD) ->
+        y_BTD``.
         """
 
     def states(self, width: int, *, context: int) -> tuple[StateSpec, ...]:  # noqa: ARG002
@@ -145,7 +154,7 @@ class Block(ABC):
 
     def lowered_states(self, lowering: str, width: int, *, context: int) -> tuple[StateSpec, ...]:
         """The tensors that the graph of one lowering carries: its own, or those of `states`."""
-        own = self.lowerings[lowering].states
+        own = self.all_lowerings()[lowering].states
         return self.states(width, context=context) if own is None else own(self, width, context)
 
     def state_bytes(self, width: int, *, context: int, batch: int = 1, dtype: str = "float32") -> int:

@@ -135,7 +135,7 @@ def _same_states(case: Case, new: States, state: tuple[Array, ...], limit: float
 
     A lowering with states of its own may carry the last rows only: zeros come before them where there are fewer.
     """
-    own = case.block.lowerings[case.lowering].states is not None
+    own = case.block.all_lowerings()[case.lowering].states is not None
     for binding, wanted in zip(case.candidate().signature["states"], state, strict=True):
         if binding["in_place"]:
             continue

@@ -21,7 +21,7 @@ from types import ModuleType
 
 import onnx_ir as ir
 
-from search_space.blocks._base import Block
+from search_space.blocks._base import Block, StateSpec
 from search_space.blocks._counted import without_values
 from search_space.graph import torch_export
 from search_space.graph.builder import OPSET
@@ -37,25 +37,25 @@ def cache_folder() -> Path:
 
 
 @lru_cache(maxsize=256)
-def exported_model(block: Block, width: int) -> ir.Model:
+def exported_model(block: Block, width: int, states: tuple[StateSpec, ...]) -> ir.Model:
     """The exported module of a block (see `torch_export.export_module`); the same object every time: leave it as it is.
 
     Raises:
         ExportError: It cannot be exported.
     """
-    key = _key(block, width)
+    key = _key(block, width, states)
     path = None if key is None else cache_folder() / f"{block.kind}-{key}.onnx"
     found = None if path is None else _read(path)
     if found is not None:
         return found
-    data = ir.to_proto(torch_export.export_module(block, width)).SerializeToString(deterministic=True)
+    data = ir.to_proto(torch_export.export_module(block, width, states)).SerializeToString(deterministic=True)
     if path is not None:
         with suppress(OSError):  # a folder that cannot be written: the export is made once per process
             _write(path, data)
     return _parsed(data)
 
 
-def _key(block: Block, width: int) -> str | None:
+def _key(block: Block, width: int, states: tuple[StateSpec, ...]) -> str | None:
     """A hash of all that an export is made from; None when the block's source is not a file that says it all.
 
     A class made by a function, or typed into a session, may mean anything under the same name.
@@ -70,6 +70,7 @@ def _key(block: Block, width: int) -> str | None:
         "block": f"{cls.__module__}.{cls.__qualname__}",
         "fields": {field.name: repr(getattr(block, field.name)) for field in fields(block)},
         "width": width,
+        "states": repr(states),
         "sources": sources,
         "opset": OPSET,
         "versions": {name: version(name) for name in ("torch", "onnxscript", "onnx-ir")},

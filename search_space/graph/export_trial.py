@@ -41,7 +41,8 @@ def try_module(block: Block, module: nn.Module, width: int, states: Sequence[Sta
 
     batch, tokens = 3, 5
     x_BTD = torch.rand(batch, tokens, width) - 0.5
-    past = zeros(states, batch)
+    past = zeros(states, batch, 0)
+    told = [list(value.shape) for value in zeros(states, batch, tokens)]
     sizes = f"x of [{batch}, {tokens}, {width}]"
     with torch.no_grad():
         try:
@@ -51,9 +52,10 @@ def try_module(block: Block, module: nn.Module, width: int, states: Sequence[Sta
             raise ExportError(f"{block.kind}: its module fails on {sizes}: {first_line(error)}") from error
     if y_BTD.shape != x_BTD.shape:
         raise ExportError(f"{block.kind}: its module turns {sizes} into y of {list(y_BTD.shape)}; y must be as x")
-    if [value.shape for value in new] != [value.shape for value in past]:
-        told, got = [list(value.shape) for value in past], [list(value.shape) for value in new]
-        raise ExportError(f"{block.kind}: `states` names {told} (at batch {batch}), its module returns {got}")
+    if (got := [list(value.shape) for value in new]) != told:
+        raise ExportError(
+            f"{block.kind}: `states` names {told} (batch {batch}, after {tokens} tokens), its module returns {got}"
+        )
     if _difference(y_BTD.numpy(), start.numpy()) > LIMIT:
         raise ExportError(
             f"{block.kind}: its module gives one thing for a state of None and another for a state of zeros; a device "
@@ -77,7 +79,7 @@ def try_sizes(block: Block, program: ExportedProgram, width: int, states: Sequen
         with FakeTensorMode(allow_non_fake_inputs=True):
             x_BTD = torch.empty(batch, tokens, width)
             try:
-                call(x_BTD, position, zeros(states, batch), weights)
+                call(x_BTD, position, zeros(states, batch, position), weights)
             except Exception as error:  # guards and assertions of torch are of many classes
                 raise ExportError(
                     f"{block.kind} cannot be exported by torch: its module takes another way at {tokens} tokens after "
@@ -105,7 +107,7 @@ def try_model(block: Block, model: ir.Model, module: nn.Module, width: int, stat
     try:
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         for batch, calls in SEQUENCES:
-            past, position = zeros(states, batch), 0
+            past, position = zeros(states, batch, 0), 0
             for tokens in calls:
                 x_BTD = 2 * torch.rand(batch, tokens, width) - 1
                 feeds = {f"past.{s.name}": value.numpy() for s, value in zip(states, past, strict=True)}
@@ -139,11 +141,12 @@ def outputs(block: Block, result: Any) -> tuple[torch.Tensor, tuple[torch.Tensor
     return y_BTD, tuple(new)
 
 
-def zeros(states: Sequence[StateSpec], batch: int) -> tuple[torch.Tensor, ...]:
-    """States at the start of a sequence."""
+def zeros(states: Sequence[StateSpec], batch: int, rows: int) -> tuple[torch.Tensor, ...]:
+    """States of zeros after `rows` tokens; after none, those at the start of a sequence."""
     import torch
 
-    return tuple(torch.zeros([batch if dim == "batch" else int(dim) for dim in state.shape]) for state in states)
+    sizes = {"batch": batch, "capacity": rows}
+    return tuple(torch.zeros([sizes[dim] if isinstance(dim, str) else dim for dim in state.shape]) for state in states)
 
 
 def first_line(error: BaseException) -> str:

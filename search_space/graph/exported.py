@@ -7,13 +7,12 @@ float32. Nothing else is changed: the operators are those that the exporter chos
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from math import prod
 
 import numpy as np
 import onnx_ir as ir
 
-from search_space.blocks._base import Block, StateSpec
+from search_space.blocks._base import EXPORTED, Block
 from search_space.errors import ExportError
 from search_space.graph.builder import MICROSOFT, GraphBuilder
 from search_space.graph.export_cache import exported_model
@@ -45,9 +44,10 @@ class _Merge:
     def __init__(self, g: GraphBuilder, block: Block, width: int, x: ir.Value) -> None:
         self.g = g
         self.block = block
-        self.source = exported_model(block, width).graph
-        self.states: Sequence[StateSpec] = block.states(width, context=g.context)
-        self.trainable = {f"weight.{p.name}": p for p in trainable_of(exported_model(block, width))}
+        self.states = block.lowered_states(EXPORTED, width, context=g.context)
+        model = exported_model(block, width, self.states)
+        self.source = model.graph
+        self.trainable = {f"weight.{p.name}": p for p in trainable_of(model)}
         self.values: dict[ir.Value, ir.Value] = {}
         self.matrices: dict[str, tuple[str, ...]] = {}  # stored tensors of a Linear that has occurred
         self.done: set[ir.Node] = set()

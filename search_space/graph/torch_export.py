@@ -61,18 +61,18 @@ class Trainable:
     high: float
 
 
-def export_module(block: Block, width: int) -> ir.Model:
+def export_module(block: Block, width: int, states: Sequence[StateSpec]) -> ir.Model:
     """The block's module as a model: inputs `hidden`, `position`, the states and the parameters, by their names.
 
-    Outputs are `mixed` and the new states. The model was run in ONNX Runtime, and gave what the module gives.
+    A growing state has as many rows as there are earlier tokens. Outputs are `mixed` and the new states. The model was
+    run in ONNX Runtime, and gave what the module gives.
 
     Raises:
         ExportError: The module cannot be exported; the message says what in it and what to do.
     """
     import torch
 
-    states = () if isinstance(block, FeedForward) else block.states(width, context=_BATCH * _TOKENS)
-    _require_fixed(block, states)
+    _require_returned(block, states)
     with _EXPORTING, _quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # the ranges of parameters are those of one and the same initialisation
         module = block.module(width).eval()
@@ -109,14 +109,13 @@ def _name(model: ir.Model, states: Sequence[StateSpec], trainable: Sequence[Trai
         value.name = name
 
 
-def _require_fixed(block: Block, states: Sequence[StateSpec]) -> None:
+def _require_returned(block: Block, states: Sequence[StateSpec]) -> None:
     for state in states:
-        if state.growing or state.in_place:
-            how = "grows with the context" if state.growing else "is updated in place"
+        if state.in_place:
             raise ExportError(
-                f"{block.kind} cannot be exported by torch: its state {state.name!r} {how}, and a module's graph can "
-                "only carry states of fixed size that it returns",
-                hint="a lowering of its own (see search_space/blocks/_attention.py)",
+                f"{block.kind} cannot be exported by torch: its state {state.name!r} is updated in place at this "
+                "context, and a module's graph can only carry what it returns: states of fixed size, or with rows added",
+                hint="a lowering of its own (see search_space/blocks/_attention_lowerings.py)",
             )
 
 
@@ -174,10 +173,10 @@ def _traced(block: Block, module: nn.Module, width: int, states: Sequence[StateS
     shapes = {
         "x_BTD": {0: dynamic, 1: dynamic},
         "position": dynamic,
-        "past": tuple({i: dynamic for i, dim in enumerate(state.shape) if dim == "batch"} for state in states),
+        "past": tuple({i: dynamic for i, dim in enumerate(state.shape) if isinstance(dim, str)} for state in states),
         "weights": tuple(None for _ in weights),
     }
-    arguments = (torch.zeros(_BATCH, _TOKENS, width), _SEEN, trial.zeros(states, _BATCH), weights)
+    arguments = (torch.zeros(_BATCH, _TOKENS, width), _SEEN, trial.zeros(states, _BATCH, _SEEN), weights)
     try:
         with redirect_stderr(io.StringIO()):  # it prints the graph so far when it gives up
             program = torch.export.export(
