@@ -82,6 +82,26 @@ def check_torch_steps(block: Block, width: int, *, batch: int, tokens: int, pref
             assert relative_rms(got, wanted) < 1e-9, f"torch: the state after {calls} calls differs from one call"
 
 
+def check_zero_state(block: Block, width: int, *, batch: int, tokens: int, seed: int = 0) -> None:
+    """The torch module takes zeros (of a growing state: no rows) for None; a device begins every sequence with them.
+
+    A cache of fixed size that is updated in place is laid out for a kernel, not for the module: it is left out.
+    """
+    import torch
+
+    states = block.states(width, context=tokens)
+    if isinstance(block, FeedForward) or any(state.in_place and not state.growing for state in states):
+        return
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module, x_BTD = block.module(width).eval(), torch.randn(batch, tokens, width)
+    sizes = {"batch": batch, "capacity": 0}
+    zeros = tuple(torch.zeros([sizes[dim] if isinstance(dim, str) else dim for dim in s.shape]) for s in states)
+    with torch.no_grad():
+        error = relative_rms(module(x_BTD, zeros, 0)[0].numpy(), module(x_BTD, None, 0)[0].numpy())
+    assert error <= TOLERANCE["fp32"], f"torch: a state of zeros and a state of None differ by {error:.2g}"
+
+
 def check_runtime(case: Case) -> None:
     """ONNX Runtime agrees with torch for the whole sequence: with products in float arithmetic, and as exported."""
     candidate, x = case.candidate(), case.hidden()

@@ -114,7 +114,7 @@ def _require_returned(block: Block, states: Sequence[StateSpec]) -> None:
         if state.in_place:
             raise ExportError(
                 f"{block.kind} cannot be exported by torch: its state {state.name!r} is updated in place at this "
-                "context, and a module's graph can only carry what it returns: states of fixed size, or with rows added",
+                "context, and a module's graph can only carry what it returns: states of fixed size, or with new rows",
                 hint="a lowering of its own (see search_space/blocks/_attention_lowerings.py)",
             )
 

@@ -58,6 +58,17 @@ def doubled_states(g, spec, width, x):
     return ShortConv.lowerings["shifted"].build(g, spec, width, x)
 
 
+def test_zeros_that_are_not_none_are_found():
+    def begin(self, width):
+        module = ShortConv.module(self, width)
+        forward = type(module).forward
+        type(module).forward = lambda m, x, state, position: forward(m, x if state else x + 1, state, position)
+        return module
+
+    with pytest.raises(AssertionError, match="a state of zeros and a state of None differ"):
+        conformance.check_zero_state(broken(module=begin), 17, batch=1, tokens=5)
+
+
 @pytest.mark.parametrize(
     "check", [conformance.check_runtime, conformance.check_runtime_steps, conformance.check_chunks]
 )

@@ -119,14 +119,11 @@ def by_sum(m, x, s, p):
 
 REFUSED = {
     "int() of the length": (lambda m, x, s, p: (m.proj(x) * int(x.shape[1]), ()), "written for one number of tokens"),
-    "int() of the batch": (lambda m, x, s, p: (m.proj(x) * int(x.shape[0]), ()), "written for one batch"),
     "a loop over the position": (lambda m, x, s, p: (m.proj(x) * sum(range(p)), ()), "written for one position"),
     "the first call": (lambda m, x, s, p: (m.proj(x) * (1 if p == 0 else 2), ()), "at 1 tokens after 0"),
-    "one token": (lambda m, x, s, p: (m.proj(x) * (1 if x.shape[1] == 1 else 2), ()), "at 1 tokens after 0"),
     "one sequence": (lambda m, x, s, p: (m.proj(x) * (1 if x.shape[0] == 1 else 2), ()), "(batch 1) its graph gives"),
     "even lengths": (lambda m, x, s, p: (m.proj(x) * (1 if x.shape[1] % 2 else 2), ()), "its graph gives something"),
     "long inputs": (lambda m, x, s, p: (m.proj(x) * (1 if x.shape[1] < 512 else 2), ()), "another way at 4099 tokens"),
-    "late positions": (lambda m, x, s, p: (m.proj(x) * (1 if p < 512 else 2), ()), "307 tokens after 4099"),
     "a branch on values": (by_sum, r"decides by values of a tensor (test_exported.py:"),
     "an operator": (lambda m, x, s, p: (m.proj(x) + torch.linalg.qr(x.mT @ x)[0][:, :1], ()), "aten.linalg_qr"),
     "an error": (lambda m, x, s, p: m.nothing(x), "AttributeError: 'Plain' object has no attribute 'nothing'"),
