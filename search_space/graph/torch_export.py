@@ -22,6 +22,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from search_space.blocks._base import Block, FeedForward, StateSpec
 from search_space.errors import ExportError
@@ -88,6 +89,7 @@ def export_module(block: Block, width: int, states: Sequence[StateSpec]) -> ir.M
             ) from error
         assert made is not None
         model = made.model
+        RemoveUnusedNodesPass()(model)
         _name(model, states, trainable)
         trial.try_model(block, model, module, width, states)
     model.metadata_props[TRAINABLE] = json.dumps([asdict(parameter) for parameter in trainable])

@@ -1,7 +1,7 @@
 """Blocks that bring no lowering pass the suite as torch.onnx.export writes them; so do shipped ones that allow it."""
 
 from search_space.conformance import BlockConformance
-from tests.unit.search_space.own_blocks import GatedConv, GeluNetwork, MovingAverage, Turning
+from tests.unit.search_space.own_blocks import GatedConv, GeluNetwork, MovingAverage, PlainAttention, Turning
 
 
 class TestGatedConv(BlockConformance):
@@ -18,3 +18,7 @@ class TestTurning(BlockConformance):
 
 class TestMovingAverage(BlockConformance):
     specs = (MovingAverage(),)
+
+
+class TestPlainAttention(BlockConformance):
+    specs = (PlainAttention(),)

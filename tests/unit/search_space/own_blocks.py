@@ -140,3 +140,41 @@ class MovingAverageModule(nn.Module):
         if state is not None:
             h = h + state[0][:, None] * a_D ** (steps[:, None] + 1)
         return F.silu(h) @ self.mix, (h[:, -1],)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlainAttention(Mixer):
+    """One head over all tokens; keys and values of a call are put behind the earlier ones."""
+
+    kind: ClassVar[str] = "plain_attention"
+    title: ClassVar[str] = "Plain attention"
+    letter: ClassVar[str] = "P"
+    color: ClassVar[str] = "#fedcba"
+
+    def flops(self, width: int, *, tokens: int, context: int) -> int:
+        """T 8 D^2 for the maps, and 4 D for each pair of a token and one that it sees."""
+        seen = tokens * context - tokens * (tokens - 1) // 2
+        return 8 * tokens * width * width + 4 * width * seen
+
+    def states(self, width: int, *, context: int) -> tuple[StateSpec, ...]:
+        shape = ("batch", 1, "capacity", width)
+        return tuple(StateSpec(name=name, shape=shape, growing=True) for name in ("key", "value"))
+
+    def module(self, width: int) -> nn.Module:
+        return PlainAttentionModule(width)
+
+
+class PlainAttentionModule(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+
+    def forward(self, x_BTD: torch.Tensor, state: Any, position: int) -> Any:
+        q, k, v = self.qkv(x_BTD)[:, None].chunk(3, dim=-1)
+        if state is not None:
+            k, v = torch.cat([state[0], k], dim=2), torch.cat([state[1], v], dim=2)
+        T, S = q.shape[2], k.shape[2]
+        visible = torch.arange(S)[None, :] <= torch.arange(S - T, S)[:, None]
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=visible)
+        return self.out(y[:, 0]), (k, v)

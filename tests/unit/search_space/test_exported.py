@@ -117,6 +117,10 @@ def by_sum(m, x, s, p):
     return (m.proj(x) if x.sum() > 0 else x), ()
 
 
+def by_cond(m, x, s, p):
+    return torch.cond(x.sum() > 0, m.proj, lambda v: 2 * m.proj(v), (x,)), ()
+
+
 REFUSED = {
     "int() of the length": (lambda m, x, s, p: (m.proj(x) * int(x.shape[1]), ()), "written for one number of tokens"),
     "a loop over the position": (lambda m, x, s, p: (m.proj(x) * sum(range(p)), ()), "written for one position"),
@@ -125,6 +129,7 @@ REFUSED = {
     "even lengths": (lambda m, x, s, p: (m.proj(x) * (1 if x.shape[1] % 2 else 2), ()), "its graph gives something"),
     "long inputs": (lambda m, x, s, p: (m.proj(x) * (1 if x.shape[1] < 512 else 2), ()), "another way at 4099 tokens"),
     "a branch on values": (by_sum, r"decides by values of a tensor (test_exported.py:"),
+    "control flow": (by_cond, "its module becomes a If node with a graph or function of its own inside"),
     "an operator": (lambda m, x, s, p: (m.proj(x) + torch.linalg.qr(x.mT @ x)[0][:, :1], ()), "aten.linalg_qr"),
     "an error": (lambda m, x, s, p: m.nothing(x), "AttributeError: 'Plain' object has no attribute 'nothing'"),
     "another shape": (lambda m, x, s, p: (m.proj(x)[..., :3], ()), "into y of [3, 5, 3]"),
