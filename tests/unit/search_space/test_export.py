@@ -195,7 +195,10 @@ def test_lowerings_are_chosen_by_kind():
     [
         ({"precision": "int3"}, "precision 'int3' is not one of fp32, int8, int4"),
         ({"context": 0}, "context is 0; it must be at least 1"),
-        ({"lowerings": {"gqa": "flash"}}, "gqa has no lowering 'flash'; it has group_query, blocked, standard, plain"),
+        (
+            {"lowerings": {"gqa": "flash"}},
+            "gqa has no lowering 'flash'; it has group_query, blocked, standard, plain, exported",
+        ),
     ],
 )
 def test_impossible_exports_say_why(wrong, message):
