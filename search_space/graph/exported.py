@@ -84,6 +84,8 @@ class _Merge:
                 self.values[value] = self.position()
             elif value.name in self.trainable:
                 self.values[value] = self.weight(self.trainable[value.name])
+            elif (matrix := _transposed(value, self.trainable)) is not None:
+                self.values[value] = self.weight(matrix)
             else:
                 self.values[value] = self.constant(value)
         return self.values[value]
@@ -130,7 +132,7 @@ class _Merge:
     # -- nodes ---------------------------------------------------------------------------------------------------
 
     def node(self, node: ir.Node) -> None:
-        if node.op_type == "Transpose" and _is_linear(node.inputs[0], self.trainable):
+        if _transposed(node.outputs[0], self.trainable) is not None:
             return  # read by the products behind it
         product = _product(node, self.trainable)
         if product is not None:
@@ -193,15 +195,21 @@ def _is_linear(value: ir.Value | None, trainable: dict[str, Trainable]) -> bool:
     return value is not None and value.name in trainable and trainable[value.name].linear
 
 
+def _transposed(value: ir.Value, trainable: dict[str, Trainable]) -> Trainable | None:
+    """The Linear whose matrix this value is, transposed."""
+    node = value.producer()
+    if node is None or node.op_type != "Transpose" or not _is_linear(node.inputs[0], trainable):
+        return None
+    perm = node.attributes["perm"].value if "perm" in node.attributes else (1, 0)
+    return trainable[node.inputs[0].name or ""] if tuple(perm) == (1, 0) and node.inputs[0] is not None else None
+
+
 def _product(node: ir.Node, trainable: dict[str, Trainable]) -> tuple[Trainable, ir.Value | None] | None:
     """The parameter and the bias of a node that is ``x @ W.T (+ b)``; None for any other node."""
     if node.op_type == "MatMul":
-        transpose = node.inputs[1].producer() if node.inputs[1] is not None else None
-        if transpose is None or transpose.op_type != "Transpose" or not _is_linear(transpose.inputs[0], trainable):
-            return None
-        matrix = transpose.inputs[0]
-        assert matrix is not None
-        return trainable[matrix.name or ""], None
+        right = node.inputs[1]
+        parameter = None if right is None else _transposed(right, trainable)
+        return None if parameter is None else (parameter, None)
     if node.op_type == "Gemm" and _is_linear(node.inputs[1], trainable):
         wanted = {"transA": 0, "transB": 1, "alpha": 1.0, "beta": 1.0}
         defaults = {**wanted, "transB": 0}

@@ -137,6 +137,7 @@ REFUSED = {
         lambda m, x, s, p: (m.proj(x), (x,)),
         "`states` names [] (batch 3, after 5 tokens), its module returns [[",
     ),
+    "the matrix scaled": (lambda m, x, s, p: (x @ (2 * m.proj.weight.T), ()), "'proj.weight' of an nn.Linear is also"),
     "the matrix itself": (lambda m, x, s, p: (m.proj(x) @ m.proj.weight, ()), "'proj.weight' of an nn.Linear is also"),
 }
 
