@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from search_space.blocks import Block, Mixer
+from search_space.blocks import EXPORTED, Block, Mixer
 from search_space.export import Candidate, export_block, export_layout
 from search_space.graph.precision import PrecisionName
 from search_space.layout import Layout, block_id
@@ -144,7 +144,8 @@ def reference_check(check: BlockCheck, index: int) -> tuple[Check, dict[str, byt
 
     tensors = {tensor["name"]: tensor for tensor in check.candidate.recipe["tensors"]}
     values: Callable[[str], Any] = lambda name: tensor_values(tensors[name])  # noqa: E731
-    with torch.device("meta"):  # no values are drawn that would be replaced at once
+    with torch.device("cpu" if check.lowering == EXPORTED else "meta"):
+        # On meta no values are drawn that would be replaced at once; but an exported module may hold tables of its own.
         module = check.block.module(check.width).eval()
     module.load_state_dict(state_dict(check.candidate, values, strip="block."), assign=True)
     if check.precision != "fp32":

@@ -2,9 +2,10 @@
 
 Understood are decoder graphs in the convention of the ONNX Runtime GenAI builder:
     input_ids, attention_mask and position_ids of shape [batch, n]; seqlens_k and total_sequence_length;
-    past_key_values.N.key / .value -> present.N.key / .value, growing, where a GroupQueryAttention node writes them in
-    place; every other past state (past.N.conv, past.N.recurrent, past_conv.N, ...) of fixed size, paired by name with
-    an output of the same type and shape;
+    past_key_values.N.key / .value -> present.N.key / .value, growing: in place where a GroupQueryAttention node writes
+    them, a new tensor at every call where a Concat or the standard's Attention makes them;
+    every other past state (past.N.conv, past.N.recurrent, past_conv.N, ...) of fixed size, paired by name with an
+    output of the same type and shape;
     one output `logits` of shape [batch, n, vocabulary], for the last position or for all.
 A `signature.json` beside the file, as `archsearch export` writes it, says it all; it is checked against the graph.
 External data is never loaded; its files must exist.
@@ -15,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -140,10 +141,19 @@ _ROTARY_TABLES = {"GroupQueryAttention": (7, 8), "RotaryEmbedding": (2, 3)}
 """Which inputs of an operator are cosine and sine tables [positions, half the rotary dims]."""
 
 
+def _nodes(graph: Any) -> Iterator[Any]:
+    """Every node, those in the branches and loops of others included."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _nodes(attribute.g)
+
+
 def _rotary_tables(graph: Any) -> set[str]:
     return {
         node.input[place]
-        for node in graph.node
+        for node in _nodes(graph)
         for place in _ROTARY_TABLES.get(node.op_type, ())
         if len(node.input) > place and node.input[place]
     }
@@ -346,19 +356,32 @@ def _partner(path: Path, value: _Value, outputs: Mapping[str, _Value]) -> _Value
 
 
 def _growing(path: Path, value: _Value, output: _Value, graph: Any) -> dict[str, Any]:
-    """A KV cache [batch, heads, positions, head dim] that GroupQueryAttention extends in place."""
+    """A KV cache [batch, heads, positions, head dim]: extended in place, or concatenated with what is new."""
     if len(value.shape) != 4 or not isinstance(value.shape[1], int):
         raise ForeignModelError(f"{path}: KV cache {value.name!r} {_text(value)} is not [batch, heads, positions, dim]")
-    node = next((node for node in graph.node if value.name in node.input), None)
-    if node is None or node.op_type != "GroupQueryAttention" or output.name not in node.output:
+    users = [node for node in graph.node if value.name in node.input]
+    node = next((node for node in users if output.name in node.output), None)
+    if node is None or not (node.op_type == "GroupQueryAttention" or _concatenates(node, value)):
+        used_by = ", ".join(sorted({user.op_type for user in users})) or "nothing"
         raise ForeignModelError(
-            f"{path}: KV cache {value.name!r} is not extended in place (used by {node.op_type if node else 'nothing'})",
-            hint="Only caches that GroupQueryAttention writes are understood; others would be copied at every step.",
+            f"{path}: KV cache {value.name!r} is not made longer in a way that is understood (used by {used_by})",
+            hint=f"{output.name!r} was expected from GroupQueryAttention, from Concat along the positions (axis 2), or "
+            "from the standard's Attention.",
         )
     head_dim = value.shape[3] if isinstance(value.shape[3], int) else _head_dim(node, graph)
     if head_dim is None:
         raise ForeignModelError(f"{path}: KV cache {value.name!r} {_text(value)}: its head dimension is not known")
     shape: list[Dim] = ["batch", value.shape[1], "capacity", head_dim]
+    if _concatenates(node, value):
+        if isinstance(value.shape[2], int):
+            raise ForeignModelError(
+                f"{path}: KV cache {value.name!r} {_text(value)} gets longer at every call, and says a fixed length",
+                hint="Export with a dynamic axis for past positions.",
+            )
+        return {
+            "input": value.name, "output": output.name, "dtype": value.dtype, "shape": shape, "growing": True,
+            "in_place": False,
+        }  # fmt: skip
     if isinstance(value.shape[2], int):
         shape[2] = value.shape[2]
         return {
@@ -366,6 +389,16 @@ def _growing(path: Path, value: _Value, output: _Value, graph: Any) -> dict[str,
             "in_place": True,
         }  # fmt: skip
     return {"input": value.name, "output": output.name, "dtype": value.dtype, "shape": shape, "growing": True}
+
+
+def _concatenates(node: Any, value: _Value) -> bool:
+    """Whether a node makes a cache longer by appending rows to a copy of it."""
+    if node.domain not in ("", "ai.onnx"):
+        return False
+    if node.op_type == "Concat":
+        axis = next((int(attribute.i) for attribute in node.attribute if attribute.name == "axis"), 0)
+        return axis in (2, -2) and bool(node.input[0] == value.name)
+    return bool(node.op_type == "Attention" and value.name in node.input[4:6])
 
 
 def _head_dim(node: Any, graph: Any) -> int | None:

@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +54,9 @@ _ALWAYS = frozenset({"rank", "code", "name", "status"})
 
 _UNDERPOWERED = "†"
 _NOTE = f"{_UNDERPOWERED} underpowered: fewer samples than a p95 needs"
+_EXPORTED = "exported"
+_NAMED = 3
+"""Layouts that a note names before it only counts them."""
 
 
 def render(
@@ -213,13 +216,25 @@ def _markdown(rows: Sequence[Mapping[str, Any]], columns: Sequence[_Column]) -> 
         *([markdown_text(_cell(row, column.name)) for column in columns] for row in rows),
     ]
     text = "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
-    return text + (f"\n{_NOTE}\n" if _noted(rows, columns) else "")
+    return text + "".join(f"\n{markdown_text(note)}\n" for note in _notes(rows, columns))
 
 
-def _noted(rows: Sequence[Mapping[str, Any]], columns: Sequence[_Column]) -> bool:
-    return any(column.name == "decode_ms_p95" for column in columns) and any(
+def _notes(rows: Sequence[Mapping[str, Any]], columns: Sequence[_Column]) -> Iterator[str]:
+    """What must be said under a table of these rows."""
+    if any(column.name == "decode_ms_p95" for column in columns) and any(
         row.get("p95_underpowered") and row.get("decode_ms_p95") is not None for row in rows
-    )
+    ):
+        yield _NOTE
+    layouts: dict[str, list[str]] = {}
+    for row in rows:
+        lowerings = row.get("lowerings")
+        for block, lowering in lowerings.items() if isinstance(lowerings, Mapping) else ():
+            if lowering == _EXPORTED:
+                layouts.setdefault(str(block), []).append(str(row.get("name") or row.get("code")))
+    for block, found in layouts.items():
+        names = list(dict.fromkeys(found))
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        yield clean(f"{block} as exported by torch, no kernel tuned for it: in {', '.join(names[:_NAMED])}{more}")
 
 
 def _table(
@@ -246,8 +261,7 @@ def _table(
             text = _code(cell, letter_styles) if column.name == "code" else Text(cell, style=_style(row, column.name))
             parts.append(_padded(text, room, column.right))
         lines.append(Text("  ").join(parts))
-    if _noted(rows, kept):
-        lines.append(Text(_NOTE, style="dim"))
+    lines += [Text(note, style="dim") for note in _notes(rows, kept)]
     missing = [column for column in columns if column not in kept]
     if same := [column for column in missing if _constant(rows, column)]:
         told = ", ".join(f"{column.label} {clean(_cell(rows[0], column.name))}" for column in same)

@@ -137,12 +137,12 @@ class _Lowerings:
         return self._choose(block, width).build(g, block, width, x)
 
     def _choose(self, block: Block, width: int) -> Lowering:
-        key = block_id(block, width)
-        name = self.wanted.get(block.kind) or self.wanted.get(key) or next(iter(block.lowerings))
-        if name not in block.lowerings:
-            raise ExportError(f"{block.kind} has no lowering {name!r}; it has {', '.join(block.lowerings)}")
+        key, known = block_id(block, width), block.all_lowerings()
+        name = self.wanted.get(block.kind) or self.wanted.get(key) or next(iter(known))
+        if name not in known:
+            raise ExportError(f"{block.kind} has no lowering {name!r}; it has {', '.join(known)}")
         self.used[key] = name
-        return block.lowerings[name]
+        return known[name]
 
 
 def _embed(g: GraphBuilder, layout: Layout, tokens: ir.Value) -> tuple[ir.Value, tuple[StoredTensor, ...]]:

@@ -32,7 +32,7 @@ def lowering_options(values: Sequence[str] | None) -> dict[str, str]:
         if not equals:
             raise CommandError(f"--lowering {value!r} is not of the form BLOCK=NAME, such as short_conv=conv")
         one_of(kind, [k for k, b in blocks.items() if b.lowerings], f"--lowering {value!r}: the block")
-        chosen[kind] = one_of(name, list(blocks[kind].lowerings), f"--lowering {value!r}: the lowering")
+        chosen[kind] = one_of(name, list(blocks[kind].all_lowerings()), f"--lowering {value!r}: the lowering")
     return chosen
 
 

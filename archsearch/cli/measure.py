@@ -17,6 +17,7 @@ from archsearch.cli.run import seconds
 from archsearch.cli.studies import ADHOC_STUDY, open_store
 from archsearch.cli.tuners import open_tuners
 from archsearch.progress import DevicePanel
+from search_space.blocks import EXPORTED
 
 if TYPE_CHECKING:
     from archsearch.measurement import Measurement
@@ -168,6 +169,11 @@ def remarks(measurement: Measurement) -> list[str]:
         lines.append(text)
     if measurement.result is not None and measurement.result.stopped_because:
         lines.append(_STOPPED[measurement.result.stopped_because])
+    lines += [
+        f"{block} runs as exported by torch: its time is of that graph, not of a kernel tuned for it"
+        for block, lowering in measurement.lowerings.items()
+        if lowering == EXPORTED
+    ]
     return lines
 
 

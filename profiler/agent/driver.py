@@ -1,7 +1,9 @@
 """Drives a graph through its signature: buffers and bindings made once, state fed back without copies.
 
-Shapes: B batch, T tokens of one call, V vocabulary. A KV cache is one buffer, bound as past and as present; a state of
-fixed size has two buffers that change roles at every call, hence two bindings per T.
+Shapes: B batch, T tokens of one call, V vocabulary. A KV cache that is kept in place is one buffer, bound as past and
+as present. A state of fixed size has two buffers that change roles at every call, hence two bindings per T. So has a KV
+cache that is a concatenation (growing, not in place): S rows are bound as past and S + T as present, hence a binding
+for every S. Such bindings are made when a sequence first comes there, the warm-up's, and kept.
 """
 
 from __future__ import annotations
@@ -48,6 +50,11 @@ class _State:
     output: str
     sides: tuple[Array, Array]
     keep: bool  # growing: what lies behind the valid length is never read
+    rows: int | None  # the axis of a concatenation's rows
+
+    def shape(self, rows: int) -> list[int]:
+        """The shape to bind when a concatenation has that many rows."""
+        return [rows if axis == self.rows else size for axis, size in enumerate(self.sides[0].shape)]
 
 
 class Driver:
@@ -75,8 +82,14 @@ class Driver:
         dtype = numpy_type(entry["dtype"])
         growing = bool(entry["growing"])
         first = zeros(shape, dtype)
-        second = first if entry.get("in_place", growing) else zeros(shape, dtype)
-        return _State(entry["input"], entry["output"], (first, second), growing)
+        in_place = bool(entry.get("in_place", growing))
+        second = first if in_place else zeros(shape, dtype)
+        rows = None
+        if growing and not in_place:
+            if entry["shape"].count("capacity") != 1:
+                raise JobFailure("failed", f"state {entry['input']!r} is a concatenation without one axis 'capacity'")
+            rows = entry["shape"].index("capacity")
+        return _State(entry["input"], entry["output"], (first, second), growing, rows)
 
     def _check_names(self) -> None:
         there = {value.name for value in self.session.get_inputs()}
@@ -137,12 +150,14 @@ class Call:
         self._keep: list[Array] = []
         for entry in driver.signature["inputs"]:
             self._input(entry)
-        bound = self._bind_logits() if output is None else None
-        self._bindings = [self._binding(0, bound)]
-        if any(state.sides[0] is not state.sides[1] for state in driver.states):
-            self._bindings.append(self._binding(1, bound))
-        else:
-            self._bindings.append(self._bindings[0])
+        self._bound = self._bind_logits() if output is None else None
+        self._grows = any(state.rows is not None for state in driver.states)
+        self._sides = any(state.sides[0] is not state.sides[1] for state in driver.states)
+        self._bindings: dict[tuple[int, int], ort.IOBinding] = {}  # by side and, of concatenations, past rows
+        self._last: ort.IOBinding | None = None
+        if not self._grows:
+            for side in range(1 + self._sides):
+                self._bindings[side, 0] = self._binding(side, 0)
 
     def _input(self, entry: Json) -> None:
         batch, length = self._driver.batch, self._length
@@ -184,25 +199,38 @@ class Call:
         self.logits = (buffer if buffer.ndim == 2 else buffer[:, -1, :])[:, :vocabulary]
         return name, buffer
 
-    def _binding(self, side: int, logits: tuple[str, Array] | None) -> ort.IOBinding:
+    def _binding(self, side: int, past: int) -> ort.IOBinding:
         binding = self._driver.session.io_binding()
         for name, buffer in self._buffers:
             bind_input(binding, name, buffer)
-        if logits is not None:
-            bind_output(binding, *logits)
+        if self._bound is not None:
+            bind_output(binding, *self._bound)
         else:
             binding.bind_output(self._output, _CPU)
         for state in self._driver.states:
-            bind_input(binding, state.input, state.sides[side])
-            bind_output(binding, state.output, state.sides[1 - side])
+            bind_input(binding, state.input, state.sides[side], state.shape(past))
+            bind_output(binding, state.output, state.sides[1 - side], state.shape(past + self._length))
+        return binding
+
+    def _binding_now(self) -> ort.IOBinding:
+        driver = self._driver
+        key = (driver.side if self._sides else 0, driver.past if self._grows else 0)
+        binding = self._bindings.get(key)
+        if binding is None:
+            if driver.past + self._length > driver.capacity:
+                raise JobFailure("failed", f"the caches were made for {driver.capacity} tokens, and this is one more")
+            binding = self._bindings[key] = self._binding(*key)
         return binding
 
     def run(self) -> None:
-        """Run the graph on what the input buffer holds, and move on by T tokens. Allocates nothing."""
+        """Run the graph on what the input buffer holds, and move on by T tokens.
+
+        Allocates nothing, but for the bindings of a concatenation the first time that a sequence has come so far.
+        """
         driver = self._driver
         past = driver.past
         total = past + self._length
-        binding = self._bindings[driver.side]
+        binding = self._last = self._binding_now()
         if self._positions is not None:
             np.add(self._positions[1], past, out=self._positions[0])
         for buffer, offset in self._totals:
@@ -216,17 +244,18 @@ class Call:
 
     def result(self) -> Array:
         """A copy of the named output of the last `run`."""
-        return np.array(self._bindings[1 - self._driver.side].get_outputs()[0].numpy())  # bound before the states
+        assert self._last is not None, "run first"
+        return np.array(self._last.get_outputs()[0].numpy())  # bound before the states
 
 
-def bind_input(binding: ort.IOBinding, name: str, buffer: Array) -> None:
-    """Bind an array's own memory as an input."""
-    binding.bind_input(name, _CPU, 0, buffer.dtype.type, list(buffer.shape), buffer.ctypes.data)
+def bind_input(binding: ort.IOBinding, name: str, buffer: Array, shape: list[int] | None = None) -> None:
+    """Bind an array's own memory as an input, under its own shape or a smaller one."""
+    binding.bind_input(name, _CPU, 0, buffer.dtype.type, shape or list(buffer.shape), buffer.ctypes.data)
 
 
-def bind_output(binding: ort.IOBinding, name: str, buffer: Array) -> None:
-    """Bind an array's own memory as an output."""
-    binding.bind_output(name, _CPU, 0, buffer.dtype.type, list(buffer.shape), buffer.ctypes.data)
+def bind_output(binding: ort.IOBinding, name: str, buffer: Array, shape: list[int] | None = None) -> None:
+    """Bind an array's own memory as an output, under its own shape or a smaller one."""
+    binding.bind_output(name, _CPU, 0, buffer.dtype.type, shape or list(buffer.shape), buffer.ctypes.data)
 
 
 def numpy_type(name: str) -> Any:

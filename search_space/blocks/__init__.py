@@ -1,19 +1,33 @@
-"""The registry of blocks: every module of this folder that does not start with an underscore.
+"""The registry of blocks: every module of this folder that does not start with an underscore, and plug-ins.
 
-A module that fails to import is an error, never skipped: a search that silently lacks a block compares the wrong
-things.
+A plug-in is a class that an installed package names in the entry-point group ``archsearch.blocks``. What fails to
+import is an error, never skipped: a search that silently lacks a block compares the wrong things.
 """
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Iterator
 from functools import cache
+from importlib.metadata import entry_points
 
-from search_space.blocks._base import Block, Dim, FeedForward, Lowering, Mixer, StateSpec, positive, small_fraction
+from search_space.blocks._base import (
+    EXPORTED,
+    Block,
+    Dim,
+    FeedForward,
+    Lowering,
+    Mixer,
+    StateSpec,
+    positive,
+    small_fraction,
+)
 from search_space.errors import SearchSpaceError
 
 __all__ = [
+    "EXPORTED",
+    "PLUGINS",
     "Block",
     "Dim",
     "FeedForward",
@@ -27,6 +41,9 @@ __all__ = [
     "register",
     "small_fraction",
 ]
+
+PLUGINS = "archsearch.blocks"
+"""Entry-point group in which an installed package names its blocks: ``my_block = "my_package.my_block:MyBlock"``."""
 
 _extra: list[type[Block]] = []
 
@@ -64,7 +81,7 @@ def _all_blocks() -> dict[str, type[Block]]:
                 and value.__module__ == module.__name__
                 and hasattr(value, "kind")
             ]
-    for block in [*classes, *_extra]:
+    for block in [*classes, *_plugins(), *_extra]:
         if block.kind in found:
             raise SearchSpaceError(f"two blocks call themselves {block.kind!r}: {found[block.kind]} and {block}")
         found[block.kind] = block
@@ -75,6 +92,26 @@ def _all_blocks() -> dict[str, type[Block]]:
                 )
             letters[block.letter] = block.kind
     return found
+
+
+def _plugins() -> Iterator[type[Block]]:
+    """The blocks of installed packages.
+
+    Raises:
+        SearchSpaceError: One of them does not load, or is no block.
+    """
+    for entry in sorted(entry_points(group=PLUGINS), key=lambda entry: entry.name):
+        package = f" of package {entry.dist.name}" if entry.dist is not None else ""
+        what = f"block plug-in {entry.name} = {entry.value!r}{package}"
+        try:
+            block = entry.load()
+        except Exception as error:  # a plug-in's own code runs here
+            raise SearchSpaceError(
+                f"{what} does not load: {type(error).__name__}: {error}", hint="repair or uninstall that package"
+            ) from error
+        if not (isinstance(block, type) and issubclass(block, Mixer | FeedForward) and hasattr(block, "kind")):
+            raise SearchSpaceError(f"{what} is no block: name a subclass of Mixer or FeedForward that has a kind")
+        yield block
 
 
 def mixers() -> dict[str, type[Mixer]]:

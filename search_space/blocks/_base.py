@@ -6,13 +6,16 @@ H heads, K key (head) dimension, V value dimension, C channels.
 A block is one module in `search_space/blocks/`. It defines a frozen dataclass (the *spec*), a torch module
 (the numerical truth, written for reading), and one or more *lowerings*: named ways to say the same mathematics in
 ONNX. The model width is not part of the spec; it belongs to the layout and is passed where it matters.
+
+The shortest block is a spec and a torch module. What it leaves out is then taken from the module: its graph from
+`torch.onnx.export` (the lowering `exported`), its parameters and operations by counting them.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, ClassVar
 
@@ -27,6 +30,9 @@ Dim = int | str
 
 STATE_BYTES = {"float32": 4, "float16": 2}
 
+EXPORTED = "exported"
+"""Name of the lowering that every block with a torch module can have."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateSpec:
@@ -36,7 +42,8 @@ class StateSpec:
         name: Name inside the block, for example ``key`` or ``conv``.
         shape: Dimensions; ``"batch"`` and ``"capacity"`` (rows of a growing cache) are symbols.
         growing: True for a cache with one row per token of context.
-        in_place: True when the runtime updates one buffer instead of writing a new one.
+        in_place: True when the runtime updates one buffer instead of writing a new one. A growing cache that is not
+            in place is a concatenation: S rows go in and S + T come out, and only the bytes that are needed are bound.
     """
 
     name: str
@@ -50,6 +57,10 @@ class StateSpec:
         return prod(sizes[dim] if isinstance(dim, str) else dim for dim in self.shape)
 
 
+States = Callable[["Block", int, int], tuple[StateSpec, ...]]
+"""``states(spec, width, context)``: what a block carries that is held for at most `context` tokens."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lowering:
     """One way to write a block as ONNX nodes.
@@ -57,10 +68,25 @@ class Lowering:
     Attributes:
         build: ``build(graph, spec, width, x) -> y`` with x and y of shape [B, T, D].
         note: One sentence: which operator carries the work, and where it does well.
+        states: What this lowering carries from call to call, where that is not the block's own `Block.states`; never
+            more bytes than those. Each of its states holds rows of the torch module's: all, or the last ones.
     """
 
     build: Callable[[GraphBuilder, Block, int, Value], Value]
     note: str
+    states: States | None = None
+
+
+def _as_exported(g: GraphBuilder, block: Block, width: int, x: Value) -> Value:
+    from search_space.graph.exported import build
+
+    return build(g, block, width, x)
+
+
+def _as_returned(block: Block, width: int, context: int) -> tuple[StateSpec, ...]:
+    """The states as a torch module gives them back: a growing one is a new tensor with the new rows behind."""
+    states = block.states(width, context=context)
+    return tuple(replace(state, in_place=False) if state.growing else state for state in states)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,45 +96,71 @@ class Block(ABC):
     Class attributes:
         kind: Name in layout and space files.
         title: Name in tables and figures.
-        lowerings: By name; the first is used unless a choice says otherwise.
+        lowerings: By name; the first is used unless a choice says otherwise. A block that defines none is exported
+            by torch.
     """
 
     kind: ClassVar[str]
     title: ClassVar[str]
-    lowerings: ClassVar[Mapping[str, Lowering]]
+    lowerings: ClassVar[Mapping[str, Lowering]] = {
+        EXPORTED: Lowering(
+            build=_as_exported, note="torch.onnx.export of the torch module; tuned by nobody", states=_as_returned
+        )
+    }
 
-    @abstractmethod
-    def problems(self, width: int) -> Iterator[str]:
+    @classmethod
+    def all_lowerings(cls) -> Mapping[str, Lowering]:
+        """The block's own lowerings, and `exported` behind them; nothing for a block that is never built."""
+        return {**cls.lowerings, EXPORTED: Block.lowerings[EXPORTED]} if cls.lowerings else {}
+
+    def problems(self, width: int) -> Iterator[str]:  # noqa: ARG002
         """Yield one sentence for each reason why this spec cannot stand in a model of this width."""
+        return iter(())
 
-    @abstractmethod
     def params(self, width: int) -> int:
-        """Number of trainable parameters, without the norm before the block."""
+        """Number of trainable parameters, without the norm before the block; by default, counted in the module."""
+        from search_space.blocks._counted import counted_params
 
-    @abstractmethod
+        return counted_params(self, width)
+
     def flops(self, width: int, *, tokens: int, context: int) -> int:
         """Floating-point operations (a multiply-add counts as two) for one sequence.
+
+        By default those that torch counts in the module: matrix products, convolutions and attention. The conformance
+        suite tells when they do not add up, and a formula is needed.
 
         Args:
             width: Model width D.
             tokens: New tokens of this call.
             context: Tokens visible at the end of the call, the new ones included.
         """
+        from search_space.blocks._counted import counted_flops
+
+        return counted_flops(self, width, tokens=tokens, context=context)
 
     @abstractmethod
     def module(self, width: int) -> nn.Module:
         """A fresh torch module: ``forward(x_BTD, state, position) -> (y_BTD, new_state)``.
 
         `state` is a tuple of tensors in the order of `states`, or None at the start of a sequence; `position` is the
-        number of tokens already seen. A feed-forward network has ``forward(x_BTD) -> y_BTD``.
+        number of tokens already seen. A state of fixed size that holds zeros means what None means, and so does a
+        growing one without rows: so a device begins every sequence. A feed-forward network has ``forward(x_BTD) ->
+        y_BTD``.
         """
 
     def states(self, width: int, *, context: int) -> tuple[StateSpec, ...]:  # noqa: ARG002
         """The tensors carried from call to call when at most `context` tokens are to be held."""
         return ()
 
+    def lowered_states(self, lowering: str, width: int, *, context: int) -> tuple[StateSpec, ...]:
+        """The tensors that the graph of one lowering carries: its own, or those of `states`."""
+        own = self.all_lowerings()[lowering].states
+        return self.states(width, context=context) if own is None else own(self, width, context)
+
     def state_bytes(self, width: int, *, context: int, batch: int = 1, dtype: str = "float32") -> int:
         """Bytes of carried state at `context` tokens: the sum over `states` of elements times bytes per element.
+
+        A property of the mathematics as the first lowering carries it; others may hold less (`lowered_states`).
 
         Args:
             width: Model width D.

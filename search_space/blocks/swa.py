@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from search_space.blocks._attention import Attention
-from search_space.blocks._base import StateSpec, positive
+from search_space.blocks._attention_blocked import BANDED
+from search_space.blocks._attention_lowerings import GROUP_QUERY
+from search_space.blocks._attention_plain import PLAIN, STANDARD
+from search_space.blocks._base import Lowering, StateSpec, positive
 
 SLACK = 8
 """A window-sized cache is this fraction (1/8) larger than the window: old rows are then evicted many at a time. With
@@ -26,6 +29,12 @@ class SWA(Attention):
     title: ClassVar[str] = "SWA"
     letter: ClassVar[str] = "W"
     color: ClassVar[str] = "#56b4e9"
+    lowerings: ClassVar[dict[str, Lowering]] = {
+        "group_query": GROUP_QUERY,
+        "banded": BANDED,
+        "standard": STANDARD,
+        "plain": PLAIN,
+    }
 
     window: int
 

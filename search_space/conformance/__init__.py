@@ -17,6 +17,7 @@ from search_space.conformance._numbers import (
     check_runtime,
     check_runtime_steps,
     check_torch_steps,
+    check_zero_state,
     relative_rms,
     torch_run,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "check_runtime_steps",
     "check_state_bytes",
     "check_torch_steps",
+    "check_zero_state",
     "recipe_values",
     "relative_rms",
     "torch_run",

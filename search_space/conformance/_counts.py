@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import prod
+from typing import Any
 
 import numpy as np
 
 from search_space.blocks import Block
+from search_space.blocks._base import STATE_BYTES
 from search_space.conformance._case import Case
 from search_space.conformance._runner import GraphRunner
 from search_space.export import Candidate, export_block
@@ -40,17 +42,27 @@ def check_counts(case: Case) -> None:
 
 
 def check_state_bytes(block: Block, width: int, *, context: int, batch: int, lowering: str) -> None:
-    """`state_bytes` is the size of the graph's state tensors at that context."""
-    candidate = export_block(block, width, precision="fp32", context=context, lowering=lowering)
-    runner = GraphRunner(candidate)
+    """The graph's state tensors at that context have the bytes of `lowered_states`.
+
+    Those are `state_bytes`, or no more than that where the lowering has states of its own.
+    """
+    said = block.state_bytes(width, context=context, batch=batch)
+    states = block.lowered_states(lowering, width, context=context)
+    wanted = [state.elements(batch=batch, context=context) * STATE_BYTES["float32"] for state in states]
+    if block.all_lowerings()[lowering].states is None:
+        assert sum(wanted) == said, f"state_bytes says {said}"
+    else:
+        assert sum(wanted) <= said, f"the states of {lowering} have {sum(wanted)} bytes, state_bytes says {said}"
+    runner = GraphRunner(export_block(block, width, precision="fp32", context=context, lowering=lowering))
     arrays = runner.zero_states(batch=batch, capacity=context)
-    wanted = block.state_bytes(width, context=context, batch=batch)
-    assert sum(array.nbytes for array in arrays.values()) == wanted, f"state_bytes says {wanted}"
-    x = np.zeros((batch, 1, width), np.float32)
+    x = np.zeros((batch, context, width), np.float32)
     _, new = runner.call(x, arrays, 0)
-    assert sum(array.nbytes for array in new.values()) == wanted, "the state after a call has another size"
-    assert {name: array.shape for name, array in new.items()} == {name: array.shape for name, array in arrays.items()}
-    assert block.state_bytes(width, context=context, batch=batch, dtype="float16") * 2 == wanted
+    got = [array.nbytes for array in new.values()]
+    assert got == wanted, f"the states after {context} tokens have {got} bytes, declared are {wanted}"
+    for state, (name, array) in zip(states, arrays.items(), strict=True):
+        if not state.growing or state.in_place:
+            assert new[name].shape == array.shape, f"{name} changes its shape from {array.shape} to {new[name].shape}"
+    assert block.state_bytes(width, context=context, batch=batch, dtype="float16") * 2 == said
 
 
 def check_flops(block: Block, width: int, *, tokens: int) -> None:
@@ -71,10 +83,19 @@ def check_names(candidate: Candidate, prefixes: Sequence[str]) -> None:
     """Every node is named once, under one of the prefixes, so that a profile can be summed per block."""
     import onnx
 
-    names = [node.name for node in onnx.load_from_string(candidate.graph).graph.node]
+    names = [node.name for node in _nodes(onnx.load_from_string(candidate.graph).graph)]
     assert len(set(names)) == len(names), "two nodes share a name"
     stray = [name for name in names if not name.startswith(tuple(prefixes))]
     assert not stray, f"nodes outside {list(prefixes)}: {stray[:5]}"
+
+
+def _nodes(graph: Any) -> Iterator[Any]:
+    """Every node, those in branches and loops included."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _nodes(attribute.g)
 
 
 def _matrix_products(block: Block, width: int, tokens: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -73,10 +74,11 @@ class GraphRunner:
         return state_dict(self.candidate, self.values.__getitem__, strip=strip)
 
     def zero_states(self, *, batch: int, capacity: int) -> States:
-        """The states at the start of a sequence, by input name."""
-        sizes = {"batch": batch, "capacity": capacity}
+        """The states at the start of a sequence, by input name: a concatenation has no rows yet."""
         return {
-            state["input"]: np.zeros([sizes[d] if isinstance(d, str) else d for d in state["shape"]], state["dtype"])
+            state["input"]: np.zeros(
+                _shape(state, batch=batch, rows=0 if _concatenated(state) else capacity), state["dtype"]
+            )
             for state in self.candidate.signature["states"]
         }
 
@@ -114,18 +116,19 @@ class GraphRunner:
     def bound_sequence(self, x: Array, calls: Sequence[int], *, capacity: int) -> tuple[list[Array], States]:
         """As `sequence`, in the way a device runs it: `in_place` states in one buffer for past and present.
 
-        Growing caches start with NaN in every row: a device does not clean them between sequences.
+        Growing caches start with NaN in every row: a device does not clean them between sequences. Concatenations lie
+        at the front of buffers of `capacity` rows, bound with the rows that they have and get.
         """
         import onnxruntime
 
-        signature = self.candidate.signature
-        zeros = self.zero_states(batch=x.shape[0], capacity=capacity)
+        signature, batch = self.candidate.signature, x.shape[0]
         buffers = {}
         for state in signature["states"]:
+            start = np.zeros(_shape(state, batch=batch, rows=capacity), state["dtype"])
             if state["growing"]:
-                zeros[state["input"]].fill(np.nan)
-            first = onnxruntime.OrtValue.ortvalue_from_numpy(zeros[state["input"]])
-            second = first if state["in_place"] else onnxruntime.OrtValue.ortvalue_from_numpy(zeros[state["input"]])
+                start.fill(np.nan)
+            first = onnxruntime.OrtValue.ortvalue_from_numpy(start)  # it shares the array's memory
+            second = first if state["in_place"] else onnxruntime.OrtValue.ortvalue_from_numpy(start.copy())
             buffers[state["input"]] = (first, second)
         outputs, past = [], 0
         for length in calls:
@@ -134,15 +137,33 @@ class GraphRunner:
                 binding.bind_cpu_input(name, value)
             for state in signature["states"]:
                 before, after = buffers[state["input"]]
-                binding.bind_ortvalue_input(state["input"], before)
-                binding.bind_ortvalue_output(state["output"], after)
+                dtype = np.dtype(state["dtype"]).type
+                shapes = [_shape(state, batch=batch, rows=capacity)] * 2
+                if _concatenated(state):
+                    shapes = [_shape(state, batch=batch, rows=rows) for rows in (past, past + length)]
+                binding.bind_input(state["input"], "cpu", 0, dtype, shapes[0], before.data_ptr())
+                binding.bind_output(state["output"], "cpu", 0, dtype, shapes[1], after.data_ptr())
                 buffers[state["input"]] = (after, before)
             binding.bind_output(signature["logits"])
             self.session.run_with_iobinding(binding)
             outputs.append(binding.copy_outputs_to_cpu()[-1])
             past += length
-        # A copy: numpy() is a view that does not keep its buffer alive.
-        return outputs, {name: pair[0].numpy().copy() for name, pair in buffers.items()}
+        new = {}
+        for state in signature["states"]:
+            rows = past if _concatenated(state) else capacity
+            shape = _shape(state, batch=batch, rows=rows)
+            # A copy: numpy() is a view that does not keep its buffer alive.
+            new[state["input"]] = buffers[state["input"]][0].numpy().ravel()[: prod(shape)].reshape(shape).copy()
+        return outputs, new
+
+
+def _concatenated(state: dict[str, Any]) -> bool:
+    return state["growing"] and not state["in_place"]
+
+
+def _shape(state: dict[str, Any], *, batch: int, rows: int) -> list[int]:
+    sizes = {"batch": batch, "capacity": rows}
+    return [sizes[dim] if isinstance(dim, str) else dim for dim in state["shape"]]
 
 
 def in_float_arithmetic(graph: bytes) -> bytes:

@@ -9,7 +9,13 @@ from typing import Any, ClassVar
 from search_space.blocks import Block, FeedForward
 from search_space.conformance._case import Case
 from search_space.conformance._counts import check_counts, check_flops, check_names, check_state_bytes
-from search_space.conformance._numbers import check_chunks, check_runtime, check_runtime_steps, check_torch_steps
+from search_space.conformance._numbers import (
+    check_chunks,
+    check_runtime,
+    check_runtime_steps,
+    check_torch_steps,
+    check_zero_state,
+)
 from search_space.graph.precision import PRECISIONS
 from search_space.graph.recipe import tensor_seed
 
@@ -60,6 +66,11 @@ class BlockConformance:
         """The torch module carries its state rightly."""
         for width in self.widths:
             check_torch_steps(spec, width, batch=self.batch, tokens=self.tokens, prefill=self.prefill)
+
+    def test_a_state_of_zeros_is_none(self, spec: Block) -> None:
+        """See `check_zero_state`."""
+        for width in self.widths:
+            check_zero_state(spec, width, batch=self.batch, tokens=self.tokens)
 
     def test_torch_is_trainable(self, spec: Block) -> None:
         """Every parameter receives a finite gradient."""

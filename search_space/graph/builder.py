@@ -8,17 +8,20 @@ can be summed per block.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
 from search_space.blocks._base import StateSpec
 from search_space.graph.precision import QUANTIZATION, PrecisionName
 from search_space.graph.recipe import DATA_FILE, RecipeWriter, StoredTensor, quantized_scale
+
+if TYPE_CHECKING:
+    import numpy as np
 
 OPSET = 23
 """Last opset in which every standard operator used here has an ONNX Runtime CPU kernel (official limit of 1.31: 26)."""
@@ -83,6 +86,7 @@ class GraphBuilder:
         self._outputs: list[ir.Value] = []
         self._state_outputs: list[ir.Value] = []
         self._nodes: list[ir.Node] = []
+        self._named = 0
         self._initializers: dict[str, ir.Value] = {}
         self._scope: list[str] = []
 
@@ -151,13 +155,64 @@ class GraphBuilder:
         self, op_type: str, *inputs: ir.Value | None, outputs: int, domain: str = "", **attributes: Any
     ) -> Sequence[ir.Value]:
         """Append a node with several outputs and return them."""
-        name = f"{self.path()}/{op_type}_{len(self._nodes)}"
+        name = f"{self.path()}/{op_type}_{self._named}"
+        self._named += 1
         attrs = ir.convenience.convert_attributes({k: v for k, v in attributes.items() if v is not None})
         node = ir.Node(domain, op_type, inputs, attrs, num_outputs=outputs, name=name)
         for index, value in enumerate(node.outputs):
             value.name = f"{name}:{index}"
         self._nodes.append(node)
         return node.outputs
+
+    def branch(
+        self,
+        condition: ir.Value,
+        *,
+        then: Callable[[], Sequence[ir.Value]],
+        otherwise: Callable[[], Sequence[ir.Value]],
+        outputs: int,
+    ) -> Sequence[ir.Value]:
+        """`If`: append what `then` or `otherwise` appends, each to a graph of its own, and return what they return.
+
+        Both may use any value made before; states and weights belong to the main graph, whoever asks for them.
+
+        Args:
+            condition: One boolean.
+            then: Appends nodes and returns `outputs` values.
+            otherwise: The same for a false condition.
+            outputs: How many values both return.
+        """
+        bodies = self._body("then", then), self._body("otherwise", otherwise)
+        return self.ops("If", condition, outputs=outputs, then_branch=bodies[0], else_branch=bodies[1])
+
+    def loop(self, count: ir.Value, body: Callable[[ir.Value], ir.Value]) -> ir.Value:
+        """`Loop`: `body(index)` for each index below `count`, results of one shape stacked on a new first axis.
+
+        Args:
+            count: int64 scalar.
+            body: Appends the nodes of one iteration; its argument is an int64 scalar.
+        """
+        index = ir.Value(
+            name=f"{self.path()}/index_{self._named}", type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape(())
+        )
+        running = ir.Value(
+            name=f"{self.path()}/running_{self._named}", type=ir.TensorType(ir.DataType.BOOL), shape=ir.Shape(())
+        )
+        inner = self._body("loop", lambda: (self.op("Identity", running), body(index)), (index, running))
+        return self.op("Loop", count, None, body=inner)
+
+    def _body(self, name: str, build: Callable[[], Sequence[ir.Value]], inputs: Sequence[ir.Value] = ()) -> ir.Graph:
+        outer, self._nodes = self._nodes, []
+        try:
+            # A graph hands out only what its own nodes make.
+            outputs = [self._own(value) for value in build()]
+            return ir.Graph(inputs, outputs, nodes=self._nodes, name=f"{self.path()}/{name}_{self._named}")
+        finally:
+            self._nodes = outer
+
+    def _own(self, value: ir.Value) -> ir.Value:
+        made_here = any(value is output for node in self._nodes for output in node.outputs)
+        return value if made_here else self.op("Identity", value)
 
     def ints(self, *values: int) -> ir.Value:
         """A small int64 vector kept inside the graph; equal vectors are shared."""
@@ -168,12 +223,16 @@ class GraphBuilder:
         return self._inline(f"float_{value!r}", ir.DataType.FLOAT, (value,), ())
 
     def _inline(self, name: str, dtype: ir.DataType, values: Sequence[float], shape: tuple[int, ...]) -> ir.Value:
-        if name not in self._initializers:
-            import numpy as np
+        import numpy as np
 
-            array = np.array(values, dtype=dtype.numpy()).reshape(shape)
-            value = ir.Value(name=name, type=ir.TensorType(dtype), shape=ir.Shape(shape))
-            value.const_value = ir.Tensor(array, name=name)
+        return self.inline(name, np.array(values, dtype=dtype.numpy()).reshape(shape))
+
+    def inline(self, name: str, array: np.ndarray) -> ir.Value:
+        """A small array kept inside the graph; equal names are one."""
+        if name not in self._initializers:
+            tensor = ir.Tensor(array, name=name)
+            value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape))
+            value.const_value = tensor
             self._initializers[name] = value
         return self._initializers[name]
 

@@ -39,6 +39,27 @@ class TestSWA(BlockConformance):
     )
 
 
+class TestGQAInBlocks(BlockConformance):
+    # Blocks of queries hold up to 64: three, with padding, and a second call that begins inside a block.
+    specs = (GQA(heads=4, kv_heads=2, head_dim=16), GQA(heads=1, kv_heads=1, head_dim=16, qk_norm=False))
+    widths = (32,)
+    tokens = 139
+    prefill = 70
+
+
+class TestSWAInBands(BlockConformance):
+    # Windows shorter than the smallest block, of a block's length, and longer; sliding caches at every fill.
+    specs = (
+        SWA(heads=2, kv_heads=1, head_dim=16, window=1),
+        SWA(heads=4, kv_heads=2, head_dim=16, window=33, qk_norm=False),
+        SWA(heads=2, kv_heads=2, head_dim=16, window=64, output_gate=True),
+        SWA(heads=2, kv_heads=1, head_dim=16, window=90),
+    )
+    widths = (32,)
+    tokens = 131
+    prefill = 109
+
+
 class TestGLA(BlockConformance):
     specs = (GLA(heads=3, key_dim=8, value_dim=17), GLA(heads=1, key_dim=33, value_dim=16, decay_rank=5))
 

@@ -13,7 +13,9 @@ import pytest
 from archsearch.candidates import CHECK_TOLERANCE, BlockCheck, block_checks, check_tokens, prepare, reference_check
 from archsearch.subjects import timeout_factor
 from profiler.workloads import Point, Workload, parse_workload
+from search_space.layout import Embedding, Layer, Layout
 from search_space.notation import resolve
+from tests.unit.search_space.own_blocks import GeluNetwork, PlainAttention, Turning
 
 LAYOUT = "CWGLDN:width=64,vocab=512,ffn=96,head_dim=16,window=16,key_dim=16,value_dim=16,key_heads=2,value_heads=2"
 
@@ -58,6 +60,22 @@ def test_the_reference_agrees_with_the_graph(precision: Any, context: int, tmp_p
         record = agree(check, tmp_path)
         assert record["ok"], record
         assert record["rel_rms"] <= CHECK_TOLERANCE[precision] / 10, record  # a wrong kernel must stand out
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int4"])
+def test_the_reference_agrees_with_exported_blocks(precision: Any, tmp_path: Path):
+    # One has a table of its own, which must not be lost where parameters are put in; one has a growing state.
+    ffn = GeluNetwork(hidden=48)
+    layers = (Layer(mixer=Turning(), ffn=ffn), Layer(mixer=PlainAttention(), ffn=ffn))
+    layout = Layout(width=32, embedding=Embedding(vocab_size=64), layers=layers)
+    prepared = prepare(layout, workload=workload(16, 4), precision=precision)
+    checks = list(block_checks(layout, prepared.candidate))
+    assert {check.lowering for check in checks} == {"exported"}
+    assert len(checks) == 3
+    for check in checks:
+        record = agree(check, tmp_path)
+        assert record["ok"], record
+        assert record["rel_rms"] <= CHECK_TOLERANCE[precision] / 10, record
 
 
 def test_a_wrong_kernel_does_not_agree(tmp_path: Path):

@@ -132,6 +132,45 @@ def masked() -> tuple[bytes, dict[str, Any], dict[str, Any]]:
     return _model(nodes, inputs, outputs, weights + constants), r.json(), signature
 
 
+def concatenated() -> tuple[bytes, dict[str, Any], dict[str, Any]]:
+    """A cache that is a concatenation: logits are those of the mean embedding of all tokens so far, and of no others.
+
+    A second state of fixed size is carried along: the sum of the embeddings of the last call.
+    """
+    r = Recipe()
+    f, i64 = TensorProto.FLOAT, TensorProto.INT64
+    weights = [r.uniform("embed", V, D), r.uniform("head", D, V)]
+    n = helper.make_node
+    nodes = [
+        n("Gather", ["embed", "input_ids"], ["x"]), n("Unsqueeze", ["x", "1"], ["rows"]),
+        n("Concat", ["past_key_values.0.key", "rows"], ["present.0.key"], axis=2),
+        n("ReduceMean", ["present.0.key"], ["mean"], axes=[2], keepdims=0),
+        n("ReduceSum", ["x", "1"], ["sum"], keepdims=1), n("Mul", ["past.1.sum", "0.0"], ["nothing"]),
+        n("Add", ["sum", "nothing"], ["present.1.sum"]), n("MatMul", ["mean", "head"], ["logits"]),
+    ]  # fmt: skip
+    info = helper.make_tensor_value_info
+    inputs = [
+        info("input_ids", i64, ["B", "T"]), info("past_key_values.0.key", f, ["B", 1, "S", D]),
+        info("past.1.sum", f, ["B", 1, D]),
+    ]  # fmt: skip
+    outputs = [
+        info("logits", f, ["B", 1, V]), info("present.0.key", f, ["B", 1, "S + T", D]),
+        info("present.1.sum", f, ["B", 1, D]),
+    ]  # fmt: skip
+    signature = {
+        "inputs": [{"name": "input_ids", "role": "tokens", "dtype": "int64", "shape": ["batch", "T"]}],
+        "states": [
+            {"input": "past_key_values.0.key", "output": "present.0.key", "dtype": "float32",
+             "shape": ["batch", 1, "capacity", D], "growing": True, "in_place": False},
+            {"input": "past.1.sum", "output": "present.1.sum", "dtype": "float32", "shape": ["batch", 1, D],
+             "growing": False},
+        ],
+        "logits": "logits", "logits_positions": "last", "vocab_size": V,
+    }  # fmt: skip
+    constants = [_ints("1", 1), helper.make_tensor("0.0", f, [], [0.0])]
+    return _model(nodes, inputs, outputs, weights + constants), r.json(), signature
+
+
 def block() -> tuple[bytes, dict[str, Any], dict[str, Any]]:
     """A running sum over positions times a matrix: its output depends on state carried between calls."""
     r = Recipe()

@@ -10,7 +10,10 @@ import onnxruntime as ort
 import pytest
 
 from profiler.agent.agreement import relative_rms
-from profiler.agent.weights import raw_words
+from profiler.agent.driver import Driver
+from profiler.agent.protocol import JobFailure
+from profiler.agent.weights import raw_words, tensor_values
+from profiler.foreign import inspect
 from profiler.results import Result
 from tests.unit.profiler import agent_models as models
 
@@ -145,3 +148,40 @@ def test_a_prompt_in_pieces_is_the_same_prompt(whole: dict[str, Any], tmp_path: 
     pieces, once = timing[0]["points"][0]["logits"], whole["processes"][1]["points"][0]["logits"]
     assert relative_rms(pieces["sample"], once["sample"]) < 1e-4
     assert pieces["tokens"] == once["tokens"]
+
+
+def test_a_concatenated_cache_is_bound_with_the_rows_it_has(tmp_path: Path) -> None:
+    graph = models.concatenated()
+    path = models.unpack(tmp_path / "elsewhere", graph)
+    assert inspect(path).signature == graph[2]
+    driver = Driver(ort.InferenceSession(str(path)), graph[2], batch=2, capacity=8)
+    embed, head = (tensor_values(tensor) for tensor in graph[1]["tensors"])
+    tokens = prompt_of(3, 2, 8)
+    prefill, step = driver.call(5), driver.call(1)
+    assert prefill.tokens is not None
+    assert prefill.logits is not None
+    assert step.tokens is not None
+    assert step.logits is not None
+    for _ in range(2):  # rows of an earlier sequence lie behind the new one's
+        driver.reset()
+        prefill.tokens[...] = tokens[:, :5]
+        prefill.run()
+        np.testing.assert_allclose(prefill.logits, embed[tokens[:, :5]].mean(1) @ head, rtol=1e-4, atol=1e-5)
+        for length in (6, 7, 8):
+            step.tokens[...] = tokens[:, length - 1 : length]
+            step.run()
+            np.testing.assert_allclose(step.logits, embed[tokens[:, :length]].mean(1) @ head, rtol=1e-4, atol=1e-5)
+    with pytest.raises(JobFailure, match="made for 8 tokens"):
+        step.run()
+
+
+def test_a_concatenated_cache_is_measured(tmp_path: Path) -> None:
+    graph = models.concatenated()
+    points = [{"batch": 1, "prompt": 3, "decode": 4}]
+    result = models.measure(tmp_path, graph, points=points, protocol={"memory_pass": True})
+    assert result["status"] == "ok", result["reason"]
+    embed, head = (tensor_values(tensor) for tensor in graph[1]["tensors"])
+    tokens = list(prompt_of(7, 1, 3)[0])
+    for _ in range(5):
+        tokens.append(int((embed[tokens].mean(0) @ head).argmax()))
+    assert result["processes"][1]["points"][0]["logits"]["tokens"] == tokens[3:]

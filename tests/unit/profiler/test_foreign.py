@@ -187,8 +187,54 @@ def test_what_is_not_understood_is_named(target: Path, inputs: dict[str, Any], o
     assert said in refused(write(target, inputs, outputs))
 
 
-def test_a_cache_that_would_be_copied_is_refused(target: Path):
-    assert "not extended in place (used by Attention)" in refused(write(target, attention="Attention"))
+def test_a_cache_that_grows_in_an_unknown_way_is_refused(target: Path):
+    # The operator of this name in com.microsoft is not the standard's.
+    assert "a way that is understood (used by Attention)" in refused(write(target, attention="Attention"))
+
+
+def concatenating(path: Path, op_type: str, past: Any = "past", axis: int = 2) -> Path:
+    """A graph whose two caches are made longer by `Concat` or by the standard's `Attention`."""
+    from onnx import helper, save
+
+    caches = {f"past_key_values.0.{name}": f"present.0.{name}" for name in ("key", "value")}
+    if op_type == "Concat":
+        nodes = [helper.make_node("Concat", [a, "new"], [b], axis=axis) for a, b in caches.items()]
+    else:
+        nodes = [helper.make_node(op_type, ["q", "k", "v", "", *caches], ["y", *caches.values()])]
+    shape, info = ["batch", 2, past, 16], helper.make_tensor_value_info
+    inputs = [info("input_ids", INT64, ["batch", "seq"]), *(info(name, FLOAT, shape) for name in caches)]
+    outputs = [info("logits", FLOAT, ["batch", 1, 9])]
+    outputs += [info(name, FLOAT, ["batch", 2, "total", 16]) for name in caches.values()]
+    save(helper.make_model(helper.make_graph(nodes, "g", inputs, outputs)), path)
+    return path
+
+
+@pytest.mark.parametrize("op_type", ["Concat", "Attention"])
+def test_a_cache_that_is_a_concatenation_is_bound_as_one(target: Path, op_type: str):
+    states = inspect(concatenating(target, op_type)).signature["states"]
+    assert [state["output"] for state in states] == ["present.0.key", "present.0.value"]
+    for state in states:
+        assert state["shape"] == ["batch", 2, "capacity", 16]
+        assert (state["growing"], state["in_place"]) == (True, False)
+
+
+def test_a_concatenation_along_another_axis_or_of_fixed_length_is_refused(target: Path):
+    assert "a way that is understood (used by Concat)" in refused(concatenating(target, "Concat", axis=1))
+    assert "says a fixed length" in refused(concatenating(target, "Concat", past=7))
+
+
+def test_rotary_tables_are_found_inside_a_branch(target: Path):
+    import onnx
+    from onnx import helper
+
+    model = onnx.load(write(target, positions=100))
+    inner = helper.make_graph(model.graph.node[:], "then", [], [])
+    branch = helper.make_node("If", ["c"], ["z"], then_branch=inner, else_branch=inner)
+    model.graph.node.append(branch)
+    del model.graph.node[0].input[5:]  # only the branch still reads the tables
+    onnx.save(model, target)
+    assert inspect(target).max_context == 100
+    assert inspect(target).weight_bytes == 0
 
 
 def test_what_is_no_graph_is_one_message(tmp_path: Path):

@@ -82,6 +82,17 @@ def test_rows_without_numbers_are_shown_with_dashes_and_the_reason():
     assert "—" in lines[2]
 
 
+def test_exported_kernels_are_named_under_the_table():
+    rows = [row(code=code, name=None, lowerings={"own": "exported", "gqa": "fused"}) for code in "ABACD"]
+    for style in ("table", "md"):
+        text = render([*rows, row(code="E", lowerings={"gqa": "fused"})], ["code"], style, color=False)
+        assert text.splitlines()[-1].startswith(
+            "own as exported by torch, no kernel tuned for it: in A, B, C and 1 more"
+        )
+    assert "exported" not in render([row(lowerings={"gqa": "fused"})], ["code"], color=False)
+    assert "exported" not in render([row()], ["code"], color=False)
+
+
 def test_an_underpowered_p95_is_flagged_and_explained():
     flagged = row(decode_ms_p95=8.0, p95_underpowered=True)
     for format_ in ("table", "md"):

@@ -1,12 +1,15 @@
 """The conformance suite can fail: each kind of mistake in a block is found, and its weights are a device's."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from search_space import conformance
-from search_space.blocks import Lowering
+from search_space.blocks import Lowering, StateSpec
 from search_space.blocks.gdn import GDN
 from search_space.blocks.short_conv import ShortConv
+from search_space.blocks.swa import SWA
 from search_space.conformance import BlockConformance, Case
 from search_space.graph.precision import PRECISIONS
 
@@ -55,6 +58,17 @@ def doubled_states(g, spec, width, x):
     return ShortConv.lowerings["shifted"].build(g, spec, width, x)
 
 
+def test_zeros_that_are_not_none_are_found():
+    def begin(self, width):
+        module = ShortConv.module(self, width)
+        forward = type(module).forward
+        type(module).forward = lambda m, x, state, position: forward(m, x if state else x + 1, state, position)
+        return module
+
+    with pytest.raises(AssertionError, match="a state of zeros and a state of None differ"):
+        conformance.check_zero_state(broken(module=begin), 17, batch=1, tokens=5)
+
+
 @pytest.mark.parametrize(
     "check", [conformance.check_runtime, conformance.check_runtime_steps, conformance.check_chunks]
 )
@@ -83,6 +97,29 @@ def test_wrong_state_bytes_are_found():
     bad = broken(state_bytes=lambda self, width, **kw: 4)
     with pytest.raises(AssertionError, match="state_bytes says 4"):
         conformance.check_state_bytes(bad, 17, context=8, batch=1, lowering="shifted")
+
+
+def test_a_lowering_that_carries_more_than_it_may_is_found():
+    def states(spec, width, context):
+        return tuple(StateSpec(name=name, shape=("batch", 2, 99, 16)) for name in ("key", "value"))
+
+    greedy = replace(SWA.lowerings["plain"], states=states)
+    bad = type("Greedy", (SWA,), {"__slots__": (), "lowerings": {"plain": greedy}})(
+        heads=2, kv_heads=2, head_dim=16, window=5
+    )
+    with pytest.raises(AssertionError, match="the states of plain have"):
+        conformance.check_state_bytes(bad, 17, context=40, batch=1, lowering="plain")
+
+
+def test_a_window_that_carries_the_wrong_rows_is_found(monkeypatch):
+    def first_rows(g, state, rows):
+        return g.op("Slice", rows, g.ints(0), g.ints(state.shape[2]), g.ints(2))
+
+    monkeypatch.setattr("search_space.blocks._attention_plain._carried", first_rows)
+    swa = SWA(heads=2, kv_heads=2, head_dim=16, window=5)
+    case = Case(block=swa, width=33, precision="fp32", lowering="plain")
+    with pytest.raises(AssertionError, match=r"past\.block\.key"):
+        conformance.check_runtime(case)
 
 
 def test_flops_that_do_not_add_up_are_found():

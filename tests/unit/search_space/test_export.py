@@ -150,6 +150,18 @@ def test_the_signature_says_how_to_drive_the_graph():
     ]
 
 
+@pytest.mark.parametrize("name", ["standard", "plain"])
+def test_a_concatenated_cache_says_so_and_a_window_carries_its_last_rows(name):
+    chosen = {"gqa": name, "swa": name}
+    rows = {}
+    for context in (3, 4096):  # a window of 5 that is never left, and is
+        states = export_layout(layout("WG", bare=()), context=context, lowerings=chosen).signature["states"]
+        assert not any(state["in_place"] for state in states)
+        rows[context] = [(state["shape"][2], state["growing"]) for state in states]
+    assert rows[3] == [("capacity", True)] * 4
+    assert rows[4096] == [(MIXERS["W"].window - 1, False)] * 2 + [("capacity", True)] * 2
+
+
 def test_layouts_without_attention_ask_for_no_lengths():
     candidate = export_layout(layout("CLDN", bare=()))
     assert [entry["role"] for entry in candidate.signature["inputs"]] == ["tokens"]
@@ -196,7 +208,10 @@ def test_specs_of_one_kind_may_have_lowerings_of_their_own():
     [
         ({"precision": "int3"}, "precision 'int3' is not one of fp32, int8, int4"),
         ({"context": 0}, "context is 0; it must be at least 1"),
-        ({"lowerings": {"gqa": "flash"}}, "gqa has no lowering 'flash'; it has group_query"),
+        (
+            {"lowerings": {"gqa": "flash"}},
+            "gqa has no lowering 'flash'; it has group_query, blocked, standard, plain, exported",
+        ),
     ],
 )
 def test_impossible_exports_say_why(wrong, message):

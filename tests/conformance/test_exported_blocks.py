@@ -1,0 +1,24 @@
+"""Blocks that bring no lowering pass the suite as torch.onnx.export writes them; so do shipped ones that allow it."""
+
+from search_space.conformance import BlockConformance
+from tests.unit.search_space.own_blocks import GatedConv, GeluNetwork, MovingAverage, PlainAttention, Turning
+
+
+class TestGatedConv(BlockConformance):
+    specs = (GatedConv(), GatedConv(kernel=4))
+
+
+class TestGeluNetwork(BlockConformance):
+    specs = (GeluNetwork(hidden=65),)
+
+
+class TestTurning(BlockConformance):
+    specs = (Turning(),)
+
+
+class TestMovingAverage(BlockConformance):
+    specs = (MovingAverage(),)
+
+
+class TestPlainAttention(BlockConformance):
+    specs = (PlainAttention(),)
