@@ -20,7 +20,7 @@ from search_space.conformance._numbers import (
     relative_rms,
     torch_run,
 )
-from search_space.conformance._runner import GraphRunner, recipe_values
+from search_space.conformance._runner import GraphRunner, graph_nodes, recipe_values
 from search_space.conformance._suite import BlockConformance
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "check_runtime_steps",
     "check_state_bytes",
     "check_torch_steps",
+    "graph_nodes",
     "recipe_values",
     "relative_rms",
     "torch_run",
