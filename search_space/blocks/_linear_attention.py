@@ -53,11 +53,18 @@ def lower_recurrence(
 
 
 def lower_gated_output(
-    g: GraphBuilder, o: Value, gate: Value, *, heads: int, value_dim: int, width: int, eps: float
+    g: GraphBuilder, o: Value, gate: Value, *, heads: int, value_dim: int, width: int, eps: float, fused: bool = True
 ) -> Value:
-    """Gated norm of o [B, T, H V] by gate [B, T, H V], then the output projection to [B, T, D]."""
-    weight = g.weight("norm.weight", (value_dim,), low=0.9, high=1.1)
-    y = g.op("GatedRMSNorm", o, weight, gate, domain="com.microsoft", activation="silu", epsilon=eps)
+    """Gated norm of o [B, T, H V] by gate [B, T, H V], then the output projection to [B, T, D].
+
+    `fused` takes one kernel for norm and gate, which not every execution provider has.
+    """
+    if fused:
+        weight = g.weight("norm.weight", (value_dim,), low=0.9, high=1.1)
+        y = g.op("GatedRMSNorm", o, weight, gate, domain="com.microsoft", activation="silu", epsilon=eps)
+    else:
+        normed = g.rms_norm("norm", g.reshape(o, 0, -1, heads, value_dim), value_dim, eps)
+        y = g.op("Mul", g.reshape(normed, 0, -1, heads * value_dim), g.silu(gate))
     return g.linear("out_proj", y, heads * value_dim, width, residual=True)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from search_space.blocks import _chunked_attention as chunked
 from search_space.blocks import _linear_attention as linear
 from search_space.blocks._base import Block, Lowering, Mixer, StateSpec, positive, small_fraction
 
@@ -24,17 +25,35 @@ GATE_NORMALIZER = 16.0
 """The decay's logarithm is divided by this (tau in the paper), so that states forget slowly."""
 
 
-def _fused(g: GraphBuilder, spec: Block, width: int, x: Value) -> Value:
-    assert isinstance(spec, GLA)
+def _projected(g: GraphBuilder, spec: GLA, width: int, x: Value) -> tuple[Value, Value, Value, Value, Value]:
+    """q, k, v, the logarithm of the decay, and the output's gate."""
     H, K, V = spec.heads, spec.key_dim, spec.value_dim
     q, k, v, gate = g.split(g.linear("qkvg", x, width, 2 * H * (K + V)), (H * K, H * K, H * V, H * V))
     low = g.linear("decay_down", x, width, spec.decay_rank)
     raw = g.linear("decay_up", low, spec.decay_rank, H * K, bias=True)
     # log sigmoid(r) / 16 = softplus(-r) * (-1/16)
     decay = g.op("Mul", g.op("Softplus", g.op("Neg", raw)), g.float_scalar(-1 / GATE_NORMALIZER))
+    return q, k, v, decay, gate
+
+
+def _fused(g: GraphBuilder, spec: Block, width: int, x: Value) -> Value:
+    assert isinstance(spec, GLA)
+    q, k, v, decay, gate = _projected(g, spec, width, x)
     (state,) = spec.states(width, context=g.context)
     o = linear.lower_recurrence(g, state, "gated", q, k, v, decay)
-    return linear.lower_gated_output(g, o, gate, heads=H, value_dim=V, width=width, eps=spec.norm_eps)
+    return linear.lower_gated_output(
+        g, o, gate, heads=spec.heads, value_dim=spec.value_dim, width=width, eps=spec.norm_eps
+    )
+
+
+def _chunked(g: GraphBuilder, spec: Block, width: int, x: Value) -> Value:
+    assert isinstance(spec, GLA)
+    q, k, v, decay, gate = _projected(g, spec, width, x)
+    (state,) = spec.states(width, context=g.context)
+    o = chunked.lower_gated(g, state, q, k, v, decay)
+    return linear.lower_gated_output(
+        g, o, gate, heads=spec.heads, value_dim=spec.value_dim, width=width, eps=spec.norm_eps, fused=False
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +74,7 @@ class GLA(Mixer):
     color: ClassVar[str] = "#009e73"
     lowerings: ClassVar[dict[str, Lowering]] = {
         "linear_attention": Lowering(build=_fused, note="LinearAttention, update rule `gated`"),
+        "chunked": Lowering(build=_chunked, note="standard operators only; products over chunks, one step in decode"),
     }
 
     heads: int

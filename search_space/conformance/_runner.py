@@ -128,7 +128,9 @@ class GraphRunner:
             if state["growing"]:
                 zeros[state["input"]].fill(np.nan)
             first = onnxruntime.OrtValue.ortvalue_from_numpy(zeros[state["input"]])
-            second = first if state["in_place"] else onnxruntime.OrtValue.ortvalue_from_numpy(zeros[state["input"]])
+            second = first
+            if not state["in_place"]:  # a buffer of its own: an OrtValue shares the array's memory
+                second = onnxruntime.OrtValue.ortvalue_from_numpy(zeros[state["input"]].copy())
             buffers[state["input"]] = (first, second)
         outputs, past = [], 0
         for length in calls:
