@@ -165,8 +165,9 @@ def prepare(task: Json, record: Json, say: Say) -> None:
     begun = time.monotonic()
     say("phase", name="load")
     path = Path(record["placed"]["model"])
-    found = operators(path, job["signature"], job["runtime"], folder, loaded=lambda: say("phase", name="check"))
-    record["operators"], record["providers"], seconds["load"] = found
+    record["operators"], record["providers"], seconds["load"] = operators(
+        path, job["signature"], job["runtime"], job["points"], folder, loaded=lambda: say("phase", name="check")
+    )
     seconds["check"] += time.monotonic() - begun - seconds["load"]
 
 

@@ -127,7 +127,7 @@ KEYS = {
 }
 
 LIMIT = 2e-6
-"""Of an error relative to the largest value; the worst seen is 5e-7, and 7e-7 for the fused kernel."""
+"""Of an error relative to the largest value; the worst seen is 5e-7, and 2e-6 for the fused kernels."""
 
 
 @pytest.mark.parametrize("tokens", LENGTHS)
