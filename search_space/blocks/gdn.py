@@ -8,8 +8,9 @@ RMSNorm over each head, gated by silu(W_z x).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from search_space.blocks import _causal_conv as causal
@@ -35,48 +36,38 @@ def _normalised(g: GraphBuilder, x: Value, heads: int, dim: int) -> Value:
     return g.reshape(normed, 0, -1, heads * dim)
 
 
-def _projected(g: GraphBuilder, spec: GDN, width: int, x: Value) -> tuple[Value, Value, Value, Value, Value, Value]:
-    """q, k, v for each value head, the output's gate, and what decay and beta are made of."""
-    Hk, Hv, K, V = spec.key_heads, spec.value_heads, spec.key_dim, spec.value_dim
-    convolved, z, b, a = g.split(
-        g.linear("in_proj", x, width, spec.channels + Hv * V + 2 * Hv), (spec.channels, Hv * V, Hv, Hv)
-    )
-    mixed = g.silu(causal.shifted(g, convolved, spec.kernel, spec.channels))
-    q, k, v = g.split(mixed, (Hk * K, Hk * K, Hv * V))
-    q, k = _normalised(g, q, Hk, K), _normalised(g, k, Hk, K)
-    if Hv != Hk:  # each key head serves Hv / Hk value heads
-        q, k = _repeat_heads(g, q, spec), _repeat_heads(g, k, spec)
-    return q, k, v, z, b, a
+def _lower(
+    gates: Callable[[GraphBuilder, Value, Value, Value, Value], Sequence[Value]], recurrence: Callable[..., Value]
+) -> Callable[[GraphBuilder, Block, int, Value], Value]:
+    """The block around ``recurrence(graph, state, q, k, v, log decay, beta)``."""
+
+    def build(g: GraphBuilder, spec: Block, width: int, x: Value) -> Value:
+        assert isinstance(spec, GDN)
+        Hk, Hv, K, V = spec.key_heads, spec.value_heads, spec.key_dim, spec.value_dim
+        convolved, z, b, a = g.split(
+            g.linear("in_proj", x, width, spec.channels + Hv * V + 2 * Hv), (spec.channels, Hv * V, Hv, Hv)
+        )
+        mixed = g.silu(causal.shifted(g, convolved, spec.kernel, spec.channels))
+        q, k, v = g.split(mixed, (Hk * K, Hk * K, Hv * V))
+        q, k = _normalised(g, q, Hk, K), _normalised(g, k, Hk, K)
+        if Hv != Hk:  # each key head serves Hv / Hk value heads
+            q, k = _repeat_heads(g, q, spec), _repeat_heads(g, k, spec)
+        dt_bias = g.weight("dt_bias", (Hv,), low=-4.0, high=0.0)
+        factor = g.op("Neg", g.op("Exp", g.weight("A_log", (Hv,), low=0.0, high=2.0)))
+        state = spec.states(width, context=g.context)[-1]
+        o = recurrence(g, state, q, k, v, *gates(g, a, dt_bias, factor, b))
+        return linear.lower_gated_output(g, o, z, heads=Hv, value_dim=V, width=width, eps=spec.norm_eps)
+
+    return build
 
 
-def _decay_weights(g: GraphBuilder, spec: GDN) -> tuple[Value, Value]:
-    """The bias before the softplus, and what follows it as a factor, -exp(A)."""
-    dt_bias = g.weight("dt_bias", (spec.value_heads,), low=-4.0, high=0.0)
-    return dt_bias, g.op("Neg", g.op("Exp", g.weight("A_log", (spec.value_heads,), low=0.0, high=2.0)))
+def _fused_gates(g: GraphBuilder, a: Value, dt_bias: Value, factor: Value, b: Value) -> Sequence[Value]:
+    """Logarithm of the decay, and beta, by one kernel."""
+    return g.ops("LinearAttentionGate", a, dt_bias, factor, b, outputs=2, domain="com.microsoft")
 
 
-def _fused(g: GraphBuilder, spec: Block, width: int, x: Value) -> Value:
-    assert isinstance(spec, GDN)
-    q, k, v, z, b, a = _projected(g, spec, width, x)
-    dt_bias, factor = _decay_weights(g, spec)
-    decay, beta = g.ops("LinearAttentionGate", a, dt_bias, factor, b, outputs=2, domain="com.microsoft")
-    state = spec.states(width, context=g.context)[-1]
-    o = linear.lower_recurrence(g, state, "gated_delta", q, k, v, decay, beta)
-    return linear.lower_gated_output(
-        g, o, z, heads=spec.value_heads, value_dim=spec.value_dim, width=width, eps=spec.norm_eps
-    )
-
-
-def _chunked(g: GraphBuilder, spec: Block, width: int, x: Value) -> Value:
-    assert isinstance(spec, GDN)
-    q, k, v, z, b, a = _projected(g, spec, width, x)
-    dt_bias, factor = _decay_weights(g, spec)
-    decay = g.op("Mul", g.op("Softplus", g.op("Add", a, dt_bias)), factor)
-    state = spec.states(width, context=g.context)[-1]
-    o = chunked.lower_gated_delta(g, state, q, k, v, decay, g.op("Sigmoid", b))
-    return linear.lower_gated_output(
-        g, o, z, heads=spec.value_heads, value_dim=spec.value_dim, width=width, eps=spec.norm_eps, fused=False
-    )
+def _plain_gates(g: GraphBuilder, a: Value, dt_bias: Value, factor: Value, b: Value) -> Sequence[Value]:
+    return g.op("Mul", g.op("Softplus", g.op("Add", a, dt_bias)), factor), g.op("Sigmoid", b)
 
 
 def _repeat_heads(g: GraphBuilder, x: Value, spec: GDN) -> Value:
@@ -104,8 +95,14 @@ class GDN(Mixer):
     letter: ClassVar[str] = "D"
     color: ClassVar[str] = "#cc79a7"
     lowerings: ClassVar[dict[str, Lowering]] = {
-        "linear_attention": Lowering(build=_fused, note="LinearAttention, update rule `gated_delta`"),
-        "chunked": Lowering(build=_chunked, note="standard operators only; products over chunks, one step in decode"),
+        "linear_attention": Lowering(
+            build=_lower(_fused_gates, partial(linear.lower_recurrence, rule="gated_delta")),
+            note="LinearAttention, update rule `gated_delta`",
+        ),
+        "chunked": Lowering(
+            build=_lower(_plain_gates, chunked.lower_gated_delta),
+            note="standard operators: products inside chunks, a scan over them; one step in decode",
+        ),
     }
 
     key_heads: int
