@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from search_space.graph.builder import GraphBuilder
 
 CHUNK = 16
-"""Tokens of a chunk, a power of two. On CPUs 16 and 32 do equally well for GLA; the delta rule and short calls, which
-are filled up to a whole chunk, prefer 16."""
+"""Tokens of a chunk, a power of two from 4 on. On CPUs 16 and 32 do equally well for GLA; the delta rule prefers 16,
+as do short calls, which are filled up to a whole chunk."""
 
 EXACT_NEUMANN = 4
 """Side of the blocks that are inverted by a Neumann series. Longer series cancel: with equal keys and no decay the
