@@ -141,29 +141,34 @@ _ROTARY_TABLES = {"GroupQueryAttention": (7, 8), "RotaryEmbedding": (2, 3)}
 """Which inputs of an operator are cosine and sine tables [positions, half the rotary dims]."""
 
 
-def _nodes(graph: Any) -> Iterator[Any]:
-    """Every node, those in the branches and loops of others included."""
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from _nodes(attribute.g)
-
-
 def _rotary_tables(graph: Any) -> set[str]:
     return {
         node.input[place]
-        for node in _nodes(graph)
+        for inner in _with_subgraphs(graph)
+        for node in inner.node
         for place in _ROTARY_TABLES.get(node.op_type, ())
         if len(node.input) > place and node.input[place]
     }
+
+
+def _with_subgraphs(graph: Any) -> Iterator[Any]:
+    """The graph and those of its branches and loop bodies, which may hold weights and tables of their own."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _with_subgraphs(inner)
+
+
+def _initializers(graph: Any) -> Iterator[Any]:
+    return (tensor for inner in _with_subgraphs(graph) for tensor in inner.initializer)
 
 
 def _max_context(graph: Any) -> int | None:
     """Rows of the shortest rotary table."""
     tables = _rotary_tables(graph)
     return min(
-        (int(tensor.dims[0]) for tensor in graph.initializer if tensor.name in tables and tensor.dims), default=None
+        (int(tensor.dims[0]) for tensor in _initializers(graph) if tensor.name in tables and tensor.dims), default=None
     )
 
 
@@ -171,11 +176,11 @@ def _weight_bytes(graph: Any) -> int:
     """Bytes of the weights: a table that is mapped twice (embedding and head) counts once, rotary tables not at all."""
     tables = _rotary_tables(graph)
     sizes: dict[Any, int] = {}
-    for tensor in graph.initializer:
+    for number, tensor in enumerate(_initializers(graph)):
         if tensor.name in tables:
             continue
         size = (prod(tensor.dims) * _bits(tensor.data_type) + 7) // 8
-        place: Any = tensor.name
+        place: Any = number
         if tensor.data_location == tensor.EXTERNAL:
             entry = {item.key: item.value for item in tensor.external_data}
             place = (entry.get("location"), entry.get("offset"), entry.get("length"))
@@ -435,7 +440,7 @@ def _data_files(path: Path, graph: Any) -> tuple[Path, ...]:
     """External data files named by initialisers, checked to exist and to be long enough."""
     folder = path.absolute().parent
     needed: dict[str, int] = {}
-    for tensor in graph.initializer:
+    for tensor in _initializers(graph):
         if tensor.data_location != tensor.EXTERNAL:
             continue
         entry = {item.key: item.value for item in tensor.external_data}

@@ -60,22 +60,30 @@ def _batch(signature: Json) -> int:
 
 
 def operators(
-    model: Path, signature: Json, runtime: Json, folder: Path, *, loaded: Callable[[], None]
+    model: Path, signature: Json, runtime: Json, points: list[Json], folder: Path, *, loaded: Callable[[], None]
 ) -> tuple[Json, Json, float]:
-    """Histogram of the optimised graph, by operator and by provider, from the trace of one token.
+    """Histogram of the optimised graph's nodes, by operator and by provider, from the trace of a short sequence.
 
-    (Writing the optimised model out instead would write its weights too.) Returns the seconds of loading as well,
-    after which `loaded` is called.
+    (Writing the optimised model out instead would write its weights too.) The sequence is the points' own, cut to a
+    prefill of two tokens and one step: a graph may branch on the number of tokens. Nodes of the branches taken and of
+    loop bodies count beside the others, and each node counts once, however often it ran; nodes of two subgraphs
+    without names of their own may pass for one. Returns the seconds of loading as well, after which `loaded` is called.
     """
     begun = time.monotonic()
     session = open_session(model, runtime, profile=folder / "trace")
     seconds = time.monotonic() - begun
     loaded()
+    short = {
+        "batch": 1,
+        "prompt": min(2, max(int(point["prompt"]) for point in points)),
+        "decode": min(1, max(int(point["decode"]) for point in points)),
+    }
     trace: Path | None = None
     try:
-        sequence = Sequence(session, signature, {"batch": 1, "prompt": 1, "decode": 0}, 0)
+        sequence = Sequence(session, signature, short, 0)
         sequence.reset()
         sequence.prefill_only()
+        sequence.steps_only(short["decode"])
     finally:
         trace = Path(session.end_profiling())
     try:
@@ -83,10 +91,13 @@ def operators(
     finally:
         with contextlib.suppress(OSError):
             trace.unlink()
-    nodes = [event["args"] for event in events if event.get("cat") == "Node" and "op_name" in event.get("args", {})]
-    kernels = [node for node in nodes if "provider" in node]
+    nodes = {
+        (event["name"], event["args"].get("node_index"), event["args"]["op_name"]): event["args"]["provider"]
+        for event in events
+        if event.get("cat") == "Node" and {"op_name", "provider"} <= event.get("args", {}).keys()
+    }
     return (
-        dict(Counter(node["op_name"] for node in kernels).most_common()),
-        dict(Counter(node["provider"] for node in kernels).most_common()),
+        dict(Counter(op_name for _, _, op_name in nodes).most_common()),
+        dict(Counter(nodes.values()).most_common()),
         seconds,
     )

@@ -208,8 +208,9 @@ def prepare(task: Json, record: Json, say: Say) -> None:
     begun = time.monotonic()
     say("phase", name="load")
     path = Path(record["placed"]["model"])
-    found = operators(path, job["signature"], job["runtime"], folder, loaded=lambda: say("phase", name="check"))
-    record["operators"], record["providers"], seconds["load"] = found
+    record["operators"], record["providers"], seconds["load"] = operators(
+        path, job["signature"], job["runtime"], job["points"], folder, loaded=lambda: say("phase", name="check")
+    )
     seconds["check"] += time.monotonic() - begun - seconds["load"]
 
 
@@ -238,8 +239,10 @@ def prepare_contenders(task: Json, record: Json, say: Say, cache: WeightCache) -
         begun = time.monotonic()
         say("phase", name="load")
         try:
-            found = operators(placed.model, contender["signature"], job["runtime"], folder, loaded=lambda: None)
-            entry["operators"], entry["providers"], _ = found
+            points = [point for point in job["points"] if point["contender"] == at]
+            entry["operators"], entry["providers"], _ = operators(
+                placed.model, contender["signature"], job["runtime"], points, folder, loaded=lambda: None
+            )
         except MemoryError:
             raise
         except Exception as error:  # noqa: BLE001 - a kernel that this device lacks: the others are compared

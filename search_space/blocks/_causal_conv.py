@@ -100,3 +100,17 @@ def fused(g: GraphBuilder, x: Value, kernel: int, channels: int) -> Value:
     )
     g.state_output(spec, present)
     return y
+
+
+def fused_channels_first(g: GraphBuilder, x: Value, kernel: int, channels: int) -> Value:
+    """[B, T, C] -> [B, T, C] by ONNX Runtime's `CausalConvWithState`, channels first, between transposes."""
+    if kernel == 1:
+        return fused(g, x, kernel, channels)
+    weight = _weight(g, kernel, channels)
+    (spec,) = conv_state(kernel, channels)
+    turned, past = (g.op("Transpose", value, perm=[0, 2, 1]) for value in (x, g.state_input(spec)))
+    y, present = g.ops(
+        "CausalConvWithState", turned, weight, None, past, outputs=2, domain="com.microsoft", ndim=1, activation="none"
+    )
+    g.state_output(spec, g.op("Transpose", present, perm=[0, 2, 1]))
+    return g.op("Transpose", y, perm=[0, 2, 1])

@@ -8,11 +8,13 @@ RMSNorm over each head, gated by silu(W_z x).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from search_space.blocks import _causal_conv as causal
+from search_space.blocks import _chunked_attention as chunked
 from search_space.blocks import _linear_attention as linear
 from search_space.blocks._base import Block, Lowering, Mixer, StateSpec, positive, small_fraction
 
@@ -34,23 +36,38 @@ def _normalised(g: GraphBuilder, x: Value, heads: int, dim: int) -> Value:
     return g.reshape(normed, 0, -1, heads * dim)
 
 
-def _fused(g: GraphBuilder, spec: Block, width: int, x: Value) -> Value:
-    assert isinstance(spec, GDN)
-    Hk, Hv, K, V = spec.key_heads, spec.value_heads, spec.key_dim, spec.value_dim
-    convolved, z, b, a = g.split(
-        g.linear("in_proj", x, width, spec.channels + Hv * V + 2 * Hv), (spec.channels, Hv * V, Hv, Hv)
-    )
-    mixed = g.silu(causal.shifted(g, convolved, spec.kernel, spec.channels))
-    q, k, v = g.split(mixed, (Hk * K, Hk * K, Hv * V))
-    q, k = _normalised(g, q, Hk, K), _normalised(g, k, Hk, K)
-    if Hv != Hk:  # each key head serves Hv / Hk value heads
-        q, k = _repeat_heads(g, q, spec), _repeat_heads(g, k, spec)
-    dt_bias = g.weight("dt_bias", (Hv,), low=-4.0, high=0.0)
-    decay_scale = g.op("Neg", g.op("Exp", g.weight("A_log", (Hv,), low=0.0, high=2.0)))
-    decay, beta = g.ops("LinearAttentionGate", a, dt_bias, decay_scale, b, outputs=2, domain="com.microsoft")
-    state = spec.states(width, context=g.context)[-1]
-    o = linear.lower_recurrence(g, state, "gated_delta", q, k, v, decay, beta)
-    return linear.lower_gated_output(g, o, z, heads=Hv, value_dim=V, width=width, eps=spec.norm_eps)
+def _lower(
+    gates: Callable[[GraphBuilder, Value, Value, Value, Value], Sequence[Value]], recurrence: Callable[..., Value]
+) -> Callable[[GraphBuilder, Block, int, Value], Value]:
+    """The block around ``recurrence(graph, state, q, k, v, log decay, beta)``."""
+
+    def build(g: GraphBuilder, spec: Block, width: int, x: Value) -> Value:
+        assert isinstance(spec, GDN)
+        Hk, Hv, K, V = spec.key_heads, spec.value_heads, spec.key_dim, spec.value_dim
+        convolved, z, b, a = g.split(
+            g.linear("in_proj", x, width, spec.channels + Hv * V + 2 * Hv), (spec.channels, Hv * V, Hv, Hv)
+        )
+        mixed = g.silu(causal.shifted(g, convolved, spec.kernel, spec.channels))
+        q, k, v = g.split(mixed, (Hk * K, Hk * K, Hv * V))
+        q, k = _normalised(g, q, Hk, K), _normalised(g, k, Hk, K)
+        if Hv != Hk:  # each key head serves Hv / Hk value heads
+            q, k = _repeat_heads(g, q, spec), _repeat_heads(g, k, spec)
+        dt_bias = g.weight("dt_bias", (Hv,), low=-4.0, high=0.0)
+        factor = g.op("Neg", g.op("Exp", g.weight("A_log", (Hv,), low=0.0, high=2.0)))
+        state = spec.states(width, context=g.context)[-1]
+        o = recurrence(g, state, q, k, v, *gates(g, a, dt_bias, factor, b))
+        return linear.lower_gated_output(g, o, z, heads=Hv, value_dim=V, width=width, eps=spec.norm_eps)
+
+    return build
+
+
+def _fused_gates(g: GraphBuilder, a: Value, dt_bias: Value, factor: Value, b: Value) -> Sequence[Value]:
+    """Logarithm of the decay, and beta, by one kernel."""
+    return g.ops("LinearAttentionGate", a, dt_bias, factor, b, outputs=2, domain="com.microsoft")
+
+
+def _plain_gates(g: GraphBuilder, a: Value, dt_bias: Value, factor: Value, b: Value) -> Sequence[Value]:
+    return g.op("Mul", g.op("Softplus", g.op("Add", a, dt_bias)), factor), g.op("Sigmoid", b)
 
 
 def _repeat_heads(g: GraphBuilder, x: Value, spec: GDN) -> Value:
@@ -78,7 +95,14 @@ class GDN(Mixer):
     letter: ClassVar[str] = "D"
     color: ClassVar[str] = "#cc79a7"
     lowerings: ClassVar[dict[str, Lowering]] = {
-        "linear_attention": Lowering(build=_fused, note="LinearAttention, update rule `gated_delta`"),
+        "linear_attention": Lowering(
+            build=_lower(_fused_gates, partial(linear.lower_recurrence, rule="gated_delta")),
+            note="LinearAttention, update rule `gated_delta`",
+        ),
+        "chunked": Lowering(
+            build=_lower(_plain_gates, chunked.lower_gated_delta),
+            note="standard operators: products inside chunks, a scan over them; one step in decode",
+        ),
     }
 
     key_heads: int

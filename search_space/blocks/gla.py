@@ -6,10 +6,12 @@ S_t = diag(a_t) S_{t-1} + k_t v_t^T;  o_t = S_t^T q_t / sqrt(K);  a_t = sigmoid(
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
+from search_space.blocks import _chunked_attention as chunked
 from search_space.blocks import _linear_attention as linear
 from search_space.blocks._base import Block, Lowering, Mixer, StateSpec, positive, small_fraction
 
@@ -24,17 +26,22 @@ GATE_NORMALIZER = 16.0
 """The decay's logarithm is divided by this (tau in the paper), so that states forget slowly."""
 
 
-def _fused(g: GraphBuilder, spec: Block, width: int, x: Value) -> Value:
-    assert isinstance(spec, GLA)
-    H, K, V = spec.heads, spec.key_dim, spec.value_dim
-    q, k, v, gate = g.split(g.linear("qkvg", x, width, 2 * H * (K + V)), (H * K, H * K, H * V, H * V))
-    low = g.linear("decay_down", x, width, spec.decay_rank)
-    raw = g.linear("decay_up", low, spec.decay_rank, H * K, bias=True)
-    # log sigmoid(r) / 16 = softplus(-r) * (-1/16)
-    decay = g.op("Mul", g.op("Softplus", g.op("Neg", raw)), g.float_scalar(-1 / GATE_NORMALIZER))
-    (state,) = spec.states(width, context=g.context)
-    o = linear.lower_recurrence(g, state, "gated", q, k, v, decay)
-    return linear.lower_gated_output(g, o, gate, heads=H, value_dim=V, width=width, eps=spec.norm_eps)
+def _lower(recurrence: Callable[..., Value]) -> Callable[[GraphBuilder, Block, int, Value], Value]:
+    """The block around ``recurrence(graph, state, q, k, v, log decay)``."""
+
+    def build(g: GraphBuilder, spec: Block, width: int, x: Value) -> Value:
+        assert isinstance(spec, GLA)
+        H, K, V = spec.heads, spec.key_dim, spec.value_dim
+        q, k, v, gate = g.split(g.linear("qkvg", x, width, 2 * H * (K + V)), (H * K, H * K, H * V, H * V))
+        low = g.linear("decay_down", x, width, spec.decay_rank)
+        raw = g.linear("decay_up", low, spec.decay_rank, H * K, bias=True)
+        # log sigmoid(r) / 16 = softplus(-r) * (-1/16)
+        decay = g.op("Mul", g.op("Softplus", g.op("Neg", raw)), g.float_scalar(-1 / GATE_NORMALIZER))
+        (state,) = spec.states(width, context=g.context)
+        o = recurrence(g, state, q, k, v, decay)
+        return linear.lower_gated_output(g, o, gate, heads=H, value_dim=V, width=width, eps=spec.norm_eps)
+
+    return build
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +61,13 @@ class GLA(Mixer):
     letter: ClassVar[str] = "L"
     color: ClassVar[str] = "#009e73"
     lowerings: ClassVar[dict[str, Lowering]] = {
-        "linear_attention": Lowering(build=_fused, note="LinearAttention, update rule `gated`"),
+        "linear_attention": Lowering(
+            build=_lower(partial(linear.lower_recurrence, rule="gated")), note="LinearAttention, update rule `gated`"
+        ),
+        "chunked": Lowering(
+            build=_lower(chunked.lower_gated),
+            note="standard operators: products inside chunks, a scan over them; one step in decode",
+        ),
     }
 
     heads: int

@@ -51,6 +51,10 @@ class ShortConv(Mixer):
             build=_lower(causal.standard_conv), note="standard Conv between transposes; best prefill, slow decode"
         ),
         "fused": Lowering(build=_lower(causal.fused), note="CausalConvWithState, channels last; slow prefill on CPU"),
+        "fused_channels_first": Lowering(
+            build=_lower(causal.fused_channels_first),
+            note="CausalConvWithState between transposes, as its kernel likes it",
+        ),
     }
 
     kernel: int = 3

@@ -21,7 +21,7 @@ from search_space.conformance._numbers import (
     relative_rms,
     torch_run,
 )
-from search_space.conformance._runner import GraphRunner, recipe_values
+from search_space.conformance._runner import GraphRunner, graph_nodes, recipe_values
 from search_space.conformance._suite import BlockConformance
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "check_state_bytes",
     "check_torch_steps",
     "check_zero_state",
+    "graph_nodes",
     "recipe_values",
     "relative_rms",
     "torch_run",

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from math import prod
-from typing import Any
 
 import numpy as np
 
 from search_space.blocks import Block
 from search_space.blocks._base import STATE_BYTES
 from search_space.conformance._case import Case
-from search_space.conformance._runner import GraphRunner
+from search_space.conformance._runner import GraphRunner, graph_nodes
 from search_space.export import Candidate, export_block
 
 
@@ -80,22 +79,16 @@ def check_flops(block: Block, width: int, *, tokens: int) -> None:
 
 
 def check_names(candidate: Candidate, prefixes: Sequence[str]) -> None:
-    """Every node is named once, under one of the prefixes, so that a profile can be summed per block."""
+    """Every node is named once, under one of the prefixes, so that a profile can be summed per block.
+
+    The nodes of subgraphs too: a profile shows them beside the others.
+    """
     import onnx
 
-    names = [node.name for node in _nodes(onnx.load_from_string(candidate.graph).graph)]
+    names = [node.name for node in graph_nodes(onnx.load_from_string(candidate.graph).graph)]
     assert len(set(names)) == len(names), "two nodes share a name"
     stray = [name for name in names if not name.startswith(tuple(prefixes))]
     assert not stray, f"nodes outside {list(prefixes)}: {stray[:5]}"
-
-
-def _nodes(graph: Any) -> Iterator[Any]:
-    """Every node, those in branches and loops included."""
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from _nodes(attribute.g)
 
 
 def _matrix_products(block: Block, width: int, tokens: int) -> int:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from search_space.export import Candidate
 from search_space.graph.recipe import DATA_FILE
 from search_space.load import state_dict
+
+if TYPE_CHECKING:
+    from onnx import GraphProto, NodeProto
 
 Array = np.ndarray[Any, Any]
 Tensor = dict[str, Any]
@@ -166,12 +169,21 @@ def _shape(state: dict[str, Any], *, batch: int, rows: int) -> list[int]:
     return [sizes[dim] if isinstance(dim, str) else dim for dim in state["shape"]]
 
 
+def graph_nodes(graph: GraphProto) -> Iterator[NodeProto]:
+    """Every node of an ONNX graph, those of subgraphs included."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from graph_nodes(inner)
+
+
 def in_float_arithmetic(graph: bytes) -> bytes:
     """The graph with `accuracy_level` removed: quantised weights are then expanded, and nothing else is rounded."""
     import onnx
 
     model = onnx.load_from_string(graph)
-    for node in model.graph.node:
+    for node in graph_nodes(model.graph):
         kept = [attribute for attribute in node.attribute if attribute.name != "accuracy_level"]
         del node.attribute[:]
         node.attribute.extend(kept)

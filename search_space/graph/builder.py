@@ -1,15 +1,14 @@
 """Builds one ONNX graph whose weights live in an external file that does not exist yet.
 
-Blocks call `GraphBuilder`: `op` for a node, `linear` for a product with trainable weights at the graph's precision,
-`weight` for other trainable tensors, `state_input` and `state_output` for what is carried from call to call. The
-builder names everything after the scope it happens in (``layers.3.mixer/MatMulNBits_7``), so that a runtime profile
-can be summed per block.
+Blocks call `GraphBuilder`: `op` for a node, `branch` and `scan` for nodes with subgraphs, `linear` for a product with
+trainable weights at the graph's precision, `weight` for other trainable tensors, `state_input` and `state_output` for
+what is carried from call to call. The builder names everything after the scope it happens in
+(``layers.3.mixer/MatMulNBits_7``), so that a runtime profile can be summed per block.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 
 from search_space.blocks._base import StateSpec
+from search_space.graph.nodes import NodeWriter
 from search_space.graph.precision import QUANTIZATION, PrecisionName
 from search_space.graph.recipe import DATA_FILE, RecipeWriter, StoredTensor, quantized_scale
 
@@ -63,7 +63,7 @@ class StateBinding:
     output: str
 
 
-class GraphBuilder:
+class GraphBuilder(NodeWriter):
     """A graph under construction.
 
     Attributes:
@@ -75,6 +75,7 @@ class GraphBuilder:
     """
 
     def __init__(self, *, precision: PrecisionName, context: int, depth: int, seed: int) -> None:
+        super().__init__()
         self.precision = precision
         self.context = context
         self.depth = depth
@@ -85,23 +86,7 @@ class GraphBuilder:
         self.roles: dict[str, str] = {}
         self._outputs: list[ir.Value] = []
         self._state_outputs: list[ir.Value] = []
-        self._nodes: list[ir.Node] = []
-        self._named = 0
         self._initializers: dict[str, ir.Value] = {}
-        self._scope: list[str] = []
-
-    # -- names ---------------------------------------------------------------------------------------------------
-
-    @contextmanager
-    def scope(self, name: str) -> Iterator[None]:
-        """Prefix every name made inside with `name`."""
-        self._scope.append(name)
-        yield
-        self._scope.pop()
-
-    def path(self, name: str = "") -> str:
-        """The full dotted name of `name` in the current scope."""
-        return ".".join([*self._scope, name] if name else self._scope)
 
     # -- graph edges ---------------------------------------------------------------------------------------------
 
@@ -133,6 +118,7 @@ class GraphBuilder:
 
     def state_output(self, spec: StateSpec, value: ir.Value) -> None:
         """Declare `value` to be the state after this call."""
+        assert not self.in_subgraph, "a state is an output of the main graph: return it from the subgraph first"
         value.name = f"present.{self.path(spec.name)}"
         value.shape = ir.Shape(spec.shape)
         value.type = ir.TensorType(ir.DataType.FLOAT)
@@ -145,74 +131,7 @@ class GraphBuilder:
         value.type = ir.TensorType(ir.DataType.FLOAT)
         self._outputs.append(value)
 
-    # -- nodes ---------------------------------------------------------------------------------------------------
-
-    def op(self, op_type: str, *inputs: ir.Value | None, domain: str = "", **attributes: Any) -> ir.Value:
-        """Append a node with one output and return it."""
-        return self.ops(op_type, *inputs, outputs=1, domain=domain, **attributes)[0]
-
-    def ops(
-        self, op_type: str, *inputs: ir.Value | None, outputs: int, domain: str = "", **attributes: Any
-    ) -> Sequence[ir.Value]:
-        """Append a node with several outputs and return them."""
-        name = f"{self.path()}/{op_type}_{self._named}"
-        self._named += 1
-        attrs = ir.convenience.convert_attributes({k: v for k, v in attributes.items() if v is not None})
-        node = ir.Node(domain, op_type, inputs, attrs, num_outputs=outputs, name=name)
-        for index, value in enumerate(node.outputs):
-            value.name = f"{name}:{index}"
-        self._nodes.append(node)
-        return node.outputs
-
-    def branch(
-        self,
-        condition: ir.Value,
-        *,
-        then: Callable[[], Sequence[ir.Value]],
-        otherwise: Callable[[], Sequence[ir.Value]],
-        outputs: int,
-    ) -> Sequence[ir.Value]:
-        """`If`: append what `then` or `otherwise` appends, each to a graph of its own, and return what they return.
-
-        Both may use any value made before; states and weights belong to the main graph, whoever asks for them.
-
-        Args:
-            condition: One boolean.
-            then: Appends nodes and returns `outputs` values.
-            otherwise: The same for a false condition.
-            outputs: How many values both return.
-        """
-        bodies = self._body("then", then), self._body("otherwise", otherwise)
-        return self.ops("If", condition, outputs=outputs, then_branch=bodies[0], else_branch=bodies[1])
-
-    def loop(self, count: ir.Value, body: Callable[[ir.Value], ir.Value]) -> ir.Value:
-        """`Loop`: `body(index)` for each index below `count`, results of one shape stacked on a new first axis.
-
-        Args:
-            count: int64 scalar.
-            body: Appends the nodes of one iteration; its argument is an int64 scalar.
-        """
-        index = ir.Value(
-            name=f"{self.path()}/index_{self._named}", type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape(())
-        )
-        running = ir.Value(
-            name=f"{self.path()}/running_{self._named}", type=ir.TensorType(ir.DataType.BOOL), shape=ir.Shape(())
-        )
-        inner = self._body("loop", lambda: (self.op("Identity", running), body(index)), (index, running))
-        return self.op("Loop", count, None, body=inner)
-
-    def _body(self, name: str, build: Callable[[], Sequence[ir.Value]], inputs: Sequence[ir.Value] = ()) -> ir.Graph:
-        outer, self._nodes = self._nodes, []
-        try:
-            # A graph hands out only what its own nodes make.
-            outputs = [self._own(value) for value in build()]
-            return ir.Graph(inputs, outputs, nodes=self._nodes, name=f"{self.path()}/{name}_{self._named}")
-        finally:
-            self._nodes = outer
-
-    def _own(self, value: ir.Value) -> ir.Value:
-        made_here = any(value is output for node in self._nodes for output in node.outputs)
-        return value if made_here else self.op("Identity", value)
+    # -- small constants, and short forms of common nodes --------------------------------------------------------
 
     def ints(self, *values: int) -> ir.Value:
         """A small int64 vector kept inside the graph; equal vectors are shared."""

@@ -133,6 +133,24 @@ def test_weights_are_counted_once_and_rotary_tables_not_at_all(target: Path):
     assert inspect(target).weight_bytes == 300 + 14 + 5
 
 
+def test_weights_and_rotary_tables_of_branches_count_too(target: Path):
+    import onnx
+
+    helper, FLOAT_TYPE = onnx.helper, onnx.TensorProto.FLOAT
+    model = onnx.load(write(target, positions=100))
+    inner = [
+        helper.make_tensor("cos", FLOAT_TYPE, [40, 8], bytes(4 * 320), raw=True),
+        helper.make_tensor("w", FLOAT_TYPE, [25], bytes(100), raw=True),
+    ]
+    turn = helper.make_node("RotaryEmbedding", ["x", "", "cos", "cos"], ["y"], domain="com.microsoft")
+    branch = helper.make_graph([turn], "b", [], [], inner)
+    model.graph.node.append(helper.make_node("If", ["c"], ["z"], then_branch=branch, else_branch=branch))
+    before = inspect(target).weight_bytes
+    target.write_bytes(model.SerializeToString())
+    assert inspect(target).weight_bytes == before + 200
+    assert inspect(target).max_context == 40
+
+
 def test_a_workload_beyond_the_rotary_tables_is_refused(target: Path):
     model = inspect(write(target, positions=100))
     assert model.max_context == 100

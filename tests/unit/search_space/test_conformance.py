@@ -83,6 +83,22 @@ def test_a_node_outside_its_block_is_found():
         conformance.check_names(case_of(ShortConv(kernel=3)).candidate(), ["layers.0"])
 
 
+def test_a_node_outside_its_block_is_found_inside_a_branch():
+    def astray(g, y):
+        def lost():
+            scope, g._scope = g._scope, ["lost"]
+            value = g.op("Neg", y)
+            g._scope = scope
+            return (value,)
+
+        long = g.op("Greater", g.op("Size", y), g.ints(9))
+        return g.branch(long, lost, lambda: (y,), outputs=1)[0]
+
+    candidate = case_of(broken(lowerings=wrong_lowering(astray))).candidate()
+    with pytest.raises(AssertionError, match=r"nodes outside \['block'\]: \['lost/Neg"):
+        conformance.check_names(candidate, ["block"])
+
+
 def test_a_parameter_that_nothing_reaches_is_found():
     def detached(self, width):
         module = ShortConv.module(self, width)
