@@ -10,16 +10,29 @@ import importlib
 import pkgutil
 from functools import cache
 
-from search_space.blocks._base import Block, Dim, FeedForward, Lowering, Mixer, StateSpec, positive, small_fraction
+from search_space.blocks._base import (
+    ADDED_LATER,
+    Block,
+    Dim,
+    FeedForward,
+    Lowering,
+    Mixer,
+    StateSpec,
+    added_later,
+    positive,
+    small_fraction,
+)
 from search_space.errors import SearchSpaceError
 
 __all__ = [
+    "ADDED_LATER",
     "Block",
     "Dim",
     "FeedForward",
     "Lowering",
     "Mixer",
     "StateSpec",
+    "added_later",
     "feed_forwards",
     "mixers",
     "mixers_by_letter",

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import Field, dataclass
 from math import prod
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from onnx_ir import Value
@@ -26,6 +26,15 @@ Dim = int | str
 """A dimension of a state: a number, or one of the symbols ``"batch"`` and ``"capacity"``."""
 
 STATE_BYTES = {"float32": 4, "float16": 2}
+
+
+ADDED_LATER: Mapping[str, bool] = {"added_later": True}
+"""Metadata of spec fields that came after layouts had ids; see `search_space.layout`."""
+
+
+def added_later(declared: Field[Any]) -> bool:
+    """Whether a spec's field came after layouts had ids: it is written down only where it is not its default."""
+    return "added_later" in declared.metadata
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
