@@ -54,17 +54,19 @@ def frequencies(fill: Mapping[str, Any]) -> np.ndarray[Any, np.dtype[np.float64]
     import numpy as np
 
     rotary = int(fill["rotary_dim"])
-    plain = float(fill["theta"]) ** (-2.0 * np.arange(rotary // 2, dtype=np.float64) / max(1, rotary))
+    plain: np.ndarray[Any, np.dtype[np.float64]] = float(fill["theta"]) ** (
+        -2.0 * np.arange(rotary // 2, dtype=np.float64) / max(1, rotary)
+    )
     scaling = fill.get("scaling")
     if scaling is None:
         return plain
-    slow = plain / scaling["factor"]
+    slow = plain / float(scaling["factor"])
     if scaling["kind"] == "linear":
         return slow
-    low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
-    turns = scaling["original_context"] * plain / (2 * np.pi)
+    low, high = float(scaling["low_freq_factor"]), float(scaling["high_freq_factor"])
+    turns = float(scaling["original_context"]) * plain / (2 * np.pi)
     share = np.clip((turns - low) / (high - low), 0.0, 1.0)
-    return share * plain + (1 - share) * slow
+    return share * plain + (1.0 - share) * slow
 
 
 def table_values(fill: Mapping[str, Any], positions: int) -> np.ndarray[Any, np.dtype[np.float64]]:
