@@ -219,6 +219,25 @@ def test_the_family_is_told_by_the_names(name: str, checkpoints: Any, tmp_path: 
     assert found.names == read_config(folder).family.names
 
 
+@pytest.mark.parametrize("name", SEEING)
+def test_the_text_model_may_stand_under_any_known_prefix(name: str, checkpoints: Any, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    _, folder = checkpoints(name)
+    tensors = load_file(folder / "model.safetensors")
+    (start,) = {key.removesuffix("embed_tokens.weight") for key in tensors if key.endswith("embed_tokens.weight")}
+    wanted = logits_of(folder, folder, tmp_path / "out")
+    for number, prefix in enumerate(("model.", "model.language_model.", "language_model.model.", "")):
+        renamed = {
+            prefix + key.removeprefix(start) if key.startswith(start) else key: value
+            for key, value in tensors.items()
+            if key.startswith(start) or prefix.startswith(("model.language", "language"))
+        }
+        save_file(renamed, tmp_path / f"{number}.safetensors")
+        got = logits_of(folder, tmp_path / f"{number}.safetensors", tmp_path / f"out-{number}", folder)
+        np.testing.assert_array_equal(got, wanted)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_checkpoints(dtype: torch.dtype, tmp_path: Path) -> None:
     model = text_model("gemma3").to(dtype)
