@@ -21,8 +21,8 @@ from search_space.layout import Layout
 def write_trained(candidate: Candidate, layout: Layout, checkpoint: Path, path: Path) -> Mapping[str, int]:
     """Write the data file of a graph with trained weights; nothing is left of one that was not finished.
 
-    A few rows of one tensor are held at a time, whatever the size of the model. Both files are mapped: their pages count
-    as the process's memory while there is room, and the system takes them back when there is not.
+    A few rows of one tensor are held at a time, whatever the size of the model. Both files are mapped: their pages
+    count as the process's memory while there is room, and the system takes them back when there is not.
 
     Args:
         candidate: The exported graph of `layout`.
