@@ -4,7 +4,9 @@ SearchSpaceError
 ├── LayoutError      a layout that cannot exist: which field is wrong and what would be right
 ├── NotationError    text that should name a layout and does not
 ├── SpaceError       a space file that is wrong, or empty
-└── ExportError      a layout that exists but that this graph form cannot express
+├── ExportError      a layout that exists but that this graph form cannot express
+├── ConfigError      a Hugging Face config that is no layout here, or a layout that is no such config
+└── CheckpointError  trained weights that are not those of the layout, or cannot be read
 """
 
 from __future__ import annotations
@@ -36,3 +38,11 @@ class SpaceError(SearchSpaceError):
 
 class ExportError(SearchSpaceError):
     """A layout that cannot be written as the graph that was asked for."""
+
+
+class ConfigError(SearchSpaceError):
+    """A Hugging Face config that no layout can express, or a layout that no config can."""
+
+
+class CheckpointError(SearchSpaceError):
+    """A checkpoint that cannot be read, or whose tensors are not those of the layout."""

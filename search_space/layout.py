@@ -2,6 +2,10 @@
 
 Its canonical form is JSON with sorted keys; its id is the hash of that form, so two spellings of one layout are one
 candidate. Its code has one letter per layer (LFM2-350M: ``CCGCCGCCGCGCGCGC``).
+
+Ids outlive versions: measurements are stored under them. The canonical form writes every field out, except those that
+a spec declares as `ADDED_LATER`: while such a field has its default, which must mean what the spec meant before the
+field existed, it is left out, and layouts from before keep their ids.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
-from search_space.blocks import Block, FeedForward, Mixer, positive
+from search_space.blocks import Block, FeedForward, Mixer, added_later, positive
 from search_space.errors import LayoutError
 
 LAYOUT_FORMAT = 1
@@ -132,7 +136,7 @@ class Layout:
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
     def to_json(self) -> dict[str, Any]:
-        """The canonical form: every field written out, layers one by one."""
+        """The canonical form: layers one by one, fields written out as the module's docstring says."""
         return {
             "format": LAYOUT_FORMAT,
             "width": self.width,
@@ -169,7 +173,11 @@ def by_kind(lowerings: Mapping[str, str]) -> dict[str, str]:
 
 
 def _spec_fields(spec: Any) -> dict[str, Any]:
-    return {field.name: _canonical(getattr(spec, field.name), str(field.type)) for field in fields(spec)}
+    return {
+        field.name: _canonical(getattr(spec, field.name), str(field.type))
+        for field in fields(spec)
+        if not added_later(field) or getattr(spec, field.name) != field.default
+    }
 
 
 def _canonical(value: Any, declared: str) -> Any:

@@ -17,7 +17,7 @@ from types import UnionType
 from typing import Any, get_args, get_type_hints
 
 from search_space.blocks import feed_forwards, mixers
-from search_space.errors import LayoutError
+from search_space.errors import LayoutError, SearchSpaceError
 from search_space.layout import LAYOUT_FORMAT, Embedding, Layer, Layout
 from search_space.wording import did_you_mean
 
@@ -58,14 +58,27 @@ def read_layout(path: Path) -> NamedLayout:
     Raises:
         LayoutError: The file cannot be read, is not JSON, or describes no possible layout.
     """
+    data = read_json(path, LayoutError)
     try:
-        return parse_layout(json.loads(_text(path), object_pairs_hook=_without_repeats))
-    except OSError as error:
-        raise LayoutError(f"{path}: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise LayoutError(f"{path}: not a JSON file ({error})") from error
+        return parse_layout(data)
     except LayoutError as error:
         raise LayoutError(f"{path}: {error}", hint=error.hint) from error
+
+
+def read_json(path: Path, error_class: type[SearchSpaceError]) -> Any:
+    """Parse a JSON file of at most 16 MiB in which no object has a field twice.
+
+    Raises:
+        SearchSpaceError: It cannot be read or is not such a file; of the class asked for, with the path in front.
+    """
+    try:
+        return json.loads(_text(path), object_pairs_hook=_without_repeats)
+    except OSError as error:
+        raise error_class(f"{path}: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise error_class(f"{path}: not a JSON file ({error})") from error
+    except LayoutError as error:
+        raise error_class(f"{path}: {error}") from error
 
 
 def write_layout(named: NamedLayout, path: Path) -> None:
@@ -105,7 +118,7 @@ def _text(path: Path) -> str:
     if not S_ISREG(status.st_mode):
         raise LayoutError("not a file")
     if status.st_size > _MAX_FILE_BYTES:
-        raise LayoutError(f"larger than {_MAX_FILE_BYTES >> 20} MiB, which no layout file is")
+        raise LayoutError(f"larger than {_MAX_FILE_BYTES >> 20} MiB")
     return path.read_text(encoding="utf-8-sig")
 
 

@@ -2,6 +2,7 @@
 
 - an anchor: ``lfm2.5-350m``;
 - a file, or the folder of an export: ``layout.json``, ``out/``;
+- the config.json of a Hugging Face model, or its folder;
 - a code, with options after a colon: ``CCGCCG``, ``(CCG)x4``, ``CCGCCG:width=512,vocab=32768,ffn=1536,gqa.heads=8``.
 
 Options of a code, and what they are when left out:
@@ -36,6 +37,7 @@ from search_space.blocks import Mixer, feed_forwards, mixers, mixers_by_letter
 from search_space.cost import parameters
 from search_space.errors import LayoutError, NotationError
 from search_space.formulas import evaluate, resolve_formulas
+from search_space.huggingface import CONFIG_NAME, is_config, read_config
 from search_space.iso_parameter import Skeleton, hidden_of
 from search_space.layout import MAX_LAYERS, Embedding, Layout
 from search_space.layout_file import NamedLayout, read_layout
@@ -65,6 +67,7 @@ def resolve(text: str) -> NamedLayout:
     Raises:
         NotationError: It names none, or a code's options are wrong.
         LayoutError: A file that describes no possible layout.
+        ConfigError: A Hugging Face config that no layout can express.
     """
     word = text.strip()
     if word.lower() in anchor_names():
@@ -86,11 +89,13 @@ def _file(word: str) -> NamedLayout:
     path = Path(word).expanduser() if _exists(word) else Path(word)
     if _exists(word) and path.is_dir():
         if not (path / "layout.json").is_file():
-            raise NotationError(f"folder {word} holds no layout.json")
+            if (path / CONFIG_NAME).is_file():
+                return read_config(path).named
+            raise NotationError(f"folder {word} holds no layout.json and no {CONFIG_NAME}")
         path /= "layout.json"
     if not _exists(word):
         raise NotationError(f"there is no file {word}")
-    return read_layout(path)
+    return read_config(path).named if is_config(path) else read_layout(path)
 
 
 def _exists(word: str) -> bool:

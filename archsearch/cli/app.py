@@ -34,6 +34,14 @@ DeviceOption = Annotated[
 WorkloadOption = Annotated[
     str, typer.Option("--workload", "-w", metavar="NAME", help="`archsearch workloads` lists them; or sizes: 512/64.")
 ]
+WeightsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--with-weights",
+        metavar="FILE",
+        help="Trained weights: a .safetensors file, or a folder with one or its shards.",
+    ),
+]
 PrecisionOption = Annotated[str, typer.Option("--precision", "-p", help="fp32, int8 or int4.")]
 LoweringOption = Annotated[
     list[str] | None, typer.Option("--lowering", metavar="BLOCK=NAME", help="Pin a block's lowering; repeatable.")
@@ -130,9 +138,12 @@ def run(
     raise typer.Exit(code)
 
 
-@app.command(epilog="Example: `archsearch measure lfm2.5-350m --workload edge --format json`")
+@app.command(
+    epilog="Examples: `archsearch measure lfm2.5-350m --workload edge --format json`; a trained model: "
+    "`archsearch measure ~/SmolLM3-3B --with-weights ~/SmolLM3-3B`"
+)
 def measure(
-    what: Annotated[str, typer.Argument(metavar="LAYOUT|ANCHOR|FILE", help="Code, anchor, layout.json or model.onnx.")],
+    what: Annotated[str, typer.Argument(metavar="LAYOUT|ANCHOR|FILE", help="Code, anchor, layout.json, model.onnx.")],
     devices: DevicesOption = Path("devices.yaml"),
     device: DeviceOption = None,
     workload: WorkloadOption = "quick",
@@ -140,6 +151,7 @@ def measure(
     batch: Annotated[str | None, typer.Option("--batch", metavar="N,N", help="Batch sizes, for throughput.")] = None,
     lowering: LoweringOption = None,
     tune: TuneOption = True,
+    with_weights: WeightsOption = None,
     time_budget: Annotated[
         str,
         typer.Option("--time-budget", "-t", metavar="TIME", help="Of load, warm-up, timed work; ends when narrow."),
@@ -154,7 +166,8 @@ def measure(
 
     code = measure_command(
         what, devices=devices, device=device, workload=workload, precision=precision, batch=batch, lowering=lowering,
-        tune=tune, time_budget=time_budget, output_format=output_format, seed=seed, store=store, runs=runs,
+        tune=tune, with_weights=with_weights, time_budget=time_budget, output_format=output_format, seed=seed,
+        store=store, runs=runs,
     )  # fmt: skip
     raise typer.Exit(code)
 
@@ -243,28 +256,51 @@ def describe(
     describe_command(what, output_format=output_format)
 
 
-@app.command(epilog="Example: `archsearch export lfm2.5-350m -o out --with-weights`")
+@app.command(
+    epilog="Examples: `archsearch export lfm2.5-350m -o out --hf`; a trained model: "
+    "`archsearch export ~/SmolLM3-3B -o out --with-weights ~/SmolLM3-3B`"
+)
 def export(
-    what: Annotated[str, typer.Argument(metavar="LAYOUT|ANCHOR|FILE", help="Code, anchor or layout.json.")],
+    what: Annotated[
+        str, typer.Argument(metavar="LAYOUT|ANCHOR|FILE", help="Code, anchor, layout.json or config.json.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder to write.")],
     precision: PrecisionOption = "int4",
     context: Annotated[
         int, typer.Option("--context", min=1, max=1 << 20, help="Most tokens that caches can hold.")
     ] = 4096,
-    with_weights: Annotated[
-        bool, typer.Option("--with-weights", help="Write weights.bin (seeded random values).")
+    with_weights: WeightsOption = None,
+    random_weights: Annotated[
+        bool, typer.Option("--random-weights", help="Write weights.bin with seeded random values.")
+    ] = False,
+    hugging_face: Annotated[
+        bool, typer.Option("--hf", help="Write config.json too, for transformers; refused where no family fits.")
     ] = False,
     lowering: LoweringOption = None,
     seed: SeedOption = 0,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an earlier export.")] = False,
 ) -> None:
-    """Write a layout as ONNX, with layout.json and, on request, weights."""
-    from archsearch.cli.layouts import export_command
+    """Write a layout as ONNX, with layout.json and, on request, weights and a Hugging Face config."""
+    from archsearch.cli.export import export_command
 
     export_command(
-        what, output=output, precision=precision, context=context, with_weights=with_weights, lowering=lowering,
-        seed=seed, force=force,
+        what, output=output, precision=precision, context=context, with_weights=with_weights,
+        random_weights=random_weights, hugging_face=hugging_face, lowering=lowering, seed=seed, force=force,
     )  # fmt: skip
+
+
+@app.command("import", epilog="Example: `archsearch import ~/Qwen3-0.6B/config.json -o layout.json`")
+def import_(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG_JSON", help="A config.json, or the folder that holds it.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Layout file to write. Default: stdout.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a layout file.")] = False,
+) -> None:
+    """Turn the config of a Hugging Face model into a layout (Llama, Qwen3, Qwen3.5, Gemma 3, LFM2, SmolLM3)."""
+    from archsearch.cli.export import import_command
+
+    import_command(config, output=output, force=force)
 
 
 @app.command(epilog="Example: `archsearch anchors --format json`")

@@ -1,10 +1,9 @@
-"""Commands about layouts that need no device: describe, export, anchors, workloads, objectives."""
+"""Commands about layouts that need no device: describe, anchors, workloads, objectives."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
-from pathlib import Path
 from typing import Any
 
 from archsearch.cli.exits import CommandError
@@ -101,78 +100,6 @@ def _spec_text(spec: Mapping[str, Any]) -> str:
         if name != "kind" and value is not None and value is not False
     )
     return f"{spec['kind']} {fields}".strip()
-
-
-def export_command(
-    what: str,
-    *,
-    output: Path,
-    precision: str,
-    context: int,
-    with_weights: bool,
-    lowering: Sequence[str] | None,
-    seed: int,
-    force: bool,
-) -> None:
-    """`archsearch export`: model.onnx, recipe.json, signature.json, layout.json and, on request, weights.bin."""
-    import json
-
-    from search_space.export import export_layout
-    from search_space.layout_file import write_layout
-    from search_space.notation import resolve
-
-    named = resolve(what)
-    candidate = export_layout(
-        named.layout,
-        precision=precision_option(precision),
-        context=context,
-        lowerings=lowering_options(lowering),
-        seed=seed,
-    )
-    if output.exists() and not output.is_dir():
-        raise CommandError(f"{output} exists and is no folder")
-    if output.is_dir() and any(output.iterdir()) and not (force and (output / "layout.json").exists()):
-        raise CommandError(
-            f"{output} is not empty",
-            hint="another folder, or --force to overwrite an earlier export",
-        )
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        (output / "weights.bin").unlink(missing_ok=True)
-        if with_weights:
-            _write_weights(candidate.recipe, output / "weights.bin")
-        _write(output / "model.onnx", candidate.graph)
-        _write(output / "recipe.json", json.dumps(candidate.recipe).encode())
-        _write(output / "signature.json", json.dumps(candidate.signature, indent=1).encode())
-        write_layout(named, output / "layout.json")
-    except OSError as error:
-        raise CommandError(f"{output}: {error.strerror or error}") from error
-    out = console()
-    out.print(f"{named.name or named.layout.layout_id}: {precision}, context {context}")
-    for path in sorted(output.iterdir()):
-        out.print(f"  {path}  {path.stat().st_size:,} bytes")
-    if not with_weights:
-        out.print("weights.bin is not written (--with-weights writes it); the graph refers to it.", style="dim")
-
-
-def _write_weights(recipe: dict[str, Any], path: Path) -> None:
-    """Write the data file; nothing is left of one that was not finished."""
-    from profiler.agent.protocol import JobFailure
-    from profiler.agent.weights import write_weights
-
-    try:
-        write_weights(recipe, path)
-    except JobFailure as error:
-        raise CommandError(error.reason) from error
-    except KeyboardInterrupt:
-        path.with_name(path.name + ".part").unlink(missing_ok=True)
-        raise
-
-
-def _write(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_bytes(data)
-    temporary.replace(path)
 
 
 def anchors_command(*, output_format: str = "table") -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from archsearch.cli.exits import INTERRUPTED, NO_DEVICE, NOTHING_MEASURED
+from archsearch.cli.exits import INTERRUPTED, NO_DEVICE, NOTHING_MEASURED, CommandError
 from archsearch.cli.layouts import lowering_options, precision_option
 from archsearch.cli.opening import chosen_devices, open_devices, stop_on_signals
 from archsearch.cli.output import console, one_of
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from archsearch.measurement import Measurement
     from archsearch.store import Store
     from archsearch.subjects import Subject
+    from profiler.devices import Device
     from profiler.foreign import ForeignModel
     from profiler.workloads import Workload
     from search_space.layout import Layout
@@ -57,6 +60,7 @@ def measure_command(
     batch: str | None,
     lowering: Sequence[str] | None,
     tune: bool,
+    with_weights: Path | None,
     time_budget: str,
     output_format: str,
     seed: int,
@@ -64,18 +68,38 @@ def measure_command(
     runs: Path,
 ) -> int:
     """Measure and print; exit code 5 when no device gave numbers."""
-    from archsearch.measurement import rows
-    from archsearch.measuring import Interrupted, Measurer
-    from profiler.errors import AgentDied, ResultError, TransportError
-    from profiler.jobs import Protocol
     from profiler.workloads import parse_workload
-    from reports.tables import FORMATS, render
+    from reports.tables import FORMATS
 
     one_of(output_format, FORMATS, "--format")
     budget_s = seconds(time_budget)
     load = parse_workload(workload, batch)
-    subject = _subject(what, load, precision, lowering, seed)
-    chosen_devices(devices, device)  # what is wrong with them is found before anything is made
+    if with_weights is None:
+        subject = _subject(what, load, precision, lowering, seed)
+        chosen_devices(devices, device)  # what is wrong with them is found before anything is made
+        return _measure(subject, devices, device, tune, budget_s, output_format, seed, store, runs)
+    _require_local(chosen_devices(devices, device))
+    with _trained(what, with_weights, load, precision, lowering, runs) as subject:
+        return _measure(subject, devices, device, tune, budget_s, output_format, seed, store, runs)
+
+
+def _measure(
+    subject: Subject,
+    devices: Path,
+    device: Sequence[str] | None,
+    tune: bool,
+    budget_s: float,
+    output_format: str,
+    seed: int,
+    store: str | None,
+    runs: Path,
+) -> int:
+    from archsearch.measurement import rows
+    from archsearch.measuring import Interrupted, Measurer
+    from profiler.errors import AgentDied, ResultError, TransportError
+    from profiler.jobs import Protocol
+    from reports.tables import render
+
     database = open_store(ADHOC_STUDY, store=store, runs=runs, create=True)
     database.create_study(ADHOC_STUDY, {"format": 1, "adhoc": True})
     log = console(stderr=True)
@@ -99,7 +123,7 @@ def measure_command(
                 on_wait=panel.say,
                 tuner=tuners[name] if tune else None,
             )
-            panel.say(f"{name}: measuring {subject.label} ({load.name}, {subject.precision})")
+            panel.say(f"{name}: measuring {subject.label} ({subject.workload.name}, {subject.precision})")
             try:
                 measurer.sweep()
                 told = partial(panel.device, name, subject.label)
@@ -203,6 +227,42 @@ def _subject(what: str, workload: Workload, precision: str, lowering: Sequence[s
         pins=lowering_options(lowering),
         seed=seed,
     )
+
+
+def _require_local(devices: Sequence[Device]) -> None:
+    """Trained weights are measured as a file that lies on the device: that of this machine, so far."""
+    far = [f"{device.name} ({device.transport})" for device in devices if device.transport != "local"]
+    if far:
+        raise CommandError(
+            f"--with-weights measures devices with `transport: local` only, not {', '.join(far)}",
+            hint="--device NAME chooses one; without the option seeded random weights of the same size are measured",
+        )
+
+
+@contextmanager
+def _trained(
+    what: str, checkpoint: Path, workload: Workload, precision: str, lowering: Sequence[str] | None, runs: Path
+) -> Iterator[Subject]:
+    """A layout with trained weights, exported into a temporary folder beside the studies."""
+    from archsearch.cli.export import say_ignored, write_export
+    from search_space.export import export_layout
+    from search_space.notation import resolve
+
+    if _onnx_file(what) is not None:
+        raise CommandError(f"{what} has its weights already; --with-weights goes with a layout")
+    named = resolve(what)
+    candidate = export_layout(
+        named.layout,
+        precision=precision_option(precision),
+        context=workload.max_context,
+        lowerings=lowering_options(lowering),
+    )
+    runs.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=runs, prefix=".trained-") as folder:
+        say_ignored(write_export(candidate, named, Path(folder), checkpoint))
+        subject = _foreign(Path(folder) / "model.onnx", workload)
+        name = f"{named.name or named.layout.code} ({checkpoint.name})"
+        yield replace(subject, label=name, name=name, precision=precision)
 
 
 def _onnx_file(what: str) -> Path | None:

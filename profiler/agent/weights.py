@@ -7,8 +7,10 @@ A recipe is `{"format": 1, "size": BYTES, "tensors": [{"name", "dtype", "shape",
   rounds that value.
 - `bytes` (seed), uint8: the raw stream itself, little-endian.
 - `constant` (value), any dtype. `values` (values), any dtype: literals, in C order.
-- `rope` (part, theta, rotary_dim), shape [positions, rotary_dim / 2]: cos or sin of `p * theta**(-2 i / rotary_dim)`,
-  in float64.
+- `rope` (part, theta, rotary_dim, scaling), shape [positions, rotary_dim / 2]: cos or sin of `p * f`, in float64, with
+  `f = theta**(-2 i / rotary_dim)`. `scaling` may be left out. Of kind `linear` (factor) it divides f by the factor; of
+  kind `llama3` (factor, low_freq_factor, high_freq_factor, original_context) it does so by the share `1 - s`:
+  `s f + (1 - s) f / factor`, s being `(original_context f / (2 pi) - low) / (high - low)` limited to 0 to 1.
 
 The raw stream is numpy's SFC64 seeded with the integer: its expansion (SeedSequence) and its output are integer
 arithmetic that numpy guarantees not to change. It is ten times as fast as Philox (4 against 0.4 GB/s).
@@ -164,10 +166,25 @@ def _uniform(fill: dict[str, Any], dtype: np.dtype[Any], count: int) -> Iterator
 
 def _rope(fill: dict[str, Any], tensor: dict[str, Any], dtype: np.dtype[Any]) -> Iterator[Array]:
     positions, half = (int(size) for size in tensor["shape"])
-    rotary = int(fill["rotary_dim"])
     function = {"cos": np.cos, "sin": np.sin}[fill["part"]]
-    frequencies = float(fill["theta"]) ** (-2.0 * np.arange(half, dtype=np.float64) / rotary)
+    frequencies = _frequencies(fill, half)
     rows = max(1, CHUNK_WORDS // max(1, half))
     for start in range(0, positions, rows):
         angles = np.outer(np.arange(start, min(positions, start + rows), dtype=np.float64), frequencies)
         yield function(angles).astype(dtype).ravel()
+
+
+def _frequencies(fill: dict[str, Any], half: int) -> Array:
+    plain = float(fill["theta"]) ** (-2.0 * np.arange(half, dtype=np.float64) / int(fill["rotary_dim"]))
+    scaling = fill.get("scaling")
+    if scaling is None:
+        return plain
+    slow = plain / float(scaling["factor"])
+    if scaling["kind"] == "linear":
+        return slow
+    if scaling["kind"] != "llama3":
+        raise JobFailure("failed", f"recipe: rope scaling {scaling['kind']!r} does not exist")
+    low, high = float(scaling["low_freq_factor"]), float(scaling["high_freq_factor"])
+    turns = float(scaling["original_context"]) * plain / (2 * math.pi)
+    share = np.clip((turns - low) / (high - low), 0.0, 1.0)
+    return np.asarray(share * plain + (1 - share) * slow)

@@ -13,6 +13,7 @@ from functools import cache
 from importlib.metadata import entry_points
 
 from search_space.blocks._base import (
+    ADDED_LATER,
     EXPORTED,
     Block,
     Dim,
@@ -20,12 +21,14 @@ from search_space.blocks._base import (
     Lowering,
     Mixer,
     StateSpec,
+    added_later,
     positive,
     small_fraction,
 )
 from search_space.errors import SearchSpaceError
 
 __all__ = [
+    "ADDED_LATER",
     "EXPORTED",
     "PLUGINS",
     "Block",
@@ -34,6 +37,7 @@ __all__ = [
     "Lowering",
     "Mixer",
     "StateSpec",
+    "added_later",
     "feed_forwards",
     "mixers",
     "mixers_by_letter",

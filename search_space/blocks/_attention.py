@@ -8,11 +8,12 @@ of each head.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from math import inf
 from typing import TYPE_CHECKING
 
-from search_space.blocks._base import Mixer, positive, small_fraction
+from search_space.blocks._base import ADDED_LATER, Mixer, added_later, positive, small_fraction
+from search_space.blocks._rotary import Fill, RopeScaling, frequencies, rope_fill
 
 if TYPE_CHECKING:
     import torch
@@ -30,9 +31,18 @@ class Attention(Mixer):
         qk_norm: RMSNorm over each query and key head before rotation.
         qk_norm_eps: Its epsilon.
         rope_theta: Base of the rotary frequencies.
-        rotary_fraction: Share of each head that is rotated.
+        rotary_fraction: Share of each head that is rotated; 0 for none at all (NoPE, as in some layers of SmolLM3).
         output_gate: Multiply the heads' output by a sigmoid of a further projection (Qwen3.5).
         scale: Factor on the scores; None means 1/sqrt(K).
+        rope_scaling: How the rotary frequencies are slowed down for longer contexts: ``none``, ``linear`` or
+            ``llama3`` (`_rotary.py` has the formulas).
+        rope_factor: By how much; above 1.
+        rope_low_freq_factor: llama3: pairs with no more turns than this in the original context are slowed in full.
+        rope_high_freq_factor: llama3: pairs with no fewer turns than this are not slowed.
+        rope_original_context: llama3: tokens of that context.
+
+    With a rotary_fraction of 0 the fields of rotation have no effect and take their defaults on creation: two spellings
+    of one block are one spec.
     """
 
     heads: int
@@ -44,6 +54,17 @@ class Attention(Mixer):
     rotary_fraction: float = 1.0
     output_gate: bool = False
     scale: float | None = None
+    rope_scaling: RopeScaling = field(default="none", metadata=ADDED_LATER)
+    rope_factor: float = field(default=1.0, metadata=ADDED_LATER)
+    rope_low_freq_factor: float = field(default=1.0, metadata=ADDED_LATER)
+    rope_high_freq_factor: float = field(default=4.0, metadata=ADDED_LATER)
+    rope_original_context: int = field(default=8192, metadata=ADDED_LATER)
+
+    def __post_init__(self) -> None:
+        if self.rotary_fraction == 0:
+            for declared in fields(Attention):
+                if declared.name.startswith("rope_"):
+                    object.__setattr__(self, declared.name, declared.default)
 
     @property
     def visible(self) -> int | None:
@@ -54,6 +75,13 @@ class Attention(Mixer):
     def rotary_dim(self) -> int:
         """Rotated dimensions of each head, even."""
         return int(self.head_dim * self.rotary_fraction) // 2 * 2
+
+    def rope_fill(self) -> Fill:
+        """The rotary frequencies as a recipe says them (`_rotary.py`)."""
+        return rope_fill(
+            theta=self.rope_theta, rotary_dim=self.rotary_dim, scaling=self.rope_scaling, factor=self.rope_factor,
+            low=self.rope_low_freq_factor, high=self.rope_high_freq_factor, original=self.rope_original_context,
+        )  # fmt: skip
 
     @property
     def softmax_scale(self) -> float:
@@ -69,11 +97,11 @@ class Attention(Mixer):
                 f"heads {self.heads} is not a multiple of kv_heads {self.kv_heads}; "
                 f"kv_heads could be {', '.join(str(n) for n in range(1, self.heads + 1) if self.heads % n == 0)}"
             )
-        if not 0 < self.rotary_fraction <= 1:
-            yield f"rotary_fraction is {self.rotary_fraction}; it must be in (0, 1]"
+        if not 0 <= self.rotary_fraction <= 1:
+            yield f"rotary_fraction is {self.rotary_fraction}; it must be in [0, 1]"
         elif self.head_dim > 0 and self.head_dim % 16:
             yield f"head_dim is {self.head_dim}; the attention kernel needs a multiple of 16"
-        elif self.head_dim > 0 and (self.rotary_dim < 16 or self.rotary_dim % 16):
+        elif self.head_dim > 0 and self.rotary_fraction and (self.rotary_dim < 16 or self.rotary_dim % 16):
             yield (
                 f"head_dim {self.head_dim} with rotary_fraction {self.rotary_fraction:g} rotates {self.rotary_dim} "
                 "dimensions; the attention kernel needs a multiple of 16"
@@ -83,6 +111,29 @@ class Attention(Mixer):
             yield f"rope_theta is {self.rope_theta}; it must be positive"
         if self.scale is not None and not 0 < self.scale < inf:
             yield f"scale is {self.scale}; it must be positive"
+        yield from self._scaling_problems()
+
+    def _scaling_problems(self) -> Iterator[str]:
+        used: tuple[str, ...] | None = {
+            "none": (),
+            "linear": ("rope_factor",),
+            "llama3": ("rope_factor", "rope_low_freq_factor", "rope_high_freq_factor", "rope_original_context"),
+        }.get(self.rope_scaling)
+        if used is None:
+            yield f"rope_scaling is {self.rope_scaling!r}; it must be 'none', 'linear' or 'llama3'"
+            return
+        for declared in fields(Attention):
+            idle = added_later(declared) and declared.name not in ("rope_scaling", *used)
+            if idle and getattr(self, declared.name) != declared.default:
+                yield f"{declared.name} has no effect with rope_scaling {self.rope_scaling!r}; leave it out"
+        if used and not 1 < self.rope_factor < inf:
+            yield f"rope_factor is {self.rope_factor:g}; with rope_scaling {self.rope_scaling!r} it must be above 1"
+        if not 0 < self.rope_low_freq_factor < self.rope_high_freq_factor < inf:
+            yield (
+                f"rope_low_freq_factor {self.rope_low_freq_factor:g} must be positive and below "
+                f"rope_high_freq_factor {self.rope_high_freq_factor:g}"
+            )
+        yield from positive(rope_original_context=self.rope_original_context)
 
     def params(self, width: int) -> int:
         """D K (H + 2 G) + H K D, plus D H K with an output gate, plus 2 K with QK-norm."""
@@ -115,7 +166,7 @@ class Attention(Mixer):
 
         def rotate(x_BHTK: torch.Tensor, position: int) -> torch.Tensor:
             half = spec.rotary_dim // 2
-            frequency = spec.rope_theta ** (-torch.arange(half, dtype=torch.float64) / half)
+            frequency = torch.from_numpy(frequencies(spec.rope_fill())).to(x_BHTK.device)
             angle = torch.arange(position, position + x_BHTK.shape[2], dtype=torch.float64)[:, None] * frequency
             cos, sin = angle.cos().to(x_BHTK), angle.sin().to(x_BHTK)
             a, b, rest = torch.split(x_BHTK, [half, half, dim - 2 * half], dim=-1)

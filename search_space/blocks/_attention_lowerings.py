@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from search_space.blocks._attention import Attention
 from search_space.blocks._base import Block, Lowering, States, StateSpec
+from search_space.blocks._rotary import rope_name
 
 if TYPE_CHECKING:
     from onnx_ir import Value
@@ -87,14 +88,11 @@ def _head_norm(g: GraphBuilder, spec: Attention, name: str, x: Value, heads: int
 
 def position_tables(g: GraphBuilder, spec: Attention) -> tuple[Value, Value] | tuple[None, None]:
     """Cosines and sines [position, rotary_dim / 2]; one pair for all layers with the same base."""
-    rotary = spec.rotary_dim
-    if not rotary:
+    if not spec.rotary_dim:
         return None, None
-    tables = []
-    for part in ("cos", "sin"):
-        fill = {"kind": "rope", "part": part, "theta": spec.rope_theta, "rotary_dim": rotary}
-        tables.append(g.constant(f"rope.{spec.rope_theta:g}.{rotary}.{part}", (g.context, rotary // 2), fill))
-    return tables[0], tables[1]
+    fill, shape = spec.rope_fill(), (g.context, spec.rotary_dim // 2)
+    cos, sin = (g.constant(f"{rope_name(fill)}.{part}", shape, {**fill, "part": part}) for part in ("cos", "sin"))
+    return cos, sin
 
 
 def rotate(g: GraphBuilder, spec: Attention, x: Value, heads: int, past: Value) -> Value:

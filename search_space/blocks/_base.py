@@ -15,9 +15,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import Field, dataclass, replace
 from math import prod
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from onnx_ir import Value
@@ -32,6 +32,15 @@ STATE_BYTES = {"float32": 4, "float16": 2}
 
 EXPORTED = "exported"
 """Name of the lowering that every block with a torch module can have."""
+
+
+ADDED_LATER: Mapping[str, bool] = {"added_later": True}
+"""Metadata of spec fields that came after layouts had ids; see `search_space.layout`."""
+
+
+def added_later(declared: Field[Any]) -> bool:
+    """Whether a spec's field came after layouts had ids: it is written down only where it is not its default."""
+    return "added_later" in declared.metadata
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from search_space.blocks._rotary import table_values
 from search_space.export import Candidate
 from search_space.graph.recipe import DATA_FILE
 from search_space.load import state_dict
@@ -35,8 +36,7 @@ def recipe_values(tensor: Tensor) -> Array:
         return np.full(shape, fill["value"], tensor["dtype"])
     if fill["kind"] == "values":
         return np.array(fill["values"], tensor["dtype"]).reshape(shape)
-    angles = np.outer(np.arange(shape[0]), fill["theta"] ** (-2 * np.arange(shape[1]) / fill["rotary_dim"]))
-    return np.asarray({"cos": np.cos, "sin": np.sin}[fill["part"]](angles), tensor["dtype"])
+    return table_values(fill, shape[0]).astype(tensor["dtype"])
 
 
 class GraphRunner:

@@ -26,6 +26,18 @@ class TestGQA(BlockConformance):
         GQA(heads=3, kv_heads=1, head_dim=32, qk_norm=False),
         GQA(heads=2, kv_heads=2, head_dim=16, output_gate=True),
         GQA(heads=2, kv_heads=1, head_dim=64, rotary_fraction=0.25, qk_norm=False, output_gate=True, scale=0.2),
+        GQA(heads=2, kv_heads=1, head_dim=16, rotary_fraction=0.0),
+        GQA(heads=2, kv_heads=1, head_dim=16, rotary_fraction=0.0, qk_norm=False),
+        GQA(heads=2, kv_heads=1, head_dim=32, rope_theta=1e4, rope_scaling="linear", rope_factor=8.0),
+        GQA(
+            heads=2,
+            kv_heads=1,
+            head_dim=32,
+            rope_theta=10.0,
+            rope_original_context=24,
+            rope_factor=4.0,
+            rope_scaling="llama3",
+        ),
     )
 
 
@@ -36,6 +48,8 @@ class TestSWA(BlockConformance):
         SWA(heads=2, kv_heads=1, head_dim=16, window=5, qk_norm=False),
         SWA(heads=2, kv_heads=2, head_dim=16, window=17, output_gate=True),
         SWA(heads=2, kv_heads=1, head_dim=32, window=100, rotary_fraction=0.5),
+        SWA(heads=2, kv_heads=1, head_dim=16, window=3, rotary_fraction=0.0, qk_norm=False),
+        SWA(heads=2, kv_heads=1, head_dim=16, window=5, rope_scaling="linear", rope_factor=2.5),
     )
 
 

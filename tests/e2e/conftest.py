@@ -197,5 +197,5 @@ def study(shared: Cli) -> Done:
 @pytest.fixture(scope="session")
 def exported(shared: Cli) -> Path:
     """An export with weights for contexts up to 32; read only."""
-    shared("export", LAYOUT, "-o", "exported", "--with-weights", "--context", "32")
+    shared("export", LAYOUT, "-o", "exported", "--random-weights", "--context", "32")
     return shared.folder / "exported"

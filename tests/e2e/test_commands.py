@@ -12,8 +12,8 @@ import pytest
 from tests.e2e.conftest import LAYOUT, Cli, Done
 
 COMMANDS = [
-    (), ("run",), ("measure",), ("tune",), ("blocks",),
-    ("show",), ("describe",), ("export",), ("anchors",), ("workloads",), ("objectives",),
+    (), ("run",), ("measure",), ("tune",), ("blocks",), ("show",), ("describe",), ("export",), ("import",),
+    ("anchors",), ("workloads",), ("objectives",),
     ("space",), ("space", "check"), ("space", "list"), ("space", "schema"),
     ("devices",), ("devices", "list"), ("devices", "schema"),
 ]  # fmt: skip

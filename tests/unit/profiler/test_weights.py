@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,29 @@ def test_constants_literals_and_rotary_tables() -> None:
     for part, function in (("cos", np.cos), ("sin", np.sin)):
         table = tensor_values(tensor("float32", shape, {"kind": "rope", "part": part, "theta": 1e6, "rotary_dim": 64}))
         np.testing.assert_allclose(table, function(angles), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("scaling", "slowed"),
+    [
+        ({"kind": "linear", "factor": 8.0}, lambda f: f / 8),
+        # Llama 3.2: below 1 turn in 8,192 tokens all of 32, above 4 turns none, between them a weighted mean
+        (
+            {"kind": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+             "original_context": 8192},
+            lambda f: f if 8192 * f / (2 * math.pi) > 4 else f / 32 if 8192 * f / (2 * math.pi) < 1 else (
+                (1 - (s := (8192 * f / (2 * math.pi) - 1) / 3)) * f / 32 + s * f
+            ),
+        ),
+    ],
+)  # fmt: skip
+def test_rotary_tables_of_stretched_contexts(scaling: dict[str, Any], slowed: Callable[[float], float]) -> None:
+    frequencies = [slowed(5e5 ** (-2 * i / 64)) for i in range(32)]
+    fill = {"kind": "rope", "part": "sin", "theta": 5e5, "rotary_dim": 64, "scaling": scaling}
+    table = tensor_values(tensor("float32", [9000, 32], fill))
+    np.testing.assert_allclose(table, np.sin(np.outer(np.arange(9000), frequencies)), rtol=0, atol=1e-6)
+    with pytest.raises(JobFailure, match="rope scaling 'yarn' does not exist"):
+        tensor_values(tensor("float32", [2, 32], fill | {"scaling": {"kind": "yarn", "factor": 2.0}}))
 
 
 def test_the_file_holds_every_tensor_at_its_offset_and_zeros_between(tmp_path: Path) -> None:

@@ -45,6 +45,39 @@ def test_id_is_twelve_digits_and_known():
     assert one(GQA_OK, SwiGLU(hidden=96)).layout_id == "05ac74a7cc45"
 
 
+def test_fields_that_came_later_leave_ids_alone_until_they_are_used():
+    assert not [
+        name
+        for name in one(GQA_OK).to_json()["layers"][0]["mixer"]
+        if name.startswith("rope_") and name != "rope_theta"
+    ]
+    scaled = one(replace(GQA_OK, rope_scaling="linear", rope_factor=8))
+    assert scaled.to_json()["layers"][0]["mixer"]["rope_factor"] == 8.0
+    assert parse_layout(scaled.to_json()).layout == scaled
+    assert scaled.layout_id != one(GQA_OK).layout_id
+
+
+def test_what_is_not_rotated_has_one_spelling():
+    first, second = (replace(GQA_OK, rotary_fraction=0.0, rope_theta=theta) for theta in (1e4, 5e6))
+    assert first == second
+    assert one(first).layout_id == one(second).layout_id != one(GQA_OK).layout_id
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"rope_factor": 8.0}, "rope_factor has no effect with rope_scaling 'none'; leave it out"),
+        ({"rope_scaling": "linear"}, "rope_factor is 1; with rope_scaling 'linear' it must be above 1"),
+        ({"rope_scaling": "linear", "rope_factor": 2.0, "rope_original_context": 9}, "rope_original_context has no"),
+        ({"rope_scaling": "llama3", "rope_factor": 2.0, "rope_high_freq_factor": 1.0}, "below rope_high_freq_factor 1"),
+        ({"rope_scaling": "yarn"}, "rope_scaling is 'yarn'; it must be 'none', 'linear' or 'llama3'"),
+    ],
+)
+def test_impossible_rope_scaling_is_told(wrong, message):
+    with pytest.raises(LayoutError, match=message):
+        one(replace(GQA_OK, **wrong))
+
+
 def test_id_is_the_same_in_another_process():
     script = "from tests.unit.search_space.small_layouts import HYBRIDS;print(*(h.layout_id for h in HYBRIDS.values()))"
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -115,8 +148,8 @@ WRONG = [
         lambda: one(replace(GQA_OK, head_dim=48, rotary_fraction=0.5)),
         "head_dim 48 with rotary_fraction 0.5 rotates 24 dimensions; the attention kernel needs a multiple of 16",
     ),
-    (lambda: one(replace(GQA_OK, rotary_fraction=0.0)), "rotary_fraction is 0.0; it must be in (0, 1]"),
-    (lambda: one(replace(GQA_OK, rotary_fraction=float("nan"))), "rotary_fraction is nan; it must be in (0, 1]"),
+    (lambda: one(replace(GQA_OK, rotary_fraction=-0.5)), "rotary_fraction is -0.5; it must be in [0, 1]"),
+    (lambda: one(replace(GQA_OK, rotary_fraction=float("nan"))), "rotary_fraction is nan; it must be in [0, 1]"),
     (lambda: one(replace(GQA_OK, rope_theta=0.0)), "rope_theta is 0.0; it must be positive"),
     (lambda: one(replace(GQA_OK, rope_theta=float("inf"))), "rope_theta is inf; it must be positive"),
     (lambda: one(replace(GQA_OK, scale=-1.0)), "scale is -1.0; it must be positive"),
