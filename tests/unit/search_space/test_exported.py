@@ -106,7 +106,7 @@ def test_shipped_blocks_whose_modules_do_not(spec, why):
 
 
 def test_an_unknown_lowering_is_told_with_all_names():
-    with pytest.raises(ExportError, match="it has shifted, conv, fused, exported"):
+    with pytest.raises(ExportError, match="it has shifted, conv, fused, fused_channels_first, exported"):
         export_block(ShortConv(), WIDTH, precision="fp32", lowering="fast")
 
 
