@@ -18,7 +18,7 @@ from archsearch.measurement import BLOCKS
 from archsearch.roofline import Rates, decode_roof_ms, prefill_roof_ms
 from archsearch.stacks import PREFILL_COPIES, stack
 from archsearch.subjects import Entrant, Subject
-from archsearch.tuning import lowering_entrants
+from archsearch.tuning import compared, left_out, lowering_entrants
 from profiler.jobs import Protocol
 from profiler.workloads import Point, Workload
 from search_space.blocks import Mixer
@@ -168,7 +168,7 @@ def measure_context(
         points=(Point(prompt=context, decode=STEPS_WEIGHED),),
         description="a prefill and the steps behind it",
     )
-    contenders = sum(len(mixer.lowerings) for mixer in mixers)
+    contenders = sum(len(compared(mixer, workload)) for mixer in mixers)
     entrants = tuple(
         entrant
         for mixer in mixers
@@ -176,7 +176,6 @@ def measure_context(
             mixer, width, precision, workload, cache, contenders=contenders, prefix=f"{mixer.kind}:"
         )
     )
-    copies = {entrant.name: len(entrant.layout.layers) for entrant in entrants}
     subject = Subject(
         label=f"blocks at context {context} ({precision}, width {width})", workload=workload, precision=precision,
         role=BLOCKS, entrants=entrants,
@@ -187,8 +186,9 @@ def measure_context(
     found: dict[Mixer, tuple[tuple[KernelTime, ...], str | None, str]] = {}
     for mixer in mixers:
         prefix = f"{mixer.kind}:"
-        times = kernel_times(measurement, [prefix + name for name in mixer.lowerings], workload, copies)
+        times = kernel_times(measurement, [prefix + name for name in compared(mixer, workload)], workload)
         named = tuple(replace(time, lowering=time.lowering.removeprefix(prefix)) for time in times)
+        named += tuple(KernelTime(lowering=name, error=why) for name, why in left_out(mixer, workload).items())
         found[mixer] = (named, *choose(named))
     peaks = _peaks(measurer, {mixer: choice for mixer, (_, choice, _) in found.items()}, width, precision, workload)
     for mixer, (times, choice, why) in found.items():

@@ -56,6 +56,7 @@ class KernelTime:
         decode_ms: Of one step behind that prompt.
         costs_ms: Of the whole workload, in each process: prefills and as many steps as each point has.
         operators: Operators of the runtime's optimised graph, counted, of the prefill stack.
+        copies: In the stack of each point's steps.
     """
 
     lowering: str
@@ -64,6 +65,7 @@ class KernelTime:
     decode_ms: tuple[Interval, ...] = ()
     costs_ms: tuple[float, ...] = ()
     operators: Mapping[str, int] | None = None
+    copies: tuple[int, ...] = ()
 
     @property
     def cost_ms(self) -> float:
@@ -85,7 +87,6 @@ class Tuning:
         choice: The lowering to use, or None when none of them runs.
         why: In words.
         job_id: The comparison behind it.
-        copies: Of the decode stack, for each point.
     """
 
     block: Block
@@ -97,7 +98,6 @@ class Tuning:
     choice: str | None
     why: str
     job_id: str
-    copies: tuple[int, ...]
 
     @property
     def best(self) -> KernelTime | None:
@@ -128,53 +128,75 @@ def choose(times: Sequence[KernelTime]) -> tuple[str | None, str]:
     return best.lowering, f"{gain:.1%} faster than {first.lowering} over the workload"
 
 
-def kernel_times(
-    measurement: Measurement, names: Sequence[str], workload: Workload, copies: Mapping[str, int]
-) -> tuple[KernelTime, ...]:
+def kernel_times(measurement: Measurement, names: Sequence[str], workload: Workload) -> tuple[KernelTime, ...]:
     """Read a comparison of lowerings.
 
     Args:
-        measurement: The comparison, with status ok.
-        names: The lowerings, or what its contenders are called in their place.
+        measurement: The comparison, with status ok. Of each lowering it has a stack called ``prefill``, with a point
+            for each of the workload, and stacks called ``decodeI``, with one point for the workload's point I.
+        names: The lowerings, or what its stacks are called in their place.
         workload: What they are weighed for.
-        copies: Copies in the stack of each contender, by its name.
-
-    Its contenders are called ``LOWERING/prefill``, with one point for each of the workload, and ``LOWERING/decodeI``,
-    with one point for the workload's point I.
     """
     assert measurement.result is not None
     result = measurement.result
-    points: dict[str, list[int]] = {}
-    index = 0
-    for contender in result.contenders:
-        count = len(workload.points) if contender.name.endswith("/prefill") else 1
-        points[contender.name] = list(range(index, index + count))
-        index += count
-    records = {contender.name: contender for contender in result.contenders}
     summaries = {summary.point: summary for summary in summarise(result)}
+    stacks = {found.title: found for found in _stacks(measurement, len(workload.points))}
     found = []
     for name in names:
-        prefill = f"{name}/prefill"
-        decodes = [f"{name}/decode{at}" for at in range(len(workload.points))]
-        if error := next((records[key].error for key in (prefill, *decodes) if records[key].error), ""):
+        prefill = stacks[f"{name}/prefill"]
+        decodes = [stacks[f"{name}/decode{at}"] for at in range(len(workload.points))]
+        if error := next((part.error for part in (prefill, *decodes) if part.error), ""):
             found.append(KernelTime(lowering=name, error=error))
             continue
-        prefills = [summaries[at].ttft_ms.scaled(1 / copies[prefill]) for at in points[prefill]]
-        steps = [summaries[points[key][0]].decode_ms.scaled(1 / copies[key]) for key in decodes]
+        prefills = [summaries[at].ttft_ms.scaled(1 / prefill.copies) for at in prefill.points]
+        steps = [summaries[part.points[0]].decode_ms.scaled(1 / part.copies) for part in decodes]
         costs = [0.0] * len(result.timing)
         for number, point in enumerate(workload.points):
-            key = decodes[number]
-            for process, ms in enumerate(medians(result, points[prefill][number], "ttft")):
-                costs[process] += ms / copies[prefill]
-            for process, ms in enumerate(medians(result, points[key][0], "decode")):
-                costs[process] += point.decode * ms / copies[key]
+            part = decodes[number]
+            for process, ms in enumerate(medians(result, prefill.points[number], "ttft")):
+                costs[process] += ms / prefill.copies
+            for process, ms in enumerate(medians(result, part.points[0], "decode")):
+                costs[process] += point.decode * ms / part.copies
         found.append(
             KernelTime(
                 lowering=name, prefill_ms=tuple(prefills), decode_ms=tuple(steps), costs_ms=tuple(costs),
-                operators=records[prefill].operators,
+                operators=prefill.operators, copies=tuple(part.copies for part in decodes),
             )
         )  # fmt: skip
     return tuple(found)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stack:
+    title: str
+    copies: int
+    points: tuple[int, ...]
+    error: str
+    operators: Mapping[str, int] | None
+
+
+def _stacks(measurement: Measurement, prefills: int) -> Iterator[_Stack]:
+    assert measurement.result is not None
+    index = 0
+    for contender in measurement.result.contenders:
+        title, _, copies = contender.name.rpartition("*")
+        count = prefills if title.endswith("/prefill") else 1
+        yield _Stack(
+            title=title, copies=int(copies), points=tuple(range(index, index + count)), error=contender.error,
+            operators=contender.operators,
+        )  # fmt: skip
+        index += count
+
+
+def stored_times(measurement: Measurement) -> tuple[Workload, tuple[KernelTime, ...]]:
+    """A stored comparison of one block's lowerings; its workload has as many steps as were timed in a row."""
+    assert measurement.result is not None
+    names = [contender.name.rpartition("*")[0] for contender in measurement.result.contenders]
+    lowerings = [name.removesuffix("/prefill") for name in names if name.endswith("/prefill")]
+    count = sum(name.startswith(f"{lowerings[0]}/decode") for name in names)
+    points = tuple(replace(point, decode=STEPS) for point in measurement.points[:count])
+    workload = Workload(name=measurement.workload, points=points, description="stored")
+    return workload, kernel_times(measurement, lowerings, workload)
 
 
 def tuning_rows(tuning: Tuning, rates: Rates | None) -> Iterator[dict[str, Any]]:
@@ -186,7 +208,8 @@ def tuning_rows(tuning: Tuning, rates: Rates | None) -> Iterator[dict[str, Any]]
                 "block_id": block_id(tuning.block, tuning.width), "spec": block_fields(tuning.block),
                 "precision": tuning.precision, "lowering": time.lowering, "chosen": time.lowering == tuning.choice,
                 "why": tuning.why, "error": time.error, "batch": point.batch, "prompt": point.prompt,
-                "workload": tuning.workload.name, "decode_copies": tuning.copies[at], "job_id": tuning.job_id,
+                "workload": tuning.workload.name, "decode_copies": time.copies[at] if time.copies else None,
+                "job_id": tuning.job_id,
                 "cost_ms": None if time.error else time.cost_ms,
             }  # fmt: skip
             for phase, times, roof_of in (

@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from archsearch.candidates import prepare
 from archsearch.measurement import BLOCKS
-from archsearch.stacks import PREFILL_COPIES, block_weight_bytes, bytes_per_step, decode_copies, stack
+from archsearch.stacks import (
+    PREFILL_COPIES,
+    block_weight_bytes,
+    bytes_per_step,
+    decode_copies,
+    entrant_name,
+    stack,
+)
 from archsearch.subjects import Entrant, Subject
 from profiler.jobs import Protocol
 from profiler.stats import summarise
@@ -25,8 +32,11 @@ from search_space.export import export_block
 from search_space.graph.precision import PrecisionName
 
 if TYPE_CHECKING:
+    from archsearch.measurement import Measurement
     from archsearch.measuring import Measurer
 
+RATES = "rates"
+"""Name of such measurements in the store."""
 PROBE, PROBE_WIDTH = SwiGLU(hidden=8192), 2048
 _PREFILL = Point(prompt=512, decode=1)
 _DECODE = Point(prompt=1, decode=16)
@@ -70,27 +80,34 @@ def measure_rates(measurer: Measurer, precision: PrecisionName, cache_bytes: int
         TransportError: The device is out of reach.
     """
     precisions: list[PrecisionName] = ["fp32"] if precision == "fp32" else ["fp32", precision]
-    copies: dict[str, int] = {}
     entrants = []
     for kind in precisions:
         for what, point in (("prefill", _PREFILL), ("decode", _DECODE)):
             count = PREFILL_COPIES
             if what == "decode":
                 count = decode_copies(PROBE, PROBE_WIDTH, kind, context=1, batch=1, cache_bytes=cache_bytes, others=1)
-            name = f"{kind}/{what}"
-            copies[name] = count
             load = replace(_WORKLOAD, points=(point,))
             layout = stack(PROBE, PROBE_WIDTH, count)
             prepared = prepare(layout, workload=load, precision=kind)
+            name = entrant_name(kind, what, count)
             entrants.append(Entrant(name=name, layout=layout, prepared=prepared, workload=load))
     subject = Subject(
         label=f"rates of large products ({precision})", workload=_WORKLOAD, precision=precision, role=BLOCKS,
-        entrants=tuple(entrants),
+        name=RATES, entrants=tuple(entrants),
     )  # fmt: skip
-    measurement = measurer.measure(subject, protocol=RATES_PROTOCOL).measurement
+    return read_rates(measurer.measure(subject, protocol=RATES_PROTOCOL).measurement, precision)
+
+
+def read_rates(measurement: Measurement, precision: PrecisionName) -> Rates | None:
+    """The rates that a measurement by `measure_rates` found; None when it failed."""
     if measurement.status != "ok" or measurement.result is None:
         return None
-    names = [contender.name for contender in measurement.result.contenders]
+    precisions: list[PrecisionName] = ["fp32"] if precision == "fp32" else ["fp32", precision]
+    names, copies = [], {}
+    for contender in measurement.result.contenders:
+        name, _, count = contender.name.rpartition("*")
+        names.append(name)
+        copies[name] = int(count)
     times = {names[summary.point]: summary for summary in summarise(measurement.result)}
     flops = PROBE.flops(PROBE_WIDTH, tokens=_PREFILL.prompt, context=_PREFILL.prompt)
     speed = {

@@ -6,15 +6,23 @@ again by every later run. A pinned lowering is not compared.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from archsearch.candidates import prepare
-from archsearch.kernels import Tuning, capped, choose, decode_point, kernel_times, prefill_point
+from archsearch.kernels import (
+    KernelTime,
+    Tuning,
+    capped,
+    choose,
+    decode_point,
+    kernel_times,
+    prefill_point,
+)
 from archsearch.measurement import BLOCKS
 from archsearch.roofline import Rates, measure_rates
-from archsearch.stacks import PREFILL_COPIES, cache_bytes, decode_copies, stack
+from archsearch.stacks import PREFILL_COPIES, cache_bytes, decode_copies, entrant_name, stack
 from archsearch.subjects import Entrant, Subject
 from profiler.jobs import Protocol
 from profiler.workloads import Workload
@@ -24,6 +32,9 @@ from search_space.layout import Layout, block_id
 
 if TYPE_CHECKING:
     from archsearch.measuring import Measurer, OnStatus
+
+MAX_SCRATCH = 512 << 20
+"""Bytes above which a lowering's largest intermediate keeps it out of comparisons."""
 
 TUNING_PROTOCOL = Protocol(
     min_processes=3, max_processes=3, min_repeats=2, max_repeats=2, max_warmups=2, time_budget_s=9.0, memory_pass=False
@@ -57,9 +68,10 @@ class Tuner:
         if subject.layout is None or subject.prepared is None:
             return subject
         precision = subject.prepared.candidate.precision
+        self.rates(precision)  # what `show` tells of kernels needs them
         wanted = dict(subject.pins)
         for block, width in distinct_blocks(subject.layout):
-            if block.kind not in subject.pins and len(block.lowerings) > 1:
+            if block.kind not in subject.pins and len(compared(block, capped(subject.workload))) > 1:
                 tuning = self.tuning(representative(block), width, precision, capped(subject.workload), on_status)
                 if tuning is not None and tuning.choice is not None:
                     wanted[block_id(block, width)] = tuning.choice
@@ -108,30 +120,50 @@ class Tuner:
     ) -> Tuning | None:
         device = self.measurer.session.device.name
         label = f"kernels of {block_id(block, width)} ({precision}, {workload.name})"
-        subject, copies = self._subject(block, width, precision, workload, label)
+        subject = Subject(
+            label=label, workload=workload, precision=precision, role=BLOCKS, name=block_id(block, width),
+            entrants=tuple(
+                lowering_entrants(
+                    block, width, precision, workload, self.cache_bytes, contenders=len(compared(block, workload))
+                )
+            ),
+        )  # fmt: skip
         outcome = self.measurer.measure(subject, protocol=TUNING_PROTOCOL, on_status=on_status)
         measurement = outcome.measurement
         if measurement.status != "ok":
             self._say(f"{device}: {label}: {measurement.status}: {measurement.reason}; the first lowering is used")
             return None
-        times = kernel_times(measurement, list(block.lowerings), workload, copies)
+        times = kernel_times(measurement, compared(block, workload), workload)
+        times += tuple(KernelTime(lowering=name, error=why) for name, why in left_out(block, workload).items())
         choice, why = choose(times)
         if not outcome.reused:
             self._say(f"{device}: {label}: {choice or 'none'}: {why}")
-        at = (f"{next(iter(block.lowerings))}/decode{index}" for index in range(len(workload.points)))
         return Tuning(
             block=block, width=width, precision=precision, device=device, workload=workload, times=times,
-            choice=choice, why=why, job_id=measurement.job_id, copies=tuple(copies[name] for name in at),
+            choice=choice, why=why, job_id=measurement.job_id,
         )  # fmt: skip
 
-    def _subject(
-        self, block: Block, width: int, precision: PrecisionName, workload: Workload, label: str
-    ) -> tuple[Subject, Mapping[str, int]]:
-        entrants = tuple(
-            lowering_entrants(block, width, precision, workload, self.cache_bytes, contenders=len(block.lowerings))
-        )
-        copies = {entrant.name: len(entrant.layout.layers) for entrant in entrants}
-        return Subject(label=label, workload=workload, precision=precision, role=BLOCKS, entrants=entrants), copies
+
+def left_out(block: Block, workload: Workload) -> dict[str, str]:
+    """Lowerings that are not compared, with the reason: what they hold at once would fill the device."""
+    found = {}
+    for name, lowering in block.lowerings.items():
+        if lowering.scratch is None:
+            continue
+        for point in workload.points:
+            tokens = min(point.prompt, point.chunk or point.prompt)
+            size = 4 * point.batch * lowering.scratch(block, tokens, point.prompt)
+            if size > MAX_SCRATCH:
+                found[name] = (
+                    f"left out: a prefill of {point.prompt} tokens would hold {size / 2**30:.1f} GiB of scores"
+                )
+    return found
+
+
+def compared(block: Block, workload: Workload) -> list[str]:
+    """The lowerings that are compared, in the block's order."""
+    large = left_out(block, workload)
+    return [name for name in block.lowerings if name not in large]
 
 
 def lowering_entrants(
@@ -155,7 +187,7 @@ def lowering_entrants(
         contenders: How many lowerings take turns, these included.
         prefix: Before the lowering in the entrants' names.
     """
-    for number, name in enumerate(block.lowerings):
+    for number, name in enumerate(compared(block, workload)):
         stacks = [("prefill", PREFILL_COPIES, tuple(prefill_point(point) for point in workload.points))]
         for at, point in enumerate(workload.points):
             step = decode_point(point)
@@ -170,9 +202,8 @@ def lowering_entrants(
             prepared = prepare(  # a seed of its own: shared weights would be found in the cache
                 layout, workload=load, precision=precision, lowerings={block.kind: name}, context=largest, seed=number
             )
-            yield Entrant(
-                name=f"{prefix}{name}/{part}", layout=layout, prepared=prepared, workload=load, traced=part == "prefill"
-            )
+            title = entrant_name(f"{prefix}{name}", part, copies)
+            yield Entrant(name=title, layout=layout, prepared=prepared, workload=load, traced=part == "prefill")
 
 
 def distinct_blocks(layout: Layout) -> Iterator[tuple[Block, int]]:

@@ -14,7 +14,7 @@ from archsearch.cli.exits import INTERRUPTED, NO_DEVICE, NOTHING_MEASURED, Comma
 from archsearch.cli.layouts import lowering_options
 from archsearch.cli.opening import chosen_devices, open_devices, stop_on_signals
 from archsearch.cli.output import console, one_of
-from archsearch.cli.studies import RESERVED, checked_name, new_name, open_store
+from archsearch.cli.studies import RESERVED, checked_name, known_blocks, new_name, open_store
 from archsearch.cli.tuners import open_tuners
 from archsearch.progress import duration
 
@@ -136,7 +136,10 @@ def run_command(
     log.print(f"{ended.why}; {duration(time.monotonic() - started)} in all, {len(ended.measured)} measurements")
     for lost, why in ended.devices_lost.items():
         log.print(f"archsearch: device {lost} was lost on the way: {why}")
-    print_study(database, name, output_format=output_format)
+    blocks = known_blocks(store=store, runs=runs)
+    print_study(database, name, output_format=output_format, blocks=blocks)
+    if blocks is not None:
+        blocks.close()
     log.print(f"written to {folder if store is None else database.where}")
     where = _place_options(store, runs)
     log.print(f"again: archsearch show {name}{where}    more of it: archsearch run --study {name}{where}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from archsearch.cli.exits import CommandError
 from archsearch.cli.output import console, one_of, print_json, print_table
-from archsearch.cli.studies import existing, latest
+from archsearch.cli.studies import BLOCKS_STUDY, existing, known_blocks, latest
 
 if TYPE_CHECKING:
     from archsearch.store import Store
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 _SMALLEST_SHOWN = 5e-4
 """Below, a percentage with one decimal would say 0.0%."""
+
+_POTENTIALS = 5
+"""Layouts that a better kernel would bring to the front, named below the table; JSON has all."""
 
 _AT_THE_LIMIT = 1e-12
 """What misses ``<`` or ``>`` by being equal has the smallest excess that there is."""
@@ -40,6 +43,7 @@ def show_command(
     one_of(output_format, ("table", "json") if timing else FORMATS, "--format")
     name = latest(store=store, runs=runs) if study is None else study
     database = existing(name, store=store, runs=runs)
+    blocks = known_blocks(store=store, runs=runs)
     try:
         if timing:
             print_timing(database, name, output_format=output_format)
@@ -52,8 +56,11 @@ def show_command(
                 objective=objective,
                 budget=budget,
                 across=across,
+                blocks=blocks,
             )
     finally:
+        if blocks is not None:
+            blocks.close()
         database.close()
 
 
@@ -66,10 +73,12 @@ def print_study(
     objective: Sequence[str] | None = None,
     budget: Sequence[str] | None = None,
     across: str | None = None,
+    blocks: Store | None = None,
 ) -> None:
-    """Rank a study and print it; notes for people go to stderr."""
+    """Rank a study and print it; notes for people go to stderr. `blocks` is the store of comparisons of kernels."""
     from archsearch.cli.measure import COLUMNS
     from archsearch.measurement import rows
+    from archsearch.potential import KernelBook, potentials
     from archsearch.records import load_measurements
     from reports.budgets import parse_budgets
     from reports.ranking import rank
@@ -79,7 +88,8 @@ def print_study(
     record = database.study(name)
     assert record is not None
     config = record.config
-    measured = rows(load_measurements(database, name))
+    measurements = load_measurements(database, name)
+    measured = rows(measurements)
     if not measured:
         if output_format == "json":
             print_json([])
@@ -97,10 +107,20 @@ def print_study(
     anchors = [parse_layout(dict(anchor)).layout.layout_id for anchor in config["anchors"]]
     reference = anchors[0] if anchors and any(row["layout_id"] == anchors[0] for row in measured) else None
     ranking = rank(measured, names, budgets, across=across or config["across"], reference=reference)
+    better = {}
+    if blocks is not None:
+        book = KernelBook(blocks, BLOCKS_STUDY)
+        found = potentials(
+            ranking, measured, measurements, book, reference=reference, across=across or config["across"]
+        )
+        better = {potential.layout_id: potential.text() for potential in found}
     entries = ranking.front() if front else ranking.entries
-    print(render(ranking.table(entries), columns(names), output_format), end="")
+    table = [{**row, "better_kernel": better.get(row["layout_id"])} for row in ranking.table(entries)]
+    print(render(table, columns(names), output_format), end="")
     if output_format == "table":
         _legend(ranking, name)
+        for text in list(better.values())[:_POTENTIALS]:
+            console(stderr=True).print(text)
     _nearest_misses(ranking)
 
 

@@ -43,6 +43,13 @@ def open_store(name: str, *, store: str | None, runs: Path, create: bool) -> Sto
     return Store.open(where, create=create)
 
 
+def known_blocks(*, store: str | None, runs: Path) -> Store | None:
+    """The store of comparisons of kernels, where there is one."""
+    if store is None and not (runs / BLOCKS_STUDY / DATABASE).exists():
+        return None
+    return open_store(BLOCKS_STUDY, store=store, runs=runs, create=False)
+
+
 def latest(*, store: str | None, runs: Path) -> str:
     """Name of the study that was written to last.
 

@@ -51,7 +51,9 @@ class Projected:
         return query, key, value
 
 
-def lowering(attend: Attend, note: str, states: States | None = None) -> Lowering:
+def lowering(
+    attend: Attend, note: str, states: States | None = None, scratch: Callable[[Block, int, int], int] | None = None
+) -> Lowering:
     """A lowering that differs from others only between the projections; x and y are [B, T, D]."""
 
     def build(g: GraphBuilder, spec: Block, width: int, x: Value) -> Value:
@@ -62,7 +64,7 @@ def lowering(attend: Attend, note: str, states: States | None = None) -> Lowerin
             y = g.op("Mul", y, g.op("Sigmoid", gate))
         return g.linear("out_proj", y, spec.heads * spec.head_dim, width, residual=True)
 
-    return Lowering(build=build, note=note, states=states)
+    return Lowering(build=build, note=note, states=states, scratch=scratch)
 
 
 def _project(g: GraphBuilder, spec: Attention, width: int, x: Value) -> tuple[Projected, Value | None]:

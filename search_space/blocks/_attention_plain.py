@@ -148,7 +148,16 @@ def _carried(g: GraphBuilder, state: StateSpec, rows: Value) -> Value:
     return g.op("Slice", rows, g.ints(-kept), g.ints(_END), g.ints(2))
 
 
-PLAIN = common.lowering(_attend_plain, "matrix products and a softmax; the cache is copied at every call", _states)
+def _scores(spec: Block, tokens: int, context: int) -> int:
+    """H T L: the scores of a call of T tokens over L visible keys exist at once."""
+    assert isinstance(spec, Attention)
+    keys = context if spec.visible is None else min(context, tokens + spec.visible - 1)
+    return spec.heads * tokens * keys
+
+
+PLAIN = common.lowering(
+    _attend_plain, "matrix products and a softmax; the cache is copied at every call", _states, _scores
+)
 STANDARD = common.lowering(
-    _attend_standard, "the standard's Attention operator; the cache is copied at every call", _states
+    _attend_standard, "the standard's Attention operator; the cache is copied at every call", _states, _scores
 )

@@ -79,11 +79,14 @@ class Lowering:
         note: One sentence: which operator carries the work, and where it does well.
         states: What this lowering carries from call to call, where that is not the block's own `Block.states`; never
             more bytes than those. Each of its states holds rows of the torch module's: all, or the last ones.
+        scratch: ``scratch(spec, tokens, context)``: elements, for one sequence, of its largest tensor that grows with
+            tokens times context; None where there is none. Lowerings are not compared where that would fill a device.
     """
 
     build: Callable[[GraphBuilder, Block, int, Value], Value]
     note: str
     states: States | None = None
+    scratch: Callable[[Block, int, int], int] | None = None
 
 
 def _as_exported(g: GraphBuilder, block: Block, width: int, x: Value) -> Value:
