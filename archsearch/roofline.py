@@ -93,7 +93,7 @@ def measure_rates(measurer: Measurer, precision: PrecisionName, cache_bytes: int
             entrants.append(Entrant(name=name, layout=layout, prepared=prepared, workload=load))
     subject = Subject(
         label=f"rates of large products ({precision})", workload=_WORKLOAD, precision=precision, role=BLOCKS,
-        name=RATES, entrants=tuple(entrants),
+        name=RATES, checked=False, entrants=tuple(entrants),
     )  # fmt: skip
     return read_rates(measurer.measure(subject, protocol=RATES_PROTOCOL).measurement, precision)
 

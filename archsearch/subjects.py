@@ -68,6 +68,7 @@ class Subject:
         trial: Number in its study.
         pins: Lowerings that are not to be chosen, by block kind.
         seed: Of the weights.
+        checked: Whether the device compares each block with its reference first.
     """
 
     label: str
@@ -82,6 +83,7 @@ class Subject:
     trial: int | None = None
     pins: Mapping[str, str] = field(default_factory=dict)
     seed: int = 0
+    checked: bool = True
 
     @property
     def points(self) -> tuple[Point, ...]:
@@ -113,7 +115,9 @@ class Subject:
         return files
 
     def exports(self) -> Iterator[tuple[int | None, Layout, Prepared]]:
-        """Every exported layout, with its index in a comparison."""
+        """Every exported layout whose blocks are to be checked, with its index in a comparison."""
+        if not self.checked:
+            return
         if self.layout is not None and self.prepared is not None:
             yield None, self.layout, self.prepared
         for at, entrant in enumerate(self.entrants):

@@ -38,13 +38,15 @@ def blocks_figure(rows: Sequence[Row]) -> Figure:
     for device_number, device in enumerate(devices):
         for block_number, block in enumerate(blocks):
             of = sorted((r for r in rows if r["device"] == device and r["block"] == block), key=lambda r: r["context"])
+            if not of:
+                continue
             name = block if len(devices) == 1 else f"{block}, {device}"
             for number, (field, _) in enumerate(_PANELS):
                 scale = 1 / 1024 if field == "state_bytes" else 1.0
                 # A state of 0 bytes, or none measured, has no place on a logarithmic axis.
                 values = [row[field] * scale if row[field] else None for row in of]
                 error = None
-                if f"{field}_low" in (of[0] if of else {}):
+                if f"{field}_low" in of[0]:
                     error = {
                         "type": "data", "symmetric": False, "thickness": 1,
                         "array": [_distance(row, field, "high") for row in of],
@@ -54,7 +56,7 @@ def blocks_figure(rows: Sequence[Row]) -> Figure:
                     Scatter(
                         x=[row["context"] for row in of], y=values, error_y=error, name=escape(name),
                         legendgroup=name, showlegend=number == 0, mode="lines+markers",
-                        line={"color": of[0]["color"] if of else None, "dash": _DASHES[device_number % len(_DASHES)]},
+                        line={"color": of[0]["color"], "dash": _DASHES[device_number % len(_DASHES)]},
                         marker={"symbol": _SYMBOLS[block_number % len(_SYMBOLS)], "size": 8},
                         customdata=[[row.get("lowering") or ""] for row in of],
                         hovertemplate="%{fullData.name}<br>context %{x:,}<br>%{y:.4g}<br>kernel %{customdata[0]}"

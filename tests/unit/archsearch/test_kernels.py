@@ -1,0 +1,294 @@
+"""Lowerings compared, rooflines, and what a better kernel would change."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from archsearch.block_table import contestants
+from archsearch.kernels import KernelTime, Tuning, capped, choose, kernel_times, stored_times, tuning_rows
+from archsearch.measurement import BLOCKS, Measurement, rows
+from archsearch.potential import KernelBook, potentials
+from archsearch.roofline import Rates, decode_roof_ms, prefill_roof_ms, read_rates
+from archsearch.stacks import bytes_per_step, cache_bytes, decode_copies, entrant_name, stack
+from archsearch.tuning import compared, left_out, lowering_entrants, representative
+from profiler.results import Result
+from profiler.workloads import Point, Workload, parse_workload
+from reports.ranking import rank
+from search_space.blocks.gdn import GDN
+from search_space.blocks.gqa import GQA
+from search_space.blocks.short_conv import ShortConv
+from search_space.blocks.swiglu import SwiGLU
+from search_space.cost import weight_bytes
+from search_space.layout import block_id
+from tests.unit.archsearch.samples import ANCHOR_LAYOUT, LAYOUT, measurement
+
+RATES = Rates(precision="int4", bandwidth=20e9, linear=400e9, plain=100e9, job_id="rates")
+
+
+def time_of(lowering: str, *costs: float, error: str = "") -> KernelTime:
+    return KernelTime(lowering=lowering, costs_ms=costs, error=error)
+
+
+@pytest.mark.parametrize(
+    ("times", "choice", "why"),
+    [
+        ([time_of("a", 10, 10, 10), time_of("b", 9, 9, 9)], "b", "10.0% faster than a"),
+        ([time_of("a", 10, 10, 10), time_of("b", 9, 9, 10.1)], "a", "no other is faster"),  # not in every process
+        ([time_of("a", 10, 10, 10), time_of("b", 9.9, 9.9, 9.9)], "a", "no other is faster"),  # by 1%: not enough
+        ([time_of("a", 10, 20, 30), time_of("b", 9, 18, 27)], "b", "10.0%"),  # the machine slowed down, for both
+        ([time_of("a", error="no kernel"), time_of("b", 9, 9, 9)], "b", "only one that runs here"),
+        ([time_of("a", 9, 9, 9)], "a", "the only one"),
+        ([time_of("a", error="no kernel")], None, "no kernel"),
+        ([time_of("a", 10, 10, 10), time_of("b", 9, 9, 9), time_of("c", 8, 8, 8)], "c", "20.0%"),
+    ],
+)
+def test_a_choice_is_beyond_doubt_or_the_first(times: list[KernelTime], choice: str | None, why: str):
+    chosen, said = choose(times)
+    assert chosen == choice
+    assert why in said
+
+
+def comparison(
+    contenders: list[tuple[str, int, str]], samples: list[tuple[float, float]], **changes: Any
+) -> Measurement:
+    """A stored comparison: contenders (name, points, error) and for every point that ran TTFT and decode in ms."""
+    processes = []
+    for index, factor in enumerate((0.99, 1.0, 1.01)):
+        points, at, sample = [], 0, iter(samples)
+        for _, count, error in contenders:
+            for _ in range(count):
+                if not error:
+                    ttft, decode = next(sample)
+                    rep = {
+                        "prefill_ns": int(ttft * factor * 1e6) - 10, "ttft_ns": int(ttft * factor * 1e6),
+                        "decode_ns": [int(decode * factor * 1e6)] * 4, "other_cpu": 0.0, "kept": True,
+                    }  # fmt: skip
+                    points.append({"point": at, "warmup": [], "repeats": [rep, rep], "warm": True})
+                at += 1
+        processes.append({"index": index, "kind": "timing", "points": points})
+    result = Result.model_validate_json(
+        json.dumps(
+            {
+                "format": 1,
+                "job_id": "j",
+                "method": "m",
+                "status": "ok",
+                "environment": {},
+                "processes": processes,
+                "contenders": [{"name": name, "error": error} for name, _, error in contenders],
+            }
+        )
+    )
+    fields: dict[str, Any] = {"role": BLOCKS, "layout": None, "result": result, "name": "x", **changes}
+    return replace(measurement(1.0), **fields)
+
+
+def test_times_are_of_one_copy_and_costs_of_the_whole_workload():
+    workload = parse_workload("64/10;256/20")
+    made = comparison(
+        [("a/prefill*2", 2, ""), ("a/decode0*8", 1, ""), ("a/decode1*4", 1, ""), ("b/prefill*2", 2, "bad kernel"),
+         ("b/decode0*8", 1, "bad kernel"), ("b/decode1*4", 1, "bad kernel")],
+        [(4.0, 0.0), (10.0, 0.0), (1.0, 0.8), (1.0, 0.6)],
+    )  # fmt: skip
+    a, b = kernel_times(made, ["a", "b"], workload)
+    assert [t.value for t in a.prefill_ms] == pytest.approx([2.0, 5.0], rel=1e-4)
+    assert [t.value for t in a.decode_ms] == pytest.approx([0.1, 0.15], rel=1e-4)
+    assert a.costs_ms == pytest.approx(
+        [factor * (2 + 5 + 10 * 0.1 + 20 * 0.15) for factor in (0.99, 1.0, 1.01)], rel=1e-4
+    )
+    assert a.copies == (8, 4)
+    assert b.error == "bad kernel"
+    stored, times = stored_times(replace(made, points=(*workload.points, *workload.points)))
+    assert [(p.prompt, p.batch) for p in stored.points] == [(64, 1), (256, 1)]
+    assert [time.lowering for time in times] == ["a", "b"]
+    block = ShortConv()
+    tuning = Tuning(
+        block=block,
+        width=64,
+        precision="int4",
+        device="d",
+        workload=workload,
+        times=(a, b),
+        choice="a",
+        why="w",
+        job_id="j",
+    )
+    found = list(tuning_rows(tuning, RATES))
+    assert [(row["lowering"], row["prompt"], row["chosen"]) for row in found] == [
+        ("a", 64, True), ("a", 256, True), ("b", 64, False), ("b", 256, False),
+    ]  # fmt: skip
+    point = workload.points[1]
+    assert found[1]["prefill_roof_share"] == pytest.approx(prefill_roof_ms(block, 64, RATES, point) / 5.0, rel=1e-3)
+    assert found[2]["prefill_ms"] is None
+
+
+def test_a_workload_is_weighed_at_prompts_that_can_be_compared():
+    assert [p.text for p in capped(parse_workload("long")).points] == ["4096/32@512"]
+    assert capped(parse_workload("quick")).points == parse_workload("quick").points
+
+
+def test_lowerings_that_would_fill_a_device_are_left_out():
+    block = GQA(heads=16, kv_heads=8, head_dim=64)
+    assert left_out(block, parse_workload("512/8")) == {}
+    found = left_out(block, parse_workload("4096/8"))
+    assert found.keys() == {"standard", "plain"}
+    assert "1.0 GiB of scores" in found["plain"]  # 16 heads x 4096^2 x 4 bytes
+    assert left_out(block, parse_workload("4096/8@512")) == {}
+    assert compared(block, parse_workload("4096/8")) == ["group_query", "blocked"]
+
+
+def test_what_stands_for_a_feed_forward_network_is_near_it():
+    assert representative(SwiGLU(hidden=2560)) == SwiGLU(hidden=2560)
+    assert representative(ShortConv()) == ShortConv()
+
+
+@given(st.integers(1, 1 << 20))
+def test_hidden_widths_are_rounded_by_a_sixteenth_at_most(hidden: int):
+    near = representative(SwiGLU(hidden=hidden, activation="gelu_tanh"))
+    assert abs(near.hidden - hidden) <= hidden / 16
+    assert representative(near) == near
+    assert near.activation == "gelu_tanh"
+
+
+def test_stacks_cannot_wait_in_the_cache():
+    block, cache = ShortConv(), 32 << 20
+    each = bytes_per_step(block, 1024, "int4", context=512)
+    one, two = (weight_bytes(stack(block, 1024, n), "int4") for n in (1, 2))
+    assert each == two - one + 2 * 1024 * 4  # its weights and norm, and two carried rows
+    alone = decode_copies(block, 1024, "int4", context=512, batch=1, cache_bytes=cache // 4, others=1)
+    assert alone * each >= cache > (alone - 1) * each
+    company = decode_copies(block, 1024, "int4", context=512, batch=1, cache_bytes=cache // 4, others=5)
+    assert company * each * 5 >= cache
+    attention = GQA(heads=16, kv_heads=8, head_dim=64)
+    far = decode_copies(attention, 1024, "int4", context=65_536, batch=1, cache_bytes=cache, others=1)
+    assert far == 2  # the state alone is far larger than the cache
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("32768K", 32 << 20), ("2M", 2 << 20), ("512", 512), (None, 32 << 20), ("many", 32 << 20), ("0K", 32 << 20)],
+)
+def test_cache_sizes_as_the_kernel_writes_them(text: object, size: int):
+    assert cache_bytes(text) == size
+
+
+def test_every_lowering_of_a_comparison_has_weights_of_its_own():
+    workload = Workload(name="w", points=(Point(prompt=8, decode=4),), description="")
+    entrants = list(lowering_entrants(ShortConv(), 128, "int4", workload, 1 << 16, contenders=4, prefix="x:"))
+    assert len({entrant.prepared.recipe_id for entrant in entrants}) == len(entrants)
+    assert [entrant.name.partition("*")[0] for entrant in entrants[:2]] == ["x:shifted/prefill", "x:shifted/decode0"]
+    assert all(
+        entrant.name == entrant_name(*entrant.name.partition("*")[0].split("/"), len(entrant.layout.layers))
+        for entrant in entrants
+    )
+    assert [point.text for point in entrants[1].workload.points] == ["7+1/16"]
+
+
+@pytest.mark.parametrize("width", [512, 1024, 2048])
+def test_blocks_are_compared_at_equal_parameters(width: int):
+    found = contestants(width, "params")
+    assert [block.kind for block in found] == ["short_conv", "swa", "gqa", "gla", "gdn"]
+    target = found[0].params(width)
+    for block in found:
+        assert not list(block.problems(width))
+        assert block.params(width) == pytest.approx(target, rel=0.02)
+    published = contestants(1024, "width")
+    assert published[2].params(1024) == GQA(heads=16, kv_heads=8, head_dim=64).params(1024)
+    assert published[4] == GDN(key_heads=16, value_heads=16, key_dim=128, value_dim=128)
+
+
+def test_the_roofline_is_the_slower_of_bytes_and_operations():
+    block, width = SwiGLU(hidden=4096), 1024
+    point = Point(prompt=512, decode=1)
+    flops = 2 * 512 * 3 * 1024 * 4096
+    assert prefill_roof_ms(block, width, RATES, point) == pytest.approx(1e3 * flops / 400e9)
+    stored = bytes_per_step(block, width, "int4", context=512)
+    assert decode_roof_ms(block, width, RATES, point) == pytest.approx(1e3 * stored / 20e9)
+    attention = GQA(heads=16, kv_heads=8, head_dim=64)
+    scores = 4 * 16 * 64 * 512 * 513 // 2
+    linear = 2 * 512 * 1024 * 64 * (16 + 16 + 16)
+    wanted = 1e3 * (linear / 400e9 + scores / 100e9)
+    assert prefill_roof_ms(attention, width, RATES, point) == pytest.approx(wanted)
+    double = replace(point, batch=2)
+    assert prefill_roof_ms(attention, width, RATES, double) == pytest.approx(2 * wanted)
+
+
+def test_rates_come_from_large_products():
+    made = comparison(
+        [("fp32/prefill*2", 1, ""), ("fp32/decode*1", 1, ""), ("int4/prefill*2", 1, ""), ("int4/decode*7", 1, "")],
+        [(2000.0, 1.0), (1.0, 10.0), (500.0, 1.0), (1.0, 12.0)],
+    )
+    rates = read_rates(made, "int4")
+    assert rates is not None
+    flops = 2 * (2 * 512 * 3 * 2048 * 8192)
+    assert rates.linear == pytest.approx(flops / 0.5, rel=1e-3)
+    assert rates.plain == pytest.approx(flops / 2.0, rel=1e-3)
+    norm = 2048 * 4
+    assert rates.bandwidth == pytest.approx((3 * 2048 * 8192 * 4 + norm) / 10e-3, rel=1e-3)
+
+
+class Comparisons:
+    """A store that holds these measurements of kernels."""
+
+    def __init__(self, *made: Measurement) -> None:
+        self._made = made
+
+    def measurements(self, study: str) -> list[Any]:
+        from archsearch.records import to_record
+        from profiler.jobs import MeasurementKey
+
+        key = MeasurementKey(fields={"method": "m"})
+        return [
+            to_record(
+                m, study=study, key=key, device_fingerprint="f",
+                raw_result=m.result.model_dump_json().encode() if m.result else None, info={},
+            )
+            for m in self._made
+        ]  # fmt: skip
+
+
+def test_a_layout_that_only_a_poor_kernel_keeps_off_the_front_is_named():
+    point = Point(prompt=16, decode=4)
+    gqa = next(layer.mixer for layer in LAYOUT.layers if layer.mixer.kind == "gqa")
+    other = next(layer.mixer for layer in ANCHOR_LAYOUT.layers if layer.mixer.kind == "gqa")
+    width = LAYOUT.width
+    rates = comparison(
+        [("fp32/prefill*2", 1, ""), ("fp32/decode*1", 1, ""), ("int4/prefill*2", 1, ""), ("int4/decode*7", 1, "")],
+        [(2000.0, 1.0), (1.0, 10.0), (500.0, 1.0), (1.0, 12.0)], name="rates",
+    )  # fmt: skip
+
+    def kernels(block: Any, prefill: float, decode: float) -> Measurement:
+        return comparison(
+            [(f"{name}/{part}*1", 1, "") for name in ("poor", "good") for part in ("prefill", "decode0")],
+            [(prefill, 1.0), (1.0, decode), (prefill / 4, 1.0), (1.0, decode / 4)],
+            name=block_id(representative(block), width), points=(point, point, point, point),
+        )  # fmt: skip
+
+    lowerings = {block_id(gqa, width): "poor"}
+    slow = measurement(5.0, times={"ttft_ms": 5.0, "decode_ms": 1.0}, lowerings=lowerings)
+    faster = replace(
+        measurement(6.0, times={"ttft_ms": 4.0, "decode_ms": 0.8}), layout=ANCHOR_LAYOUT, job_id="faster", trial=1
+    )
+    made = [slow, faster]
+    table = rows(made)
+    ranking = rank(table, ["ttft_ms", "decode_ms"], ())
+    assert [entry.front for entry in ranking.ranked] == ["on", "dominated"]
+    assert gqa == other
+    book = KernelBook(Comparisons(rates, kernels(gqa, 3.0, 0.6)), "blocks")  # type: ignore[arg-type]
+    [found] = potentials(ranking, table, made, book, reference=None, across="worst")
+    assert (found.layout_id, found.kind) == (LAYOUT.layout_id, "gqa")
+    now, then = found.times_ms["ttft_ms"]
+    assert (now, then) == pytest.approx((5.0, 5.0 - 3.0 * (1 - 1 / 4)), rel=1e-3)
+    assert found.best["prefill"] == pytest.approx(4 * found.shares["prefill"], rel=1e-3)
+    assert "would be on the front with a better kernel for gqa on local" in found.text()
+    # Where the kernel is as good as any seen, nothing is promised.
+    best = replace(slow, lowerings={block_id(gqa, width): "good"})
+    assert potentials(ranking, rows([best, faster]), [best, faster], book, reference=None, across="worst") == []
+    empty = KernelBook(Comparisons(), "blocks")  # type: ignore[arg-type]
+    assert potentials(ranking, table, made, empty, reference=None, across="worst") == []
