@@ -25,6 +25,7 @@ from archsearch.verification import passed_checks, with_checks
 from profiler.errors import AgentDied, ProfilerError
 from profiler.jobs import Job, MeasurementKey, Protocol, new_job_id
 from profiler.results import Result, parse_result
+from profiler.workloads import Point
 
 if TYPE_CHECKING:
     from archsearch.tuning import Tuner
@@ -169,6 +170,15 @@ class Measurer:
         self._keep(measurement, subject, key, raw=raw, info=info, claim=claim, checks=checks)
         self.session.cleanup(job.job_id)
         return Outcome(measurement=measurement, reused=False)
+
+    def conditions(self) -> dict[str, Any]:
+        """What every measurement on this device depends on, as in its key: runtime, method, device."""
+        point = Point(prompt=1, decode=1)
+        job = Job(
+            job_id="conditions", label="", signature={}, runtime=self.session.runtime(), points=(point,), content_id=""
+        )
+        fields = self.session.key(job).fields
+        return {name: fields[name] for name in ("runtime", "method", "runtime_version", "device")}
 
     def sweep(self) -> None:
         """End and remove jobs on this device that nobody will ask for: fresh runs of drivers that died."""

@@ -22,7 +22,7 @@ from profiler.workloads import Point
 from reports.ranking import Entry, Ranking, Row, rank
 from search_space.blocks import Block
 from search_space.graph.precision import PRECISIONS, PrecisionName
-from search_space.layout import Layout, block_id
+from search_space.layout import Layout, block_id, block_name
 
 PHASES = ("prefill", "decode")
 _OF = {"prefill": "ttft_ms", "decode": "decode_ms"}
@@ -104,7 +104,7 @@ class KernelBook:
 
     def times(self, device: str, block: Block, width: int, precision: str, point: Point) -> dict[str, dict[str, float]]:
         """By lowering, milliseconds of one block by phase, at a point's batch and prompt."""
-        known = self._times.get((device, block_id(representative(block), width), precision), {})
+        known = self._times.get((device, block_name(representative(block), width), precision), {})
         return {
             lowering: {"prefill": time.prefill_ms[at].value, "decode": time.decode_ms[at].value}
             for (lowering, batch, prompt), (time, at) in known.items()

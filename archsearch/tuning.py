@@ -6,6 +6,7 @@ again by every later run. A pinned lowering is not compared.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -19,8 +20,10 @@ from archsearch.kernels import (
     decode_point,
     kernel_times,
     prefill_point,
+    stored_times,
 )
 from archsearch.measurement import BLOCKS
+from archsearch.records import from_record
 from archsearch.roofline import Rates, measure_rates
 from archsearch.stacks import PREFILL_COPIES, cache_bytes, decode_copies, entrant_name, stack
 from archsearch.subjects import Entrant, Subject
@@ -28,7 +31,7 @@ from profiler.jobs import Protocol
 from profiler.workloads import Workload
 from search_space.blocks import Block, FeedForward
 from search_space.graph.precision import PrecisionName
-from search_space.layout import Layout, block_id
+from search_space.layout import Layout, block_id, block_name
 
 if TYPE_CHECKING:
     from archsearch.measuring import Measurer, OnStatus
@@ -50,11 +53,15 @@ class Tuner:
     Args:
         measurer: Measures the comparisons, in the study that keeps them.
         say: Told what was chosen, and what could not be compared.
+        exact: Whether every spec is compared by itself; else a choice made for a spec like it is taken over. A search
+            meets a new spec in nearly every candidate, and would compare kernels most of the time.
     """
 
-    def __init__(self, measurer: Measurer, say: Callable[[str], None]) -> None:
+    def __init__(self, measurer: Measurer, say: Callable[[str], None], *, exact: bool = True) -> None:
         self.measurer = measurer
         self._say = say
+        self._exact = exact
+        self._near: dict[tuple[str, Workload], list[tuple[str, str]]] = {}
         self._rates: dict[PrecisionName, Rates | None] = {}
         self._chosen: dict[tuple[Block, int, str, Workload], Tuning | None] = {}
 
@@ -72,13 +79,43 @@ class Tuner:
         wanted = dict(subject.pins)
         for block, width in distinct_blocks(subject.layout):
             if block.kind not in subject.pins and len(compared(block, capped(subject.workload))) > 1:
-                tuning = self.tuning(representative(block), width, precision, capped(subject.workload), on_status)
-                if tuning is not None and tuning.choice is not None:
-                    wanted[block_id(block, width)] = tuning.choice
+                choice = self._choice(representative(block), width, precision, capped(subject.workload), on_status)
+                if choice is not None:
+                    wanted[block_id(block, width)] = choice
         prepared = prepare(
             subject.layout, workload=subject.workload, precision=precision, lowerings=wanted, seed=subject.seed
         )
         return replace(subject, prepared=prepared)
+
+    def _choice(
+        self, block: Block, width: int, precision: PrecisionName, workload: Workload, on_status: OnStatus | None
+    ) -> str | None:
+        if not self._exact:
+            known = self._near.setdefault((precision, workload), [])
+            if not known:
+                known += self._stored_choices(precision, workload)
+            name = block_name(block, width)
+            # An equal spec goes before a like one, whichever was compared first.
+            for _, choice in sorted((pair for pair in known if alike(name, pair[0])), key=lambda pair: pair[0] != name):
+                return choice
+        tuning = self.tuning(block, width, precision, workload, on_status)
+        if tuning is None or tuning.choice is None:
+            return None
+        if not self._exact:
+            self._near[precision, workload].append((block_name(block, width), tuning.choice))
+        return tuning.choice
+
+    def _stored_choices(self, precision: PrecisionName, workload: Workload) -> Iterator[tuple[str, str]]:
+        """Specs that were compared on this device under these conditions, with the choice made."""
+        conditions = self.measurer.conditions()
+        for record in self.measurer.store.measurements(self.measurer.study):
+            same = record.precision == precision and record.workload == workload.name and record.status == "ok"
+            if not same or not record.name or not record.name.startswith("{"):
+                continue
+            if {name: record.key.get(name) for name in conditions} == conditions:
+                choice, _ = choose(stored_times(from_record(record, {}))[1])
+                if choice is not None:
+                    yield record.name, choice
 
     def tuning(
         self,
@@ -121,7 +158,7 @@ class Tuner:
         device = self.measurer.session.device.name
         label = f"kernels of {block_id(block, width)} ({precision}, {workload.name})"
         subject = Subject(
-            label=label, workload=workload, precision=precision, role=BLOCKS, name=block_id(block, width),
+            label=label, workload=workload, precision=precision, role=BLOCKS, name=block_name(block, width),
             entrants=tuple(
                 lowering_entrants(
                     block, width, precision, workload, self.cache_bytes, contenders=len(compared(block, workload))
@@ -142,6 +179,23 @@ class Tuner:
             block=block, width=width, precision=precision, device=device, workload=workload, times=times,
             choice=choice, why=why, job_id=measurement.job_id,
         )  # fmt: skip
+
+
+def alike(one: str, other: str) -> bool:
+    """Whether two specs (as `block_name` writes them) may share a choice of kernel.
+
+    Of one kind, with equal switches, and every size within a factor of two.
+    """
+    a, b = json.loads(one), json.loads(other)
+    if a.keys() != b.keys():
+        return False
+    for field, value in a.items():
+        if type(value) is int and type(b[field]) is int:
+            if not value <= 2 * b[field] <= 4 * value:
+                return False
+        elif type(value) is not float and value != b[field]:
+            return False
+    return True
 
 
 def left_out(block: Block, workload: Workload) -> dict[str, str]:

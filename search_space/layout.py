@@ -153,10 +153,14 @@ class Layout:
         }
 
 
+def block_name(block: Block, width: int) -> str:
+    """A spec at a model width in canonical JSON: width, kind and every field."""
+    return json.dumps({"width": width, **block_fields(block)}, sort_keys=True)
+
+
 def block_id(block: Block, width: int) -> str:
     """Kind and eight hexadecimal digits that tell a spec at a model width from every other: ``gqa-3f0a9c21``."""
-    canonical = json.dumps({"width": width, **block_fields(block)}, sort_keys=True)
-    return f"{block.kind}-{hashlib.sha256(canonical.encode()).hexdigest()[:8]}"
+    return f"{block.kind}-{hashlib.sha256(block_name(block, width).encode()).hexdigest()[:8]}"
 
 
 def block_fields(block: Block) -> dict[str, Any]:

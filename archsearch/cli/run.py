@@ -107,7 +107,7 @@ def run_command(
         chosen = settings(record.config)
         with (
             Progress(name, trials=trials, deadline=deadline) as progress,
-            open_tuners(sessions, store=store, runs=runs, cancel=cancel, say=progress.say) as tuners,
+            open_tuners(sessions, store=store, runs=runs, cancel=cancel, say=progress.say, exact=False) as tuners,
         ):
             measurers = [
                 Measurer(

@@ -17,9 +17,17 @@ if TYPE_CHECKING:
 
 @contextmanager
 def open_tuners(
-    sessions: Sequence[DeviceSession], *, store: str | None, runs: Path, cancel: Event, say: Callable[[str], None]
+    sessions: Sequence[DeviceSession],
+    *,
+    store: str | None,
+    runs: Path,
+    cancel: Event,
+    say: Callable[[str], None],
+    exact: bool = True,
 ) -> Iterator[dict[str, Tuner]]:
     """A tuner for each device, by its name; comparisons of kernels are kept in a study of their own.
+
+    `exact` is as in `Tuner`.
 
     Raises:
         StoreError: That study cannot be opened.
@@ -33,6 +41,7 @@ def open_tuners(
             session.device.name: Tuner(
                 Measurer(session, database, study=BLOCKS_STUDY, protocol=TUNING_PROTOCOL, cancel=cancel, on_wait=say),
                 say,
+                exact=exact,
             )
             for session in sessions
         }

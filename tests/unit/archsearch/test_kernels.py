@@ -16,7 +16,7 @@ from archsearch.measurement import BLOCKS, Measurement, rows
 from archsearch.potential import KernelBook, potentials
 from archsearch.roofline import Rates, decode_roof_ms, prefill_roof_ms, read_rates
 from archsearch.stacks import bytes_per_step, cache_bytes, decode_copies, entrant_name, stack
-from archsearch.tuning import compared, left_out, lowering_entrants, representative
+from archsearch.tuning import alike, compared, left_out, lowering_entrants, representative
 from profiler.results import Result
 from profiler.workloads import Point, Workload, parse_workload
 from reports.ranking import rank
@@ -25,7 +25,7 @@ from search_space.blocks.gqa import GQA
 from search_space.blocks.short_conv import ShortConv
 from search_space.blocks.swiglu import SwiGLU
 from search_space.cost import weight_bytes
-from search_space.layout import block_id
+from search_space.layout import block_id, block_name
 from tests.unit.archsearch.samples import ANCHOR_LAYOUT, LAYOUT, measurement
 
 RATES = Rates(precision="int4", bandwidth=20e9, linear=400e9, plain=100e9, job_id="rates")
@@ -148,6 +148,21 @@ def test_what_stands_for_a_feed_forward_network_is_near_it():
     assert representative(ShortConv()) == ShortConv()
 
 
+def test_specs_that_are_alike_may_share_a_choice():
+    def name(width: int, heads: int, kv_heads: int = 4, **more: Any) -> str:
+        return block_name(GQA(heads=heads, kv_heads=kv_heads, head_dim=64, **more), width)
+
+    one = name(768, 12)
+    assert alike(one, one)
+    assert alike(one, name(1024, 16))
+    assert alike(one, name(512, 8))
+    assert alike(one, name(768, 12, rope_theta=1e4))  # a base changes no kernel
+    assert not alike(one, name(2048, 12))
+    assert not alike(one, name(768, 32))
+    assert not alike(one, name(768, 12, qk_norm=False))
+    assert not alike(one, block_name(ShortConv(), 768))
+
+
 @given(st.integers(1, 1 << 20))
 def test_hidden_widths_are_rounded_by_a_sixteenth_at_most(hidden: int):
     near = representative(SwiGLU(hidden=hidden, activation="gelu_tanh"))
@@ -267,7 +282,7 @@ def test_a_layout_that_only_a_poor_kernel_keeps_off_the_front_is_named():
         return comparison(
             [(f"{name}/{part}*1", 1, "") for name in ("poor", "good") for part in ("prefill", "decode0")],
             [(prefill, 1.0), (1.0, decode), (prefill / 4, 1.0), (1.0, decode / 4)],
-            name=block_id(representative(block), width), points=(point, point, point, point),
+            name=block_name(representative(block), width), points=(point, point, point, point),
         )  # fmt: skip
 
     lowerings = {block_id(gqa, width): "poor"}
