@@ -88,6 +88,11 @@ def print_study(
     record = database.study(name)
     assert record is not None
     config = record.config
+    if config.get("blocks"):
+        raise CommandError(
+            f"{name!r} holds comparisons of blocks and kernels, which are not ranked",
+            hint="archsearch tune, or archsearch blocks: both show what is known without measuring it again",
+        )
     measurements = load_measurements(database, name)
     measured = rows(measurements)
     if not measured:

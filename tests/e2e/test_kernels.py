@@ -28,6 +28,7 @@ def test_a_choice_is_made_once_and_used_by_measure_and_run(cli: Cli):
                 assert row[f"{phase}_roof_share"] > 0
     chosen = {row["block_id"]: row["lowering"] for row in rows if row["chosen"]}
     kept = len(cli.measurements("blocks"))
+    assert "not ranked" in cli.refused("show", "blocks")
 
     [row] = cli("measure", SMALL, "--workload", "16/4", "--format", "json").json()
     assert row["lowerings"] == by_kind(chosen)
