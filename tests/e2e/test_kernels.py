@@ -70,8 +70,8 @@ def test_the_operator_table_and_its_figure(cli: Cli):
     ]
     for row in rows:
         assert row["params"] == pytest.approx(rows[0]["params"], rel=0.05)
-        assert 0 < row["prefill_ms_low"] <= row["prefill_ms"] <= row["prefill_ms_high"]
-        assert 0 < row["decode_ms_low"] <= row["decode_ms"] <= row["decode_ms_high"]
+        assert 0 <= row["prefill_ms_low"] <= row["prefill_ms"] <= row["prefill_ms_high"]
+        assert 0 <= row["decode_ms_low"] <= row["decode_ms"] <= row["decode_ms_high"]
         assert row["peak_rss_mib"] > 10
     text = page.read_text()
     assert "Gated DeltaNet" in text
