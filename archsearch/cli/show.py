@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archsearch.cli.exits import CommandError
-from archsearch.cli.output import console, one_of, print_json, print_table
+from archsearch.cli.output import console, letter_colors, one_of, print_json, print_table
 from archsearch.cli.studies import existing, latest
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def print_study(
             raise CommandError(
                 f"{name!r} holds single measurements, which are not ranked", hint="archsearch show STUDY"
             )
-        print(render(measured, list(COLUMNS), output_format), end="")
+        print(render(measured, list(COLUMNS), output_format, letter_styles=letter_colors()), end="")
         return
     names = list(objective or config["objectives"])
     budgets = parse_budgets(budget if budget else config["budgets"])
@@ -98,7 +98,8 @@ def print_study(
     reference = anchors[0] if anchors and any(row["layout_id"] == anchors[0] for row in measured) else None
     ranking = rank(measured, names, budgets, across=across or config["across"], reference=reference)
     entries = ranking.front() if front else ranking.entries
-    print(render(ranking.table(entries), columns(names), output_format), end="")
+    table = ranking.table(entries)
+    print(render(table, columns(names), output_format, letter_styles=letter_colors()), end="")
     if output_format == "table":
         _legend(ranking, name)
     _nearest_misses(ranking)

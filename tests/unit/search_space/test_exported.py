@@ -29,7 +29,7 @@ from search_space.errors import ExportError, SearchSpaceError
 from search_space.export import export_block
 from search_space.graph import export_cache, torch_export
 from search_space.graph.precision import PRECISIONS
-from tests.unit.search_space.own_blocks import GatedConv, GeluNetwork, MovingAverage, Turning
+from tests.unit.search_space.own_blocks import GatedConv, GeluNetwork, MovingAverage, Turning, install
 
 WIDTH = 32
 
@@ -385,11 +385,7 @@ def example(folder: Path) -> None:
     entry = re.search(r'```toml\n\[project\.entry-points\."archsearch\.blocks"\]\n(.*?)```', section, re.DOTALL)
     assert code
     assert entry
-    (folder / "my_blocks.py").write_text(code[1])
-    info = folder / "my_blocks-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-blocks\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[archsearch.blocks]\n" + entry[1].replace('"', ""))
+    install(folder, "my_blocks", code[1], entry[1].replace('"', ""))
 
 
 def test_the_example_passes_the_suite(tmp_path, monkeypatch):
