@@ -15,6 +15,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from reports.formatting import clean, csv_text, markdown_text, plain_number, quantity_text
@@ -96,7 +97,7 @@ def render(
     if width is None and terminal:
         width = shutil.get_terminal_size().columns
     if color is None:
-        color = terminal and "NO_COLOR" not in os.environ
+        color = terminal and not os.environ.get("NO_COLOR")
     return _table(found, shown, width=width, color=color, letter_styles=letter_styles or LETTER_STYLES)
 
 
@@ -229,7 +230,7 @@ def _notes(rows: Sequence[Mapping[str, Any]], columns: Sequence[_Column]) -> Ite
     for row in rows:
         lowerings = row.get("lowerings")
         for block, lowering in lowerings.items() if isinstance(lowerings, Mapping) else ():
-            if lowering == _EXPORTED:
+            if _EXPORTED in str(lowering).split("+"):  # specs of one kind may have several
                 layouts.setdefault(str(block), []).append(str(row.get("name") or row.get("code")))
     for block, found in layouts.items():
         names = list(dict.fromkeys(found))
@@ -345,10 +346,13 @@ def _ansi(lines: Sequence[Text]) -> str:
     from rich.console import Console
 
     out = io.StringIO()
-    console = Console(
-        file=out, force_terminal=True, color_system="standard", width=100_000, markup=False, emoji=False,
-        highlight=False, no_color=False, legacy_windows=False,
+    make = partial(
+        Console, file=out, force_terminal=True, width=100_000, markup=False, emoji=False, highlight=False,
+        no_color=False, legacy_windows=False,
     )  # fmt: skip
+    console = make()  # with as many colours as the terminal says that it has
+    if console.color_system is None:
+        console = make(color_system="standard")
     for line in lines:
         line.rstrip()
         console.print(line, soft_wrap=True)

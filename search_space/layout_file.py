@@ -23,6 +23,7 @@ from search_space.wording import did_you_mean
 
 _MAX_FILE_BYTES = 16 << 20
 _MAX_PROBLEMS = 12
+_PLUGIN = "a block of one's own is known where the package is installed that names it (entry points archsearch.blocks)"
 _TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
 
 
@@ -97,10 +98,14 @@ def parse_layout(data: object) -> NamedLayout:
         LayoutError: With every mistake found.
     """
     problems: list[str] = []
-    named = _Reader(problems).named(data)
+    reader = _Reader(problems)
+    named = reader.named(data)
     if problems or named is None:
         more = len(problems) - _MAX_PROBLEMS
-        raise LayoutError("; ".join(problems[:_MAX_PROBLEMS]) + (f"; and {more} more mistakes" if more > 0 else ""))
+        raise LayoutError(
+            "; ".join(problems[:_MAX_PROBLEMS]) + (f"; and {more} more mistakes" if more > 0 else ""),
+            hint=_PLUGIN if reader.unknown_kind else None,
+        )
     return named
 
 
@@ -127,6 +132,7 @@ class _Reader:
 
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems
+        self.unknown_kind = False
 
     def named(self, data: object) -> NamedLayout | None:
         if not isinstance(data, dict):
@@ -184,6 +190,7 @@ class _Reader:
         given = data.get("kind") if isinstance(data, dict) else data
         if not isinstance(data, dict) or not isinstance(given, str) or given not in kinds:
             self.problems.append(f"{where}: kind {given!r} is not one of {', '.join(sorted(kinds))}")
+            self.unknown_kind |= isinstance(given, str)
             return None
         return self.spec(kinds[given], {k: v for k, v in data.items() if k != "kind"}, where)
 

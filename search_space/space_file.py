@@ -160,12 +160,14 @@ def _check_options(choices: SpecChoices, widths: Sequence[int], place: tuple[Pla
     """Report every option that works in no combination with the others, at no width."""
     useless: dict[tuple[str, int], str] = {}
     working: set[tuple[str, int]] = set()
+    failed: list[tuple[list[tuple[str, int]], str]] = []
     for values in choices.all_values():
         here = [(name, choices.options[name].index(value)) for name, value in values.items()]
         for width in widths:
             try:
                 choices.make(values, width)
             except ValueError as error:
+                failed.append((here, str(error)))
                 for knob in here:
                     useless.setdefault(knob, str(error))
             else:
@@ -176,8 +178,11 @@ def _check_options(choices: SpecChoices, widths: Sequence[int], place: tuple[Pla
         reasons = list(dict.fromkeys(useless.values()))
         mistakes.add(place, f"{where}: no combination of its choices is possible: {'; '.join(reasons[:3])}")
         return
-    for (name, index), reason in useless.items():
+    for (name, index), first in useless.items():
         if (name, index) not in working:
+            # The reason is its own where it fails among choices that work elsewhere.
+            alone = (why for knobs, why in failed if set(knobs) - working == {(name, index)})
+            reason = next(alone, first)
             value = choices.options[name][index]
             mistakes.add((*place, name, index), f"{where}.{name}: {value!r} is never possible: {reason}")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,13 +47,24 @@ def _missing(thing: str) -> str | None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Tests, and the processes they start, keep exported modules in a folder of their own."""
+    """Tests, and the processes they start, keep exported modules in a folder of their own: one for all workers."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
+    folder.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("XDG_CACHE_HOME", str(folder))
         yield
 
 
+def _one_torch_thread() -> None:
+    """Tiny products are slower on many threads, and very slow where others use the cores."""
+    torch = sys.modules.get("torch")  # whoever needs it has imported it, or is about to
+    if torch is not None and torch.get_num_threads() != 1:
+        torch.set_num_threads(1)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    _one_torch_thread()
     absent = {
         thing: how for mark in item.iter_markers("needs") for thing in mark.args if (how := _missing(thing)) is not None
     }

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from archsearch.cli.exits import INTERRUPTED, NO_DEVICE, NOTHING_MEASURED, CommandError
 from archsearch.cli.layouts import lowering_options, precision_option
 from archsearch.cli.opening import chosen_devices, open_devices, stop_on_signals
-from archsearch.cli.output import console, one_of
+from archsearch.cli.output import console, letter_colors, one_of
 from archsearch.cli.run import seconds
 from archsearch.cli.studies import ADHOC_STUDY, open_store
 from archsearch.cli.tuners import open_tuners
@@ -138,7 +138,7 @@ def _measure(
                 panel.say(f"archsearch: {name} is out of reach: {error}")
             panel.idle(name)
     table = rows(measured)
-    print(render(table, list(COLUMNS), output_format), end="")
+    print(render(table, list(COLUMNS), output_format, letter_styles=letter_colors()), end="")
     for measurement in measured:
         for line in [*remarks(measurement), *_unlike_before(database, measurement)]:
             log.print(f"{measurement.device}: {line}")
@@ -175,6 +175,8 @@ def _unlike_before(database: Store, measurement: Measurement) -> list[str]:
 
 def remarks(measurement: Measurement) -> list[str]:
     """What a reader of the numbers must know: why it failed, what was discarded, what is underpowered."""
+    from search_space.layout import by_kind
+
     if measurement.status != "ok":
         return [f"{measurement.status}: {measurement.reason}"]
     lines = []
@@ -195,8 +197,8 @@ def remarks(measurement: Measurement) -> list[str]:
         lines.append(_STOPPED[measurement.result.stopped_because])
     lines += [
         f"{block} runs as exported by torch: its time is of that graph, not of a kernel tuned for it"
-        for block, lowering in measurement.lowerings.items()
-        if lowering == EXPORTED
+        for block, lowering in by_kind(measurement.lowerings).items()
+        if EXPORTED in lowering.split("+")
     ]
     return lines
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archsearch.cli.exits import CommandError
-from archsearch.cli.output import console, one_of, print_json, print_table
+from archsearch.cli.output import console, letter_colors, one_of, print_json, print_table
 from archsearch.cli.studies import BLOCKS_STUDY, existing, known_blocks, latest
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def print_study(
             raise CommandError(
                 f"{name!r} holds single measurements, which are not ranked", hint="archsearch show STUDY"
             )
-        print(render(measured, list(COLUMNS), output_format), end="")
+        print(render(measured, list(COLUMNS), output_format, letter_styles=letter_colors()), end="")
         return
     names = list(objective or config["objectives"])
     budgets = parse_budgets(budget if budget else config["budgets"])
@@ -121,7 +121,7 @@ def print_study(
         better = {potential.layout_id: potential.text() for potential in found}
     entries = ranking.front() if front else ranking.entries
     table = [{**row, "better_kernel": better.get(row["layout_id"])} for row in ranking.table(entries)]
-    print(render(table, columns(names), output_format), end="")
+    print(render(table, columns(names), output_format, letter_styles=letter_colors()), end="")
     if output_format == "table":
         _legend(ranking, name)
         for text in list(better.values())[:_POTENTIALS]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import entry_points
@@ -56,7 +57,7 @@ def register(block: type[Block]) -> type[Block]:
     """Add a block that lives outside this folder (a plug-in, a test); usable as a class decorator.
 
     Raises:
-        SearchSpaceError: If its kind or letter is taken.
+        SearchSpaceError: Its kind or letter is taken, or it cannot be named in files, codes and tables.
     """
     _extra.append(block)
     _all_blocks.cache_clear()
@@ -86,6 +87,8 @@ def _all_blocks() -> dict[str, type[Block]]:
                 and hasattr(value, "kind")
             ]
     for block in [*classes, *_plugins(), *_extra]:
+        if problem := _problem(block):
+            raise SearchSpaceError(f"block {block.__module__}.{block.__qualname__}: {problem}")
         if block.kind in found:
             raise SearchSpaceError(f"two blocks call themselves {block.kind!r}: {found[block.kind]} and {block}")
         found[block.kind] = block
@@ -96,6 +99,18 @@ def _all_blocks() -> dict[str, type[Block]]:
                 )
             letters[block.letter] = block.kind
     return found
+
+
+def _problem(block: type[Block]) -> str | None:
+    """Why a block cannot be named in files, codes and tables; None when it can."""
+    wanted = {"kind": (r"[a-z][a-z0-9_]*", "a word such as short_conv"), "title": (r".*\S.*", "text")}
+    if issubclass(block, Mixer):
+        wanted |= {"letter": (r"[A-Z]", "one capital letter"), "color": (r"#[0-9a-fA-F]{6}", "of the form #1f77b4")}
+    for name, (pattern, words) in wanted.items():
+        value = getattr(block, name, None)
+        if not isinstance(value, str) or not re.fullmatch(pattern, value):
+            return f"its {name} is {value!r}; it must be {words}"
+    return None
 
 
 def _plugins() -> Iterator[type[Block]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from search_space.export import Candidate, export_block
 from search_space.graph.precision import PrecisionName
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # no slots: the candidate is kept
 class Case:
     """One check of a block in ONNX Runtime.
 
@@ -42,7 +43,11 @@ class Case:
         return f"{self.block}-D{self.width}-{self.precision}-{self.lowering}"
 
     def candidate(self) -> Candidate:
-        """The block exported alone."""
+        """The block exported alone; once for all checks of this case."""
+        return self._candidate
+
+    @cached_property
+    def _candidate(self) -> Candidate:
         return export_block(
             self.block,
             self.width,

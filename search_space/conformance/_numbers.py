@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from search_space.blocks import Block, FeedForward
+from search_space.blocks import EXPORTED, Block, FeedForward
 from search_space.blocks._base import STATE_BYTES
 from search_space.conformance._case import Case
 from search_space.conformance._runner import Array, GraphRunner, States
@@ -155,7 +155,8 @@ def _same_states(case: Case, new: States, state: tuple[Array, ...], limit: float
 
     A lowering with states of its own may carry the last rows only: zeros come before them where there are fewer.
     """
-    own = case.block.all_lowerings()[case.lowering].states is not None
+    # Those of an exported module are the module's: any number of dimensions, and no row less.
+    own = case.lowering != EXPORTED and case.block.all_lowerings()[case.lowering].states is not None
     for binding, wanted in zip(case.candidate().signature["states"], state, strict=True):
         if binding["in_place"]:
             continue

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Thread
@@ -18,6 +20,7 @@ from typing import Any
 import pytest
 
 from archsearch.store import MeasurementRecord, Store
+from tests.unit.search_space.own_blocks import install
 
 LAYOUT = "CCGCG:width=128,vocab=1024,params=1.5M,multiple=16,head_dim=32"
 TINY = ("--space", "tiny", "--workload", "16/4", "--no-tune")  # kernels are compared in the tests of just that
@@ -59,7 +62,7 @@ class Cli:
     def start(self, *arguments: str | Path, **how: Any) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "archsearch.cli.main", *map(str, arguments)]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
-        environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
+        environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1", **how.pop("env", {})}
         process = subprocess.Popen(
             command, cwd=self.folder, text=True, start_new_session=True, env=environment, **{**pipes, **how}
         )
@@ -85,6 +88,20 @@ class Cli:
         assert 1 <= len([line for line in lines if not line.startswith("  try:")]) <= 2, done.err
         assert lines[0].startswith("archsearch: "), done.err
         return done.err
+
+    def on_terminal(self, *arguments: str | Path) -> str:
+        """What a command prints on a terminal of 24-bit colours, escape codes and all."""
+        master, slave = pty.openpty()
+        colors = {"NO_COLOR": "", "TERM": "xterm-256color", "COLORTERM": "truecolor"}
+        process = self.start(*arguments, stdout=slave, env=colors)
+        os.close(slave)
+        parts = []
+        with suppress(OSError):  # Linux ends a terminal that nobody writes to any more with an error
+            while part := os.read(master, 4096):
+                parts.append(part)
+        os.close(master)
+        self.finish(process)
+        return b"".join(parts).decode()
 
     def store(self, study: str) -> Store:
         return Store.open(self.folder / "runs" / study / "study.db", create=False)
@@ -180,6 +197,15 @@ def _make(folder: Path) -> Iterator[Cli]:
 @pytest.fixture
 def cli(tmp_path: Path) -> Iterator[Cli]:
     yield from _make(tmp_path)
+
+
+@pytest.fixture
+def state_space(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The block of `tests/state_space.py`, installed for the processes that a test starts."""
+    folder = tmp_path_factory.mktemp("site")
+    file = Path(__file__).parents[1] / "state_space.py"
+    install(folder, "state_space", file.read_text(encoding="utf-8"), "state_space = state_space:StateSpace\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]))
 
 
 @pytest.fixture(scope="session")

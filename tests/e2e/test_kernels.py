@@ -14,11 +14,15 @@ from tests.e2e.conftest import Cli
 SMALL = "CG:width=128,vocab=256,ffn=128,head_dim=32"
 
 
+@pytest.mark.usefixtures("state_space")
 def test_a_choice_is_made_once_and_used_by_measure_and_run(cli: Cli):
-    done = cli("tune", SMALL, "--workload", "16/4", "--format", "json")
+    layout = SMALL.replace("CG", "CGM")  # M is a block of one's own, without a lowering: it has no choice
+    done = cli("tune", layout, "--workload", "16/4", "--format", "json")
     rows = done.json()
-    assert {row["kind"] for row in rows} == {"short_conv", "gqa", "swiglu"}
-    for kind in ("short_conv", "gqa", "swiglu"):
+    kinds = ("short_conv", "gqa", "state_space", "swiglu")
+    assert {row["kind"] for row in rows} == set(kinds)
+    assert [row["why"] for row in rows if row["lowering"] == "exported"] == ["the only one"]
+    for kind in kinds:
         of = [row for row in rows if row["kind"] == kind]
         assert sum(row["chosen"] for row in of) == 1
         for row in of:
@@ -30,7 +34,7 @@ def test_a_choice_is_made_once_and_used_by_measure_and_run(cli: Cli):
     kept = len(cli.measurements("blocks"))
     assert "not ranked" in cli.refused("show", "blocks")
 
-    [row] = cli("measure", SMALL, "--workload", "16/4", "--format", "json").json()
+    [row] = cli("measure", layout, "--workload", "16/4", "--format", "json").json()
     assert row["lowerings"] == by_kind(chosen)
     assert len(cli.measurements("blocks")) == kept  # nothing was compared again
     [record] = cli.measurements("measure")
@@ -38,12 +42,12 @@ def test_a_choice_is_made_once_and_used_by_measure_and_run(cli: Cli):
 
     other = next(name for name in mixers()["short_conv"].lowerings if name != row["lowerings"]["short_conv"])
     [pinned] = cli(
-        "measure", SMALL, "--workload", "16/4", "--lowering", f"short_conv={other}", "--format", "json"
+        "measure", layout, "--workload", "16/4", "--lowering", f"short_conv={other}", "--format", "json"
     ).json()
     assert pinned["lowerings"] == {**row["lowerings"], "short_conv": other}
 
     done = cli(
-        "run", "--space", "tiny", "--workload", "16/4", "--trials", "1", "--anchor", SMALL, "--lowering",
+        "run", "--space", "tiny", "--workload", "16/4", "--trials", "1", "--anchor", layout, "--lowering",
         f"short_conv={other}", "--study", "pinned", "--format", "json",
     )  # fmt: skip
     assert {row["lowerings"]["short_conv"] for row in done.json() if "short_conv" in row["lowerings"]} == {other}
@@ -61,6 +65,7 @@ def test_a_choice_is_made_once_and_used_by_measure_and_run(cli: Cli):
     assert "--lowering" in said
 
 
+@pytest.mark.usefixtures("state_space")  # a block of one's own is no contestant, and disturbs none
 def test_the_operator_table_and_its_figure(cli: Cli):
     page = cli.folder / "blocks.html"
     done = cli("blocks", "--context", "64", "--width", "256", "--figure", page, "--format", "json", timeout=300)

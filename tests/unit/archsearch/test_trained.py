@@ -27,7 +27,6 @@ from tests.unit.tiny_models import SEEING, TEXT, VOCABULARY, WINDOW, text_model,
 pytestmark = [
     pytest.mark.needs("transformers"),
     pytest.mark.filterwarnings("ignore"),  # its warnings are its own
-    pytest.mark.usefixtures("one_torch_thread"),
 ]
 
 PROMPT = 70  # tokens: past the window, and past what transformers takes of a Gated DeltaNet at once

@@ -67,6 +67,16 @@ def test_plain_text_has_no_escape_codes_and_colour_colours_each_letter():
     assert colored.count("\x1b[31mG") == 2
 
 
+def test_letters_of_ones_own_have_their_own_colour(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLORTERM", "truecolor")
+    colored = render([row()], ["code"], color=True, letter_styles={"C": "#17becf"})
+    assert colored.count("\x1b[38;2;23;190;207mC") == 4
+    monkeypatch.setenv("TERM", "dumb")  # asked for all the same: one of sixteen colours
+    colored = render([row()], ["code"], color=True, letter_styles={"C": "#19be00"})  # rich remembers the codes of one
+    assert len(re.findall(r"\x1b\[[39]\dmC", colored)) == 4
+
+
 def test_anchors_and_ranks_and_fronts_are_marked():
     rows = [row(code="A", layout_id="a"), row(code="B", layout_id="b", anchor=True, name="lfm", decode_ms=9.0)]
     text = render(rank(rows, ["decode_ms"]).table(), color=False)
@@ -83,7 +93,9 @@ def test_rows_without_numbers_are_shown_with_dashes_and_the_reason():
 
 
 def test_exported_kernels_are_named_under_the_table():
-    rows = [row(code=code, name=None, lowerings={"own": "exported", "gqa": "fused"}) for code in "ABACD"]
+    both = {"own": "exported", "gqa": "fused"}
+    rows = [row(code=code, name=None, lowerings=both) for code in "ABAC"]
+    rows.append(row(code="D", name=None, lowerings={**both, "own": "exported+fused"}))  # two specs of one kind
     for style in ("table", "md"):
         text = render([*rows, row(code="E", lowerings={"gqa": "fused"})], ["code"], style, color=False)
         assert text.splitlines()[-1].startswith(

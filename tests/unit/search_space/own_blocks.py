@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -11,6 +12,16 @@ from torch import nn
 from torch.nn import functional as F
 
 from search_space.blocks import FeedForward, Mixer, StateSpec, positive
+
+
+def install(folder: Path, module: str, code: str, entries: str) -> None:
+    """Make `folder` a place of installed packages: one of a single module, whose entry points name blocks."""
+    (folder / f"{module}.py").write_text(code, encoding="utf-8")
+    info = folder / f"{module}-1.0.dist-info"
+    info.mkdir(parents=True)
+    name = module.replace("_", "-")
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text(f"[archsearch.blocks]\n{entries}", encoding="utf-8")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

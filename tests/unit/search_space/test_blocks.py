@@ -135,6 +135,23 @@ def test_a_taken_name_or_letter_is_refused_and_forgotten(changes, message):
     assert mixers_by_letter()["G"] is GQA
 
 
+@pytest.mark.usefixtures("registry")
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"letter": "m"}, "its letter is 'm'; it must be one capital letter"),
+        ({"letter": "II"}, "its letter is 'II'; it must be one capital letter"),
+        ({"color": "blue"}, "its color is 'blue'; it must be of the form #1f77b4"),
+        ({"kind": "my-block"}, "its kind is 'my-block'; it must be a word such as short_conv"),
+        ({"title": ""}, "its title is ''; it must be text"),
+    ],
+)
+def test_a_block_that_cannot_be_named_is_refused(changes, message):
+    with pytest.raises(SearchSpaceError, match=rf"block .*\.Unnamed: {message}"):
+        register(type("Unnamed", (Identity,), {"__slots__": (), **changes}))
+    assert "identity" not in mixers()
+
+
 def test_a_module_that_does_not_load_is_an_error(tmp_path, monkeypatch):
     (tmp_path / "broken.py").write_text("import a_module_that_is_nowhere\n")
     monkeypatch.setattr(blocks, "__path__", [*blocks.__path__, str(tmp_path)])

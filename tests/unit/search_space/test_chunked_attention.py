@@ -79,7 +79,9 @@ def session_of(lower, decay_dim, *, delta):
                 file.write(recipe_values(tensor.to_json()).tobytes())
         path = Path(folder) / "model.onnx"
         path.write_bytes(model.SerializeToString())
-        return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 @pytest.fixture(scope="module")

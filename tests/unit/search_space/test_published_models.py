@@ -19,7 +19,6 @@ from tests.unit.tiny_models import SEEING, TEXT, VOCABULARY, WINDOW, tiny_model
 pytestmark = [
     pytest.mark.needs("transformers"),
     pytest.mark.filterwarnings("ignore"),  # its warnings are its own
-    pytest.mark.usefixtures("one_torch_thread"),
 ]
 
 TOLERANCE = 1e-5  # float32, and transformers computes rotary angles in float32

@@ -128,6 +128,12 @@ constraints: {tolerance: 2x, min_ffn_ratio: 3, max_ffn_ratio: 2, min_global_mixe
             3,
             "embedding.rank: 64 is never possible: rank 64 is not below",
         ),
+        (  # beside a vocabulary that is impossible too, a rank has a reason of its own
+            "vocab_size: 128",
+            "vocab_size: [0, 128], rank: [64, 16]",
+            3,
+            "embedding.rank: 64 is never possible: rank 64 is not below",
+        ),
         ("kv_heads: 1", "kv_heads: [1, 3]", 5, "mixers.gqa.kv_heads: 3 is never possible: heads 4 is not a multiple"),
         ("kv_heads: 1", "kv_heads: 3", 5, "mixers.gqa: no combination of its choices is possible"),
         ("head_dim: 16", "head_dim: 24", 5, "no combination"),
