@@ -45,7 +45,6 @@ from profiler.errors import AgentDied, ForeignModelError, ResultError
 from profiler.foreign import inspect
 from profiler.runner import DeviceSession
 from profiler.workloads import Point, Workload
-from search_space.anchors import anchor
 from search_space.cost import parameters
 
 MIB = 2**20
@@ -57,7 +56,7 @@ def main() -> int:
     points = tuple(Point(prompt=prompt, decode=options.decode) for prompt in options.prompt)
     workload = Workload(name=";".join(point.text for point in points), points=points, description="custom")
     names = list(dict.fromkeys(options.model or MODELS))
-    work = {name: parameters(anchor(MODELS[name].anchor).layout).total for name in names}
+    work = {name: parameters(MODELS[name].layout).total for name in names}
     each = 2 * options.rounds * sum(point.context for point in points)
     left = TimeLeft(each * sum(work.values()))
     done: list[Compared] = []

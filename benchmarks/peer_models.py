@@ -42,7 +42,9 @@ def _seeing(text: Config) -> Config:
 
     The tower has one layer here: neither side builds it.
     """
-    text["rope_parameters"] |= {"mrope_section": [11, 11, 10], "mrope_interleaved": True}
+    rope = text["rope_parameters"]
+    half = round(text["head_dim"] * rope["partial_rotary_factor"]) // 2
+    rope |= {"mrope_section": [(half + 2) // 3, (half + 1) // 3, half // 3], "mrope_interleaved": True}
     return {
         "model_type": "qwen3_5", "architectures": ["Qwen3_5ForConditionalGeneration"], "text_config": text,
         "tie_word_embeddings": text["tie_word_embeddings"],
@@ -77,20 +79,22 @@ class PeerModel:
     """A model that both sides can be asked for.
 
     Attributes:
-        anchor: Name of the layout.
+        layout: The text model.
         context: Positions of the published model (`max_position_embeddings`): so long are the builder's rotary tables.
         spellings: Offered to the builder one after the other until it takes one.
     """
 
-    anchor: str
+    layout: Layout
     context: int
     spellings: tuple[Spelling, ...]
 
 
 MODELS: Mapping[str, PeerModel] = {
-    "lfm2-350m": PeerModel(anchor="lfm2.5-350m", context=128_000, spellings=(Spelling(name="Lfm2ForCausalLM"),)),
+    "lfm2-350m": PeerModel(
+        layout=anchor("lfm2.5-350m").layout, context=128_000, spellings=(Spelling(name="Lfm2ForCausalLM"),)
+    ),
     "gemma-3-270m": PeerModel(
-        anchor="gemma-3-270m",
+        layout=anchor("gemma-3-270m").layout,
         context=32_768,
         spellings=(
             Spelling(name="Gemma3ForCausalLM as transformers saves it"),
@@ -98,7 +102,7 @@ MODELS: Mapping[str, PeerModel] = {
         ),
     ),
     "qwen3.5-0.8b": PeerModel(
-        anchor="qwen3.5-0.8b",
+        layout=anchor("qwen3.5-0.8b").layout,
         context=262_144,
         spellings=(
             Spelling(name="Qwen3_5ForConditionalGeneration", wrap=_seeing),
@@ -171,7 +175,7 @@ def _key(model: PeerModel) -> str:
 
 def _text_config(model: PeerModel) -> Config:
     tokens = {"bos_token_id": 1, "eos_token_id": 1, "pad_token_id": 2}  # the tokenizer's below
-    return write_config(anchor(model.anchor).layout, context=model.context) | tokens
+    return write_config(model.layout, context=model.context) | tokens
 
 
 def _build(name: str, model: PeerModel, scratch: Path, say: Callable[[str], None]) -> None:
@@ -188,7 +192,7 @@ def _build(name: str, model: PeerModel, scratch: Path, say: Callable[[str], None
         shutil.rmtree(offered)
         if not said:
             layout = read_config(source / "config.json").named.layout
-            assert layout == anchor(model.anchor).layout, f"{name}: the saved config is another model"
+            assert layout == model.layout, f"{name}: the saved config is another model"
             record = {"seconds": seconds, "spelling": spelling.name, "refused": refused}
             (target / "config.json").write_text(json.dumps(saved, indent=1), encoding="utf-8")
             (target / RECORD).write_text(json.dumps(record), encoding="utf-8")
@@ -207,7 +211,7 @@ def _sources(name: str, model: PeerModel, scratch: Path, say: Callable[[str], No
             shutil.rmtree(source, ignore_errors=True)
             say(f"{name}: transformers saves random weights")
             config = spelling.wrap(_text_config(model))
-            total = parameters(anchor(model.anchor).layout).total
+            total = parameters(model.layout).total
             # In a process of its own: what the model leaves in memory is neither side's.
             subprocess.run(
                 [sys.executable, __file__, json.dumps(config), source, str(total)], check=True, env=_offline()

@@ -125,7 +125,7 @@ def _entries(
 
 def _line(name: str, ours: Phase, theirs: Phase, a: float, b: float) -> str:
     cells = [
-        f"{time:9.3f} {f'x{count:.0f}' if count else '':>5} {time / phase.wall_ms:7.1%}"
+        f"{time:9.3f} {f'x{count:.0f}' if count else '':>5} {time / phase.wall_ms:7.1%}" if time else f"{'-':>23}"
         for time, phase, count in ((a, ours, ours.counts.get(name, 0)), (b, theirs, theirs.counts.get(name, 0)))
     ]
     return f"  {name:40} {cells[0]} {cells[1]} {a - b:+14.3f}"
