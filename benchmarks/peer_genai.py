@@ -24,20 +24,21 @@ import tempfile
 import time
 from collections.abc import Callable
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from threading import Event
 from typing import Any, cast
 
 from archsearch.candidates import Prepared, prepare
-from archsearch.cli.exits import NOTHING_MEASURED, guarded
+from archsearch.cli.exits import NOTHING_MEASURED, CommandError, guarded
 from archsearch.cli.layouts import lowering_options
 from archsearch.cli.tuners import open_tuners
 from archsearch.subjects import Subject
 from archsearch.tuning import Tuner
 from peer_measure import OURS, THEIRS, NoNumbers, Side, TimeLeft, measure_in_turns, ratios, try_out
 from peer_models import MODELS, PRECISION, Built, Refused, build, default_cache
-from peer_profile import NoTrace, trace_phases
+from peer_profile import NoTrace, trace_in_turns
 from peer_report import AtPrompt, Compared, profile_tables, table, to_json
 from profiler.agent.weights import write_weights
 from profiler.devices import load_devices
@@ -53,6 +54,12 @@ MIB = 2**20
 def main() -> int:
     """Compare every model that the builder can write; print the ratios."""
     options = _options()
+    if missing := [name for name in ("transformers", "onnxruntime_genai") if find_spec(name) is None]:
+        raise CommandError(f"the builder needs {' and '.join(missing)}", hint="pip install -e '.[peer]'")
+    lowering_options(options.lowering)  # what is wrong with them is told before anything is built
+    device = load_devices(options.devices).named(options.device)
+    if device.transport != "local":
+        raise CommandError(f"{device.name} has `transport: {device.transport}`; what the builder writes lies here")
     points = tuple(Point(prompt=prompt, decode=options.decode) for prompt in options.prompt)
     workload = Workload(name=";".join(point.text for point in points), points=points, description="custom")
     names = list(dict.fromkeys(options.model or MODELS))
@@ -62,9 +69,14 @@ def main() -> int:
     done: list[Compared] = []
     failed: dict[str, str] = {}
     with (
-        DeviceSession(load_devices(options.devices).named(options.device)) as session,
+        DeviceSession(device) as session,
         open_tuners([session], store=None, runs=options.runs, cancel=Event(), say=say) as tuners,
     ):
+        settings = {
+            "precision": PRECISION, "decode": options.decode, "rounds": options.rounds,
+            "threads": session.runtime().threads, "onnxruntime": session.runtime_version,
+            "onnxruntime-genai": version("onnxruntime-genai"), "transformers": version("transformers"),
+        }  # fmt: skip
         tuner = tuners[options.device] if options.tune else None
         for name in names:
             try:
@@ -75,14 +87,11 @@ def main() -> int:
                 print(f"{name}: not compared: {failed[name]}", file=sys.stderr)
                 continue
             done.append(compared)
+            if options.json:  # after each model: what is done is kept when a later one is stopped
+                options.json.write_text(to_json(done, failed, settings, raw=True), encoding="utf-8")
             if options.format == "table":
                 lines = [*table(compared, precision=PRECISION, decode=options.decode, rounds=options.rounds)]
                 print("\n".join([*lines, *(profile_tables(compared) if options.profile else ()), ""]), flush=True)
-        settings = {
-            "precision": PRECISION, "decode": options.decode, "rounds": options.rounds,
-            "threads": session.runtime().threads, "onnxruntime": session.runtime_version,
-            "onnxruntime-genai": version("onnxruntime-genai"), "transformers": version("transformers"),
-        }  # fmt: skip
     if options.format == "json":
         print(to_json(done, failed, settings, raw=False))
     if options.json:
@@ -112,7 +121,10 @@ def _options() -> argparse.Namespace:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(dict.fromkeys(int(part) for part in text.split(",")))
+    try:
+        return tuple(dict.fromkeys(int(part) for part in text.split(",")))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"whole numbers such as 128,512, not {text!r}") from error
 
 
 def say(text: str) -> None:
@@ -163,9 +175,7 @@ def compare(
         if options.profile and {"ttft_ms", "decode_ms"} & set(at.slower()):
             say(f"{name} {point.text}: tracing both sides")
             try:
-                at.phases = {
-                    side: trace_phases(of.fields, of.files, session.runtime(), point) for side, of in sides.items()
-                }
+                at.phases = trace_in_turns(sides, session.runtime(), point)
             except NoTrace as error:
                 say(f"{name} {point.text}: no trace: {error}")
         compared.at.append(at)

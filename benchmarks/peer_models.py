@@ -113,7 +113,7 @@ MODELS: Mapping[str, PeerModel] = {
 
 
 class Refused(Exception):  # noqa: N818 - what the builder said, not an error of ours
-    """The builder takes none of a model's spellings; the message has its words."""
+    """The builder takes none of a model's spellings, or transformers did not save it; the message has their words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,8 +237,12 @@ def _run_builder(source: Path, target: Path, work: Path) -> tuple[float, str]:
     seconds = time.perf_counter() - began
     if not done.returncode:
         return seconds, ""
-    lines = [line for line in done.stderr.replace(str(source), "MODEL").splitlines() if line.strip()]
-    return seconds, (lines[-1] if lines else f"exit code {done.returncode}")[:400]
+    return seconds, _last_line(done).replace(str(source), "MODEL")
+
+
+def _last_line(done: subprocess.CompletedProcess[str]) -> str:
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    return (lines[-1] if lines else f"exit code {done.returncode}")[-400:]
 
 
 def save_random_model(config: Config, folder: Path, total: int) -> None:

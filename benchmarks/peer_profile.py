@@ -1,6 +1,7 @@
 """Where two models spend their time: ONNX Runtime's traces of prefill and of decode steps, summed by operator.
 
-Run as a program, it makes one trace in a process of its own. Under the tracer everything is a little slower, most of
+Each side is traced twice, in turns (ours, theirs, theirs, ours), so that drift meets both alike. Run as a program, this
+file makes one trace in a process of its own. Under the tracer everything is a little slower, most of
 all many small operators: shares and differences say where to look, not how long a step takes.
 """
 
@@ -11,11 +12,12 @@ import subprocess
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from statistics import fmean
+from typing import Any, Protocol
 
 from profiler.agent.cache import WeightCache
 from profiler.jobs import Runtime
@@ -30,6 +32,18 @@ _PRODUCTS = {
     "FusedGemm", "QGemm", "Einsum",
 }  # fmt: skip
 Event = Mapping[str, Any]
+
+
+class Traceable(Protocol):
+    """What is traced: `fields` and `files` of `trace_phases`."""
+
+    @property
+    def fields(self) -> Mapping[str, Any]:
+        """Of a job."""
+
+    @property
+    def files(self) -> Mapping[str, bytes]:
+        """That travel."""
 
 
 class NoTrace(Exception):  # noqa: N818 - what the tracing process said
@@ -51,6 +65,21 @@ class Phase:
     operators: Mapping[str, float]
     products: Mapping[str, float]
     counts: Mapping[str, float]
+
+
+def trace_in_turns(sides: Mapping[str, Traceable], runtime: Runtime, point: Point) -> dict[str, dict[str, Phase]]:
+    """Phases of each side, means of its traces.
+
+    Raises:
+        NoTrace: A side could not be traced.
+    """
+    made: dict[str, list[dict[str, Phase]]] = {name: [] for name in sides}
+    for name in [*sides, *reversed(tuple(sides))]:
+        made[name].append(trace_phases(sides[name].fields, sides[name].files, runtime, point))
+    return {
+        name: {phase: mean_phase([trace[phase] for trace in traces]) for phase in PHASES}
+        for name, traces in made.items()
+    }
 
 
 def trace_phases(
@@ -86,6 +115,21 @@ def trace_phases(
             raise NoTrace((done.stderr.strip().splitlines() or ["no message"])[-1][:400])
         found = json.loads((folder / "phases.json").read_text(encoding="utf-8"))
     return {name: Phase(**phase) for name, phase in found.items()}
+
+
+def mean_phase(phases: Sequence[Phase]) -> Phase:
+    """The mean of several traces of one phase."""
+
+    def mean(dicts: Sequence[Mapping[str, float]]) -> dict[str, float]:
+        names = dict.fromkeys(name for one in dicts for name in one)
+        return {name: fmean(one.get(name, 0.0) for one in dicts) for name in names}
+
+    return Phase(
+        wall_ms=fmean(phase.wall_ms for phase in phases),
+        operators=mean([phase.operators for phase in phases]),
+        products=mean([phase.products for phase in phases]),
+        counts=mean([phase.counts for phase in phases]),
+    )
 
 
 def make_trace(task: Mapping[str, Any], folder: Path) -> list[Event]:

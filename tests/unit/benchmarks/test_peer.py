@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnxruntime
@@ -186,12 +187,25 @@ def test_a_trace_with_calls_missing_is_refused() -> None:
         peer_profile.phases_of(trace(steps=2), steps=3)
 
 
-def test_a_real_trace_accounts_for_every_call() -> None:
+def test_the_mean_of_traces_knows_what_one_of_them_lacks() -> None:
+    one = peer_profile.Phase(wall_ms=4.0, operators={"A": 4.0}, products={}, counts={"A": 1})
+    two = peer_profile.Phase(wall_ms=2.0, operators={"A": 1.0, "B": 1.0}, products={}, counts={"A": 1, "B": 2})
+    mean = peer_profile.mean_phase([one, two])
+    assert (mean.wall_ms, mean.operators, mean.counts) == (3.0, {"A": 2.5, "B": 0.5}, {"A": 1, "B": 1})
+
+
+class Traced(NamedTuple):
+    fields: dict[str, Any]
+    files: dict[str, bytes]
+
+
+def test_real_traces_account_for_every_call() -> None:
     graph, recipe, signature = agent_models.hybrid()
-    files = {"model.onnx": graph, "recipe.json": agent_models.json.dumps(recipe).encode()}
-    phases = peer_profile.trace_phases({"signature": signature}, files, Runtime(threads=1), Point(prompt=9, decode=1))
+    files = {"model.onnx": graph, "recipe.json": json.dumps(recipe).encode()}
+    side = Traced({"signature": signature}, files)
+    traced = peer_profile.trace_in_turns({"a": side, "b": side}, Runtime(threads=1), Point(prompt=9, decode=1))
     for name, rows in (("prefill", 9), ("decode", 1)):
-        phase = phases[name]
-        assert sum(phase.operators.values()) == pytest.approx(phase.wall_ms)
-        assert phase.counts["GroupQueryAttention"] == pytest.approx(1)
-        assert any(key.startswith(f"MatMul {rows}x") for key in phase.products)
+        for phase in (traced["a"][name], traced["b"][name]):
+            assert sum(phase.operators.values()) == pytest.approx(phase.wall_ms)
+            assert phase.counts["GroupQueryAttention"] == pytest.approx(1)
+            assert any(key.startswith(f"MatMul {rows}x") for key in phase.products)
