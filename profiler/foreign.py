@@ -1,9 +1,11 @@
 """Reads an ONNX file from elsewhere and says how to drive it, or why that is not possible.
 
 Understood are decoder graphs in the convention of the ONNX Runtime GenAI builder:
-    input_ids, attention_mask and position_ids of shape [batch, n]; seqlens_k and total_sequence_length;
+    input_ids, attention_mask and position_ids of shape [batch, n]; position_ids of shape [3, batch, n] where rotary
+    positions are of time, height and width, all three the same for text; seqlens_k and total_sequence_length;
     past_key_values.N.key / .value -> present.N.key / .value, growing: in place where a GroupQueryAttention node writes
-    them, a new tensor at every call where a Concat or the standard's Attention makes them;
+    them, a new tensor at every call where a Concat or the standard's Attention makes them; of fixed size where the
+    node says that they hold a window;
     every other past state (past.N.conv, past.N.recurrent, past_conv.N, ...) of fixed size, paired by name with an
     output of the same type and shape;
     one output `logits` of shape [batch, n, vocabulary], for the last position or for all.
@@ -23,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from profiler.errors import ForeignModelError
+from profiler.foreign_states import Dim, Value, state, text
 from profiler.workloads import Workload
 
 MAX_GRAPH_BYTES = 2**31 - 1
@@ -42,10 +45,9 @@ _TYPES = {
     "seqlens_k": ("int32",),
     "total_length": ("int32", "int64"),
 }
+POSITION_AXES = 3
+"""Of a multimodal rotary embedding (Wang et al. 2024, arXiv:2409.12191): time, height and width."""
 SIGNATURE_NAME = "signature.json"
-_STATE_TYPES = ("float32", "float16", "bfloat16", "int8", "uint8", "int32", "int64")
-_KV = re.compile(r"past_key_values\.(\d+)\.(key|value)")
-Dim = int | str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,13 +102,6 @@ class ForeignModel:
         return digest.hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
-class _Value:
-    name: str
-    dtype: str
-    shape: tuple[Dim, ...]
-
-
 def inspect(path: Path) -> ForeignModel:
     """Read a graph's inputs, outputs and states.
 
@@ -137,7 +132,7 @@ def _understand(path: Path, model: Any) -> ForeignModel:
     )
 
 
-_ROTARY_TABLES = {"GroupQueryAttention": (7, 8), "RotaryEmbedding": (2, 3)}
+_ROTARY_TABLES = {"GroupQueryAttention": (7, 8), "RotaryEmbedding": (2, 3), "MRotaryEmbedding": (2, 3)}
 """Which inputs of an operator are cosine and sine tables [positions, half the rotary dims]."""
 
 
@@ -197,7 +192,7 @@ def _bits(data_type: int) -> int:
     return int(number[0]) if number else {"FLOAT": 32, "DOUBLE": 64, "BOOL": 8}.get(name, 0)
 
 
-def _signature(path: Path, inputs: list[_Value], outputs: Mapping[str, _Value], graph: Any) -> dict[str, Any]:
+def _signature(path: Path, inputs: list[Value], outputs: Mapping[str, Value], graph: Any) -> dict[str, Any]:
     """How a graph of the GenAI builder's convention is driven."""
     driven, states = [], []
     for value in inputs:
@@ -205,10 +200,10 @@ def _signature(path: Path, inputs: list[_Value], outputs: Mapping[str, _Value], 
         if role is not None:
             driven.append(_driven(path, value, role))
         elif value.name.startswith("past"):
-            states.append(_state(path, value, outputs, graph))
+            states.append(state(path, value, outputs, graph))
         else:
             raise ForeignModelError(
-                f"{path}: input {value.name!r} {_text(value)} is not understood",
+                f"{path}: input {value.name!r} {text(value)} is not understood",
                 hint=f"Understood are {', '.join(_ROLES)} and past states whose names start with 'past'.",
             )
     if not any(item["role"] == "tokens" for item in driven):
@@ -225,7 +220,7 @@ def _signature(path: Path, inputs: list[_Value], outputs: Mapping[str, _Value], 
     }
 
 
-def _own_signature(path: Path, inputs: list[_Value], outputs: Mapping[str, _Value]) -> dict[str, Any] | None:
+def _own_signature(path: Path, inputs: list[Value], outputs: Mapping[str, Value]) -> dict[str, Any] | None:
     """The signature beside one of our exports, or None where there is none."""
     file = path.absolute().parent / SIGNATURE_NAME
     if not file.is_file():
@@ -286,7 +281,7 @@ def _load(path: Path) -> Any:
     return model
 
 
-def _value(path: Path, info: Any) -> _Value:
+def _value(path: Path, info: Any) -> Value:
     import onnx
 
     tensor = info.type.tensor_type
@@ -297,142 +292,40 @@ def _value(path: Path, info: Any) -> _Value:
         dims.append(int(dim.dim_value) if dim.HasField("dim_value") else str(dim.dim_param))
     name = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
     dtype = {"float": "float32", "double": "float64"}.get(name, name)
-    return _Value(info.name, dtype, tuple(dims))
+    return Value(info.name, dtype, tuple(dims))
 
 
-def _text(value: _Value) -> str:
-    return f"({value.dtype} {list(value.shape)})"
-
-
-def _driven(path: Path, value: _Value, role: str) -> dict[str, Any]:
+def _driven(path: Path, value: Value, role: str) -> dict[str, Any]:
     rank = _RANKS.get(role)
-    if (rank is not None and len(value.shape) != rank) or (role == "total_length" and len(value.shape) > 1):
-        raise ForeignModelError(f"{path}: input {value.name!r} {_text(value)} has another rank than expected")
+    axes = role == "position_ids" and len(value.shape) == 3 and value.shape[0] == POSITION_AXES
+    if (rank is not None and len(value.shape) != rank + axes) or (role == "total_length" and len(value.shape) > 1):
+        raise ForeignModelError(f"{path}: input {value.name!r} {text(value)} has another rank than expected")
     if value.dtype not in _TYPES[role]:
         allowed = " or ".join(_TYPES[role])
-        raise ForeignModelError(f"{path}: input {value.name!r} {_text(value)} is understood as {allowed} only")
-    if fixed := [dim for dim in value.shape if isinstance(dim, int) and not (role == "total_length" and dim == 1)]:
+        raise ForeignModelError(f"{path}: input {value.name!r} {text(value)} is understood as {allowed} only")
+    sizes = value.shape[axes:]
+    if fixed := [dim for dim in sizes if isinstance(dim, int) and not (role == "total_length" and dim == 1)]:
         raise ForeignModelError(
-            f"{path}: input {value.name!r} {_text(value)} has a fixed size {fixed[0]}",
+            f"{path}: input {value.name!r} {text(value)} has a fixed size {fixed[0]}",
             hint="Export with dynamic batch and sequence axes: one graph must serve prefill and single steps.",
         )
     shapes: dict[str, list[Dim]] = {
         "tokens": ["batch", "T"],
-        "position_ids": ["batch", "T"],
+        "position_ids": [*([POSITION_AXES] * axes), "batch", "T"],
         "attention_mask": ["batch", "total"],
         "seqlens_k": ["batch"],
     }
     return {"name": value.name, "role": role, "dtype": value.dtype, "shape": shapes.get(role, list(value.shape))}
 
 
-def _state(path: Path, value: _Value, outputs: Mapping[str, _Value], graph: Any) -> dict[str, Any]:
-    if value.dtype not in _STATE_TYPES:
-        raise ForeignModelError(f"{path}: state {value.name!r} {_text(value)} is of a type that cannot be carried")
-    output = _partner(path, value, outputs)
-    if _KV.fullmatch(value.name):
-        return _growing(path, value, output, graph)
-    shape: list[Dim] = []
-    for axis, dim in enumerate(value.shape):
-        if isinstance(dim, str) and axis > 0 and "batch" not in dim.lower():
-            raise ForeignModelError(f"{path}: state {value.name!r} {_text(value)}: the size of {dim!r} is not known")
-        shape.append("batch" if isinstance(dim, str) else dim)
-    if shape.count("batch") != 1:
-        raise ForeignModelError(f"{path}: state {value.name!r} {_text(value)} has no batch axis of its own")
-    known = [
-        (a, b) for a, b in zip(value.shape, output.shape, strict=True) if isinstance(a, int) and isinstance(b, int)
-    ]
-    if any(a != b for a, b in known):
-        raise ForeignModelError(f"{path}: state {value.name!r} {_text(value)} becomes {output.name!r} {_text(output)}")
-    return {"input": value.name, "output": output.name, "dtype": value.dtype, "shape": shape, "growing": False}
-
-
-def _partner(path: Path, value: _Value, outputs: Mapping[str, _Value]) -> _Value:
-    """The output that carries a state on: the same name with `present` for `past_key_values` or `past`."""
-    for prefix in ("past_key_values", "past"):
-        if value.name.startswith(prefix):
-            found = outputs.get("present" + value.name.removeprefix(prefix))
-            if found is not None:
-                if found.dtype != value.dtype or len(found.shape) != len(value.shape):
-                    raise ForeignModelError(
-                        f"{path}: state {value.name!r} {_text(value)} becomes {found.name!r} {_text(found)}"
-                    )
-                return found
-    raise ForeignModelError(f"{path}: no output carries the state {value.name!r} on", hint="'present...' was expected.")
-
-
-def _growing(path: Path, value: _Value, output: _Value, graph: Any) -> dict[str, Any]:
-    """A KV cache [batch, heads, positions, head dim]: extended in place, or concatenated with what is new."""
-    if len(value.shape) != 4 or not isinstance(value.shape[1], int):
-        raise ForeignModelError(f"{path}: KV cache {value.name!r} {_text(value)} is not [batch, heads, positions, dim]")
-    users = [node for node in graph.node if value.name in node.input]
-    node = next((node for node in users if output.name in node.output), None)
-    if node is None or not (node.op_type == "GroupQueryAttention" or _concatenates(node, value)):
-        used_by = ", ".join(sorted({user.op_type for user in users})) or "nothing"
-        raise ForeignModelError(
-            f"{path}: KV cache {value.name!r} is not made longer in a way that is understood (used by {used_by})",
-            hint=f"{output.name!r} was expected from GroupQueryAttention, from Concat along the positions (axis 2), or "
-            "from the standard's Attention.",
-        )
-    head_dim = value.shape[3] if isinstance(value.shape[3], int) else _head_dim(node, graph)
-    if head_dim is None:
-        raise ForeignModelError(f"{path}: KV cache {value.name!r} {_text(value)}: its head dimension is not known")
-    shape: list[Dim] = ["batch", value.shape[1], "capacity", head_dim]
-    if _concatenates(node, value):
-        if isinstance(value.shape[2], int):
-            raise ForeignModelError(
-                f"{path}: KV cache {value.name!r} {_text(value)} gets longer at every call, and says a fixed length",
-                hint="Export with a dynamic axis for past positions.",
-            )
-        return {
-            "input": value.name, "output": output.name, "dtype": value.dtype, "shape": shape, "growing": True,
-            "in_place": False,
-        }  # fmt: skip
-    if isinstance(value.shape[2], int):
-        shape[2] = value.shape[2]
-        return {
-            "input": value.name, "output": output.name, "dtype": value.dtype, "shape": shape, "growing": False,
-            "in_place": True,
-        }  # fmt: skip
-    return {"input": value.name, "output": output.name, "dtype": value.dtype, "shape": shape, "growing": True}
-
-
-def _concatenates(node: Any, value: _Value) -> bool:
-    """Whether a node makes a cache longer by appending rows to a copy of it."""
-    if node.domain not in ("", "ai.onnx"):
-        return False
-    if node.op_type == "Concat":
-        axis = next((int(attribute.i) for attribute in node.attribute if attribute.name == "axis"), 0)
-        return axis in (2, -2) and bool(node.input[0] == value.name)
-    return bool(node.op_type == "Attention" and value.name in node.input[4:6])
-
-
-def _head_dim(node: Any, graph: Any) -> int | None:
-    """Head dimension of an attention node: its output's width (recorded, or its consumer's) over its heads."""
-    heads = next((int(attribute.i) for attribute in node.attribute if attribute.name == "num_heads"), 0)
-    width = 0
-    for info in graph.value_info:
-        if info.name == node.output[0] and info.type.tensor_type.shape.dim:
-            width = int(info.type.tensor_type.shape.dim[-1].dim_value)
-    if not width:
-        sizes = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
-        for consumer in graph.node:
-            if node.output[0] not in consumer.input:
-                continue
-            if consumer.op_type == "MatMulNBits":
-                width = next((int(attribute.i) for attribute in consumer.attribute if attribute.name == "K"), 0)
-            elif consumer.op_type == "MatMul" and len(sizes.get(consumer.input[1], ())) == 2:
-                width = int(sizes[consumer.input[1]][0])
-    return width // heads if heads and width and width % heads == 0 else None
-
-
-def _logits(path: Path, outputs: Mapping[str, _Value]) -> _Value:
+def _logits(path: Path, outputs: Mapping[str, Value]) -> Value:
     logits = outputs.get("logits")
     if logits is None:
         raise ForeignModelError(f"{path}: no output 'logits'; its outputs: {', '.join(outputs) or 'none'}")
     if len(logits.shape) != 3 or not isinstance(logits.shape[2], int) or logits.shape[2] < 1:
-        raise ForeignModelError(f"{path}: output 'logits' {_text(logits)} is not [batch, positions, vocabulary]")
+        raise ForeignModelError(f"{path}: output 'logits' {text(logits)} is not [batch, positions, vocabulary]")
     if logits.dtype not in ("float32", "float16"):
-        raise ForeignModelError(f"{path}: output 'logits' {_text(logits)} is understood as float32 or float16 only")
+        raise ForeignModelError(f"{path}: output 'logits' {text(logits)} is understood as float32 or float16 only")
     return logits
 
 

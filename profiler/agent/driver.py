@@ -173,7 +173,8 @@ class Call:
         elif role == "hidden":
             buffer = self.hidden = zeros((batch, length, int(entry["shape"][-1])), dtype)
         elif role == "position_ids":
-            buffer = zeros((batch, length), dtype)
+            axes = tuple(int(size) for size in entry["shape"][:-2])  # the same positions along each
+            buffer = zeros((*axes, batch, length), dtype)
             self._positions = (buffer, np.arange(length, dtype=dtype))
         elif role == "seqlens_k":
             buffer = zeros((batch, 1) if len(entry["shape"]) == 2 else (batch,), dtype)

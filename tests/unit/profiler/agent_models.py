@@ -106,8 +106,11 @@ def hybrid(scale: float = 0.2) -> tuple[bytes, dict[str, Any], dict[str, Any]]:
     return _model(nodes, inputs, outputs, weights + constants), r.json(), signature
 
 
-def masked() -> tuple[bytes, dict[str, Any], dict[str, Any]]:
-    """As a foreign model looks: attention mask of growing length, position ids, logits of every position."""
+def masked(axes: int = 0) -> tuple[bytes, dict[str, Any], dict[str, Any]]:
+    """As a foreign model looks: attention mask of growing length, position ids, logits of every position.
+
+    With `axes`, positions have so many, and what is used is their mean.
+    """
     r = Recipe()
     f, i64 = TensorProto.FLOAT, TensorProto.INT64
     weights = [r.uniform("embed", V, D), r.uniform("head", D, V)]
@@ -115,16 +118,22 @@ def masked() -> tuple[bytes, dict[str, Any], dict[str, Any]]:
     nodes = [
         n("Gather", ["embed", "input_ids"], ["x"]),
         n("Cast", ["attention_mask"], ["mask"], to=f), n("ReduceSum", ["mask", "axes"], ["length"], keepdims=1),
-        n("Cast", ["position_ids"], ["position"], to=f), n("Sub", ["length", "position"], ["left"]),
+        n("Cast", ["position_ids"], ["cast"], to=f),
+        n("ReduceMean", ["cast"], ["position"], keepdims=0, axes=[0]) if axes else n("Abs", ["cast"], ["position"]),
+        n("Sub", ["length", "position"], ["left"]),
         n("Unsqueeze", ["left", "last"], ["left3"]), n("MatMul", ["x", "head"], ["y"]),
         n("Div", ["y", "left3"], ["logits"]),
     ]  # fmt: skip
     info = helper.make_tensor_value_info
-    inputs = [info(name, i64, ["B", dim]) for name, dim in
-              (("input_ids", "T"), ("attention_mask", "total"), ("position_ids", "T"))]  # fmt: skip
+    more = [axes] if axes else []
+    inputs = [info(name, i64, [*lead, "B", dim]) for name, lead, dim in
+              (("input_ids", [], "T"), ("attention_mask", [], "total"), ("position_ids", more, "T"))]  # fmt: skip
     roles = {"input_ids": "tokens", "attention_mask": "attention_mask", "position_ids": "position_ids"}
     signature = {
-        "inputs": [{"name": k, "role": v, "dtype": "int64", "shape": ["batch", "T"]} for k, v in roles.items()],
+        "inputs": [
+            {"name": k, "role": v, "dtype": "int64", "shape": [*(more if k == "position_ids" else []), "batch", "T"]}
+            for k, v in roles.items()
+        ],
         "states": [], "logits": "logits", "logits_positions": "all", "vocab_size": V,
     }  # fmt: skip
     constants = [_ints("axes", 1), _ints("last", 2)]

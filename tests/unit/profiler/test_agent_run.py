@@ -121,8 +121,9 @@ def test_weights_are_written_once_and_kept(whole: dict[str, Any], tmp_path: Path
     assert len(list((whole["work"] / "weights").iterdir())) == 2  # the model's and the block's
 
 
-def test_a_model_from_elsewhere(tmp_path: Path) -> None:
-    graph = models.masked()
+@pytest.mark.parametrize("axes", [0, 3])
+def test_a_model_from_elsewhere(tmp_path: Path, axes: int) -> None:
+    graph = models.masked(axes)
     path = models.unpack(tmp_path / "elsewhere", graph)
     points = [{"batch": 2, "prompt": 9, "decode": 4}]
     result = models.measure(tmp_path / "work", graph, model={"path": str(path)}, points=points)
@@ -133,7 +134,8 @@ def test_a_model_from_elsewhere(tmp_path: Path) -> None:
     for _ in range(5):
         length = tokens.shape[1]
         mask = np.ones((2, length), np.int64)
-        feed = {"input_ids": tokens, "attention_mask": mask, "position_ids": np.tile(np.arange(length), (2, 1))}
+        positions = np.tile(np.arange(length), (*([axes] if axes else []), 2, 1))
+        feed = {"input_ids": tokens, "attention_mask": mask, "position_ids": positions}
         best = session.run(["logits"], feed)[0][:, -1].argmax(-1)
         found.append(int(best[0]))
         tokens = np.concatenate([tokens, best[:, None]], axis=1)

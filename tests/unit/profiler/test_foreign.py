@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from profiler.errors import ForeignModelError
 from profiler.foreign import inspect
+from profiler.foreign_states import WINDOW_SLACK
 from profiler.workloads import parse_workload
 
 FLOAT, FLOAT16, INT32, INT64 = 1, 10, 6, 7
@@ -39,6 +40,7 @@ def write(
     *,
     attention: str = "GroupQueryAttention",
     positions: int | None = None,
+    **attributes: int,
 ) -> Path:
     """A graph with these inputs and outputs; an entry of None leaves one out. It need not compute anything."""
     from onnx import helper, save
@@ -53,6 +55,7 @@ def write(
             ["y", "present.0.key", "present.0.value"],
             domain="com.microsoft",
             num_heads=4,
+            **attributes,
         ),
         helper.make_node("MatMulNBits", ["y", "w"], ["o"], domain="com.microsoft", K=64, N=64),
     ]
@@ -180,6 +183,28 @@ def test_positions_half_precision_and_other_states(target: Path):
     assert model.signature["logits_positions"] == "last"
 
 
+def test_positions_of_three_axes_are_driven_as_such(target: Path):
+    model = inspect(write(target, {"position_ids": (INT64, [3, "b", "s"])}))
+    assert model.signature["inputs"][-1]["shape"] == [3, "batch", "T"]
+
+
+def test_a_cache_that_holds_a_window_has_a_fixed_size(target: Path):
+    window = {"sliding_window_cache": 1, "local_window_size": 40}
+    states = inspect(write(target, **window)).signature["states"]
+    assert [state["shape"] for state in states[:2]] == [["batch", 2, 40 + WINDOW_SLACK, 16]] * 2
+    assert all(state["in_place"] and not state["growing"] for state in states[:2])
+
+
+def test_a_window_with_its_size_in_the_graph_is_taken_at_its_word(target: Path):
+    window = {"sliding_window_cache": 1, "local_window_size": 40}
+
+    def sized(rows: int) -> dict[str, Any]:
+        return {f"past_key_values.0.{part}": (FLOAT, ["batch", 2, rows, 16]) for part in ("key", "value")}
+
+    assert inspect(write(target, sized(48), **window)).signature["states"][0]["shape"][2] == 48
+    assert "cannot hold a window of 40" in refused(write(target, sized(39), **window))
+
+
 @pytest.mark.parametrize(
     ("inputs", "outputs", "said"),
     [
@@ -188,7 +213,8 @@ def test_positions_half_precision_and_other_states(target: Path):
         ({"input_ids": None}, {}, "no input 'input_ids'"),
         ({"input_ids": (INT64, [1, "seq"])}, {}, "'input_ids' (int64 [1, 'seq']) has a fixed size 1"),
         ({"input_ids": (INT64, ["tokens"])}, {}, "another rank"),
-        ({"position_ids": (INT64, [3, "b", "s"])}, {}, "'position_ids'"),
+        ({"position_ids": (INT64, [4, "b", "s"])}, {}, "'position_ids'"),
+        ({"position_ids": (INT64, [3, "b", 1])}, {}, "has a fixed size 1"),
         ({"attention_mask": (FLOAT, ["b", "t"])}, {}, "understood as int64 only"),
         ({}, {"present.1.conv": None}, "no output carries the state 'past.1.conv'"),
         ({}, {"present.1.conv": (FLOAT16, ["batch", 64, 2])}, "becomes 'present.1.conv'"),
