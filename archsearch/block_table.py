@@ -20,6 +20,7 @@ from archsearch.stacks import PREFILL_COPIES, stack
 from archsearch.subjects import Entrant, Subject
 from archsearch.tuning import compared, left_out, lowering_entrants
 from profiler.jobs import Protocol
+from profiler.stats import Interval, ratio_of_pairs
 from profiler.workloads import Point, Workload
 from search_space.blocks import Mixer
 from search_space.blocks.gdn import GDN
@@ -98,6 +99,7 @@ class Row:
         times: Of every lowering, in the block's order.
         choice: The lowering that is shown: the best for the context's prefill and `STEPS_WEIGHED` steps.
         why: Why that one.
+        first: The first block of the table at the same context, as timed beside this one.
         peak_rss_mib: Of a process that prefills a stack of `PREFILL_COPIES` copies; None where it was not taken.
         rates: Of the device, for the roofline.
     """
@@ -109,6 +111,7 @@ class Row:
     times: tuple[KernelTime, ...]
     choice: str | None
     why: str
+    first: KernelTime | None
     peak_rss_mib: float | None
     rates: Rates | None
 
@@ -128,6 +131,10 @@ class Row:
             row[f"{phase}_ms"] = None if interval is None else interval.value
             row[f"{phase}_ms_low"] = None if interval is None else interval.low
             row[f"{phase}_ms_high"] = None if interval is None else interval.high
+            times = self._times_the_first(best, phase)
+            row[f"{phase}_ratio"] = None if times is None else times.value
+            row[f"{phase}_ratio_low"] = None if times is None else times.low
+            row[f"{phase}_ratio_high"] = None if times is None else times.high
             roof = None
             if self.rates is not None:
                 of = prefill_roof_ms if phase == "prefill" else decode_roof_ms
@@ -143,6 +150,13 @@ class Row:
             for time in self.times
         ]  # fmt: skip
         return row
+
+    def _times_the_first(self, best: KernelTime | None, phase: str) -> Interval | None:
+        """How many times the first block's time: a ratio for each process, in which both took turns."""
+        if best is None or self.first is None or best.error or self.first.error:
+            return None
+        ours, theirs = (getattr(time, f"{phase}_runs_ms")[0] for time in (best, self.first))
+        return ratio_of_pairs(ours, theirs)
 
 
 def measure_context(
@@ -191,10 +205,12 @@ def measure_context(
         named += tuple(KernelTime(lowering=name, error=why) for name, why in left_out(mixer, workload).items())
         found[mixer] = (named, *choose(named))
     peaks = _peaks(measurer, {mixer: choice for mixer, (_, choice, _) in found.items()}, width, precision, workload)
+    firsts, first_choice, _ = found[mixers[0]]
+    first = next((time for time in firsts if time.lowering == first_choice), None)
     for mixer, (times, choice, why) in found.items():
         yield Row(
             block=mixer, width=width, device=measurer.session.device.name, context=context, times=times, choice=choice,
-            why=why, peak_rss_mib=peaks.get(mixer), rates=rates,
+            why=why, first=first, peak_rss_mib=peaks.get(mixer), rates=rates,
         )  # fmt: skip
 
 

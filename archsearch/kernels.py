@@ -55,6 +55,8 @@ class KernelTime:
         prefill_ms: Of the prompt of each point of the workload.
         decode_ms: Of one step behind that prompt.
         costs_ms: Of the whole workload, in each process: prefills and as many steps as each point has.
+        prefill_runs_ms: For each point, the median prefill of each process: what is compared pair by pair.
+        decode_runs_ms: The same of a step.
         operators: Operators of the runtime's optimised graph, counted, of the prefill stack.
         copies: In the stack of each point's steps.
     """
@@ -64,6 +66,8 @@ class KernelTime:
     prefill_ms: tuple[Interval, ...] = ()
     decode_ms: tuple[Interval, ...] = ()
     costs_ms: tuple[float, ...] = ()
+    prefill_runs_ms: tuple[tuple[float, ...], ...] = ()
+    decode_runs_ms: tuple[tuple[float, ...], ...] = ()
     operators: Mapping[str, int] | None = None
     copies: tuple[int, ...] = ()
 
@@ -150,16 +154,16 @@ def kernel_times(measurement: Measurement, names: Sequence[str], workload: Workl
             continue
         prefills = [summaries[at].ttft_ms.scaled(1 / prefill.copies) for at in prefill.points]
         steps = [summaries[part.points[0]].decode_ms.scaled(1 / part.copies) for part in decodes]
+        prefill_runs = [[ms / prefill.copies for ms in medians(result, at, "ttft")] for at in prefill.points]
+        step_runs = [[ms / part.copies for ms in medians(result, part.points[0], "decode")] for part in decodes]
         costs = [0.0] * len(result.timing)
-        for number, point in enumerate(workload.points):
-            part = decodes[number]
-            for process, ms in enumerate(medians(result, prefill.points[number], "ttft")):
-                costs[process] += ms / prefill.copies
-            for process, ms in enumerate(medians(result, part.points[0], "decode")):
-                costs[process] += point.decode * ms / part.copies
+        for point, prefill_ms, step_ms in zip(workload.points, prefill_runs, step_runs, strict=True):
+            for process, (once, each) in enumerate(zip(prefill_ms, step_ms, strict=True)):
+                costs[process] += once + point.decode * each
         found.append(
             KernelTime(
                 lowering=name, prefill_ms=tuple(prefills), decode_ms=tuple(steps), costs_ms=tuple(costs),
+                prefill_runs_ms=tuple(map(tuple, prefill_runs)), decode_runs_ms=tuple(map(tuple, step_runs)),
                 operators=prefill.operators, copies=tuple(part.copies for part in decodes),
             )
         )  # fmt: skip

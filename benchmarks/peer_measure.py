@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from statistics import fmean, median, stdev
+from statistics import median
 from typing import Any
 
 from archsearch.progress import duration
@@ -14,7 +14,7 @@ from archsearch.subjects import Subject, timeout_factor
 from profiler.jobs import Job, Protocol, new_job_id
 from profiler.results import Result, parse_result
 from profiler.runner import DeviceSession
-from profiler.stats import Interval
+from profiler.stats import Interval, ratio_of_pairs
 from profiler.workloads import Point
 
 OURS, THEIRS = "ours", "theirs"
@@ -181,10 +181,6 @@ def _peak_rss_mib(result: Result) -> float:
 
 
 def paired_ratio(ours: list[float], theirs: list[float]) -> Interval:
-    """Ratio of two models over rounds, one value of each per round; see `Ratio.value`."""
-    from scipy.stats import t
-
-    logs = [math.log(a / b) for a, b in zip(ours, theirs, strict=True)]
-    half = float(t.ppf(0.975, len(logs) - 1)) * stdev(logs) / math.sqrt(len(logs)) if len(logs) > 1 else math.inf
-    middle = fmean(logs)
-    return Interval(value=math.exp(middle), low=math.exp(middle - half), high=math.exp(middle + half))
+    """Ratio of two models over rounds, one value of each per round; see `Ratio.value`. One round has no interval."""
+    unknown = Interval(value=ours[0] / theirs[0], low=0.0, high=math.inf)
+    return ratio_of_pairs(ours, theirs) or unknown

@@ -108,6 +108,20 @@ def medians(result: Result, point: int, what: Literal["ttft", "decode"]) -> list
     return found
 
 
+def ratio_of_pairs(ours: Sequence[float], theirs: Sequence[float]) -> Interval | None:
+    """Geometric mean of the ratios ours / theirs of paired runs, with the 95% t interval of their logarithms.
+
+    Two runs of one pair saw the same state of the device: what moved both does not move their ratio. Fewer than two
+    pairs say nothing of that: None.
+    """
+    logs = [math.log(a / b) for a, b in zip(ours, theirs, strict=True)]
+    if len(logs) < 2:
+        return None
+    middle = statistics.fmean(logs)
+    half = _student(len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs))
+    return Interval(value=math.exp(middle), low=math.exp(middle - half), high=math.exp(middle + half))
+
+
 def _summarise_point(result: Result, index: int) -> PointSummary | None:
     measured = [samples for process in result.timing for samples in process.points if samples.point == index]
     kept = [[rep for rep in samples.repeats if rep.kept] for samples in measured]
