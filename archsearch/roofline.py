@@ -38,11 +38,11 @@ if TYPE_CHECKING:
 RATES = "rates"
 """Name of such measurements in the store."""
 PROBE, PROBE_WIDTH = SwiGLU(hidden=8192), 2048
-_PREFILL = Point(prompt=512, decode=1)
+_PREFILL = Point(prompt=256, decode=1)
 _DECODE = Point(prompt=1, decode=16)
 _WORKLOAD = Workload(name="rates", points=(_PREFILL, _DECODE), description="large products, for the roofline")
 RATES_PROTOCOL = Protocol(
-    min_processes=3, max_processes=3, min_repeats=3, max_repeats=3, max_warmups=3, time_budget_s=15.0, memory_pass=False
+    min_processes=2, max_processes=2, min_repeats=2, max_repeats=2, max_warmups=2, time_budget_s=6.0, memory_pass=False
 )
 
 

@@ -42,6 +42,8 @@ MAX_SCRATCH = 512 << 20
 TUNING_PROTOCOL = Protocol(
     min_processes=3, max_processes=3, min_repeats=2, max_repeats=2, max_warmups=2, time_budget_s=9.0, memory_pass=False
 )
+SEARCH_PROTOCOL = replace(TUNING_PROTOCOL, min_processes=2, max_processes=2, time_budget_s=6.0)
+"""In a search, whose time is for candidates: enough for a choice, too little for its intervals."""
 
 
 class Tuner:
@@ -165,7 +167,11 @@ class Tuner:
                 )
             ),
         )  # fmt: skip
-        outcome = self.measurer.measure(subject, protocol=TUNING_PROTOCOL, on_status=on_status)
+        protocol = TUNING_PROTOCOL if self._exact else SEARCH_PROTOCOL
+        outcome = self.measurer.measure(subject, protocol=protocol, on_status=on_status)
+        known = outcome.measurement.result
+        if outcome.reused and known is not None and len(known.timing) < protocol.min_processes:
+            outcome = self.measurer.measure(subject, fresh=True, protocol=protocol, on_status=on_status)
         measurement = outcome.measurement
         if measurement.status != "ok":
             self._say(f"{device}: {label}: {measurement.status}: {measurement.reason}; the first lowering is used")

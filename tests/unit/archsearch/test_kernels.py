@@ -241,7 +241,7 @@ def test_rates_come_from_large_products():
     )
     rates = read_rates(made, "int4")
     assert rates is not None
-    flops = 2 * (2 * 512 * 3 * 2048 * 8192)
+    flops = 2 * (2 * 256 * 3 * 2048 * 8192)
     assert rates.linear == pytest.approx(flops / 0.5, rel=1e-3)
     assert rates.plain == pytest.approx(flops / 2.0, rel=1e-3)
     norm = 2048 * 4
