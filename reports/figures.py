@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 
 _PANELS = (
-    ("prefill_ms", "prefill, ms per block"),
+    ("prefill_ms", "prefill, ms per block and 1,000 tokens"),
     ("decode_ms", "decode, ms per block and token"),
     ("state_bytes", "carried state, KiB per block"),
     ("peak_rss_mib", "peak memory of a process, MiB"),
@@ -42,9 +42,9 @@ def blocks_figure(rows: Sequence[Row]) -> Figure:
                 continue
             name = block if len(devices) == 1 else f"{block}, {device}"
             for number, (field, _) in enumerate(_PANELS):
-                scale = 1 / 1024 if field == "state_bytes" else 1.0
+                scales = [_scale(row, field) for row in of]
                 # A state of 0 bytes, or none measured, has no place on a logarithmic axis.
-                values = [row[field] * scale if row[field] else None for row in of]
+                values = [row[field] * scale if row[field] else None for row, scale in zip(of, scales, strict=True)]
                 error = None
                 if f"{field}_low" in of[0]:
                     error = {
@@ -68,7 +68,7 @@ def blocks_figure(rows: Sequence[Row]) -> Figure:
     figure.update_xaxes(
         type="log", title_text="context, tokens", tickvals=contexts, ticktext=[f"{c:,}" for c in contexts]
     )
-    figure.update_yaxes(type="log", exponentformat="none", dtick=1)
+    figure.update_yaxes(type="log", exponentformat="none", dtick="D2", tickfont={"size": 10})
     figure.update_layout(
         template="plotly_white", height=780, legend={"orientation": "h", "y": -0.12},
         title={"text": "Blocks against context: lower is better"},
@@ -76,9 +76,14 @@ def blocks_figure(rows: Sequence[Row]) -> Figure:
     return figure
 
 
+def _scale(row: Row, field: str) -> float:
+    """From the row's unit to the panel's."""
+    return {"prefill_ms": 1000 / row["context"], "state_bytes": 1 / 1024}.get(field, 1.0)
+
+
 def _distance(row: Row, field: str, end: str) -> float | None:
     value, bound = row[field], row[f"{field}_{end}"]
-    return None if value is None or bound is None else abs(bound - value)
+    return None if value is None or bound is None else abs(bound - value) * _scale(row, field)
 
 
 def write_page(figure: Figure, path: Path) -> None:

@@ -21,8 +21,9 @@ def test_four_panels_with_every_block_and_its_intervals():
     assert len(figure.data) == 8
     first = figure.data[0]
     assert list(first.x) == [512, 4096]
-    assert list(first.error_y.array) == [1.0, 1.0]
-    assert list(first.error_y.arrayminus) == [0.5, 0.5]
+    assert list(first.y) == [2.0 * 1000 / 512, 2.0 * 1000 / 4096]  # per 1,000 tokens
+    assert list(first.error_y.array) == [1000 / 512, 1000 / 4096]
+    assert list(first.error_y.arrayminus) == [500 / 512, 500 / 4096]
     assert list(figure.data[2].y) == [2.0, 2.0]  # KiB
     assert [trace.showlegend for trace in figure.data] == [True, False, False, False] * 2
     assert {trace.xaxis for trace in figure.data} == {"x", "x2", "x3", "x4"}
