@@ -21,8 +21,10 @@ lint: $(VENV)/.test
 types: $(VENV)/.test
 	$(BIN)/mypy
 
+# What runs commands and measures has the machine to itself; the rest shares it.
 unit: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 tests/unit tests/conformance
+	$(BIN)/python -m pytest tests/e2e
 
 # A virtual environment made by another Python, or half made, is made anew.
 $(VENV)/.python:
