@@ -40,9 +40,15 @@ def decode_point(point: Point) -> Point:
 
 
 def capped(workload: Workload) -> Workload:
-    """The workload that a choice of kernels is weighed for: prompts of at most `MAX_PROMPT`, each once."""
-    points = {replace(point, prompt=min(point.prompt, MAX_PROMPT)): None for point in workload.points}
-    return replace(workload, points=tuple(points))
+    """The workload that a choice of kernels is weighed for: prompts of at most `MAX_PROMPT`, each prefill once.
+
+    Points that differ in their steps alone are one point with the mean of their steps.
+    """
+    steps: dict[Point, list[int]] = {}
+    for point in workload.points:
+        steps.setdefault(replace(point, prompt=min(point.prompt, MAX_PROMPT), decode=1), []).append(point.decode)
+    points = tuple(replace(point, decode=round(fmean(found))) for point, found in steps.items())
+    return replace(workload, points=points)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,14 +198,21 @@ def _stacks(measurement: Measurement, prefills: int) -> Iterator[_Stack]:
         index += count
 
 
-def stored_times(measurement: Measurement) -> tuple[Workload, tuple[KernelTime, ...]]:
-    """A stored comparison of one block's lowerings; its workload has as many steps as were timed in a row."""
+def stored_times(measurement: Measurement, workload: Workload | None = None) -> tuple[Workload, tuple[KernelTime, ...]]:
+    """A stored comparison of one block's lowerings.
+
+    Args:
+        measurement: The comparison.
+        workload: What it is weighed for: the capped workload that it was made for. None where only times are wanted;
+            each point then has as many steps as were timed in a row.
+    """
     assert measurement.result is not None
     names = [contender.name.rpartition("*")[0] for contender in measurement.result.contenders]
     lowerings = [name.removesuffix("/prefill") for name in names if name.endswith("/prefill")]
-    count = sum(name.startswith(f"{lowerings[0]}/decode") for name in names)
-    points = tuple(replace(point, decode=STEPS) for point in measurement.points[:count])
-    workload = Workload(name=measurement.workload, points=points, description="stored")
+    if workload is None:
+        count = sum(name.startswith(f"{lowerings[0]}/decode") for name in names)
+        points = tuple(replace(point, decode=STEPS) for point in measurement.points[:count])
+        workload = Workload(name=measurement.workload, points=points, description="stored")
     return workload, kernel_times(measurement, lowerings, workload)
 
 

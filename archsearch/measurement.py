@@ -167,6 +167,7 @@ def _row(view: MeasuredPoint, drift: Drift) -> dict[str, Any]:
         "device": measurement.device,
         "workload": measurement.workload,
         "prompt": view.point.prompt,
+        "chunk": view.point.chunk or None,
         "decode": view.point.decode,
         "batch": view.point.batch,
         "precision": measurement.precision,

@@ -9,7 +9,7 @@ to write or to wait for a kernel, and no measurement.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from archsearch.kernels import KernelTime, stored_times
@@ -75,7 +75,7 @@ class KernelBook:
     """
 
     def __init__(self, store: Store, study: str) -> None:
-        self._times: dict[tuple[str, str, str], dict[tuple[str, int, int], tuple[KernelTime, int]]] = {}
+        self._times: dict[tuple[str, str, str], dict[tuple[str, Point], tuple[KernelTime, int]]] = {}
         self._rates: dict[tuple[str, str], Rates] = {}
         for record in store.measurements(study):
             if record.status != "ok" or not record.name:
@@ -96,19 +96,19 @@ class KernelBook:
         workload, times = stored_times(measurement)
         known = self._times.setdefault((measurement.device, str(measurement.name), measurement.precision), {})
         for at, point in enumerate(workload.points):
-            known.update({(time.lowering, point.batch, point.prompt): (time, at) for time in times if not time.error})
+            known.update({(time.lowering, replace(point, decode=1)): (time, at) for time in times if not time.error})
 
     def rates(self, device: str, precision: str) -> Rates | None:
         """A device's rates."""
         return self._rates.get((device, precision))
 
     def times(self, device: str, block: Block, width: int, precision: str, point: Point) -> dict[str, dict[str, float]]:
-        """By lowering, milliseconds of one block by phase, at a point's batch and prompt."""
+        """By lowering, milliseconds of one block by phase, at a point's batch, prompt and pieces."""
         known = self._times.get((device, block_name(representative(block), width), precision), {})
         return {
             lowering: {"prefill": time.prefill_ms[at].value, "decode": time.decode_ms[at].value}
-            for (lowering, batch, prompt), (time, at) in known.items()
-            if (batch, prompt) == (point.batch, point.prompt)
+            for (lowering, where), (time, at) in known.items()
+            if where == replace(point, decode=1)
         }
 
 
@@ -165,7 +165,9 @@ def _blocks(layout: Layout) -> dict[Block, int]:
 
 
 def _point(row: Row) -> Point:
-    return Point(batch=int(row["batch"]), prompt=int(row["prompt"]), decode=int(row["decode"]))
+    return Point(
+        batch=int(row["batch"]), prompt=int(row["prompt"]), decode=int(row["decode"]), chunk=int(row.get("chunk") or 0)
+    )
 
 
 def _shares(block: Block, width: int, rates: Rates, point: Point, times: Mapping[str, float]) -> dict[str, float]:

@@ -42,7 +42,7 @@ _PREFILL = Point(prompt=256, decode=1)
 _DECODE = Point(prompt=1, decode=16)
 _WORKLOAD = Workload(name="rates", points=(_PREFILL, _DECODE), description="large products, for the roofline")
 RATES_PROTOCOL = Protocol(
-    min_processes=2, max_processes=2, min_repeats=2, max_repeats=2, max_warmups=2, time_budget_s=6.0, memory_pass=False
+    min_processes=2, max_processes=2, min_repeats=2, max_repeats=2, max_warmups=3, time_budget_s=9.0, memory_pass=False
 )
 
 
@@ -138,8 +138,9 @@ def _linear_params(block: Block, width: int) -> int:
 
 def prefill_roof_ms(block: Block, width: int, rates: Rates, point: Point) -> float:
     """Least time of a prefill of `point.prompt` tokens, in ms."""
-    linear = 2 * point.prompt * _linear_params(block, width)
-    rest = max(0, block.flops(width, tokens=point.prompt, context=point.prompt) - linear)
+    flops = block.flops(width, tokens=point.prompt, context=point.prompt)
+    linear = min(2 * point.prompt * _linear_params(block, width), flops)
+    rest = flops - linear
     seconds = point.batch * (linear / rates.linear + rest / rates.plain)
     # The weights once, the input and the output once.
     moved = block_weight_bytes(block, width, rates.precision) + 2 * 4 * point.batch * point.prompt * width
@@ -148,8 +149,11 @@ def prefill_roof_ms(block: Block, width: int, rates: Rates, point: Point) -> flo
 
 def decode_roof_ms(block: Block, width: int, rates: Rates, point: Point) -> float:
     """Least time of one step behind `point.prompt` tokens, in ms: weights and carried state are read once."""
-    linear = 2 * _linear_params(block, width)
-    rest = max(0, block.flops(width, tokens=1, context=point.prompt + 1) - linear)
+    flops = block.flops(width, tokens=1, context=point.prompt + 1)
+    linear = min(2 * _linear_params(block, width), flops)
+    rest = flops - linear
     seconds = point.batch * (linear / rates.linear + rest / rates.plain)
-    moved = bytes_per_step(block, width, rates.precision, context=point.prompt, batch=point.batch)
+    visible = getattr(block, "visible", None)  # of a window's cache, rows about to be dropped need not be read
+    behind = point.prompt if visible is None else min(point.prompt, visible)
+    moved = bytes_per_step(block, width, rates.precision, context=behind, batch=point.batch)
     return 1e3 * max(seconds, moved / rates.bandwidth)

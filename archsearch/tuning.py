@@ -7,7 +7,7 @@ again by every later run. A pinned lowering is not compared.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,7 @@ from archsearch.roofline import Rates, measure_rates
 from archsearch.stacks import PREFILL_COPIES, cache_bytes, decode_copies, entrant_name, stack
 from archsearch.subjects import Entrant, Subject
 from profiler.jobs import Protocol
-from profiler.workloads import Workload
+from profiler.workloads import Point, Workload
 from search_space.blocks import Block, FeedForward
 from search_space.graph.precision import PrecisionName
 from search_space.layout import Layout, block_id, block_name
@@ -36,11 +36,14 @@ from search_space.layout import Layout, block_id, block_name
 if TYPE_CHECKING:
     from archsearch.measuring import Measurer, OnStatus
 
+FEW_TOKENS = 64
+"""A prefill of fewer is bound by the memory, as a step is."""
+
 MAX_SCRATCH = 512 << 20
 """Bytes above which a lowering's largest intermediate keeps it out of comparisons."""
 
 TUNING_PROTOCOL = Protocol(
-    min_processes=3, max_processes=3, min_repeats=2, max_repeats=2, max_warmups=2, time_budget_s=9.0, memory_pass=False
+    min_processes=3, max_processes=3, min_repeats=2, max_repeats=2, max_warmups=3, time_budget_s=9.0, memory_pass=False
 )
 SEARCH_PROTOCOL = replace(TUNING_PROTOCOL, min_processes=2, max_processes=2, time_budget_s=6.0)
 """In a search, whose time is for candidates: enough for a choice, too little for its intervals."""
@@ -80,42 +83,58 @@ class Tuner:
         self.rates(precision)  # what `show` tells of kernels needs them
         wanted = dict(subject.pins)
         for block, width in distinct_blocks(subject.layout):
-            if block.kind not in subject.pins and len(compared(block, capped(subject.workload))) > 1:
-                choice = self._choice(representative(block), width, precision, capped(subject.workload), on_status)
-                if choice is not None:
-                    wanted[block_id(block, width)] = choice
+            names = compared(block, subject.workload)  # at the prompts as they are: what is kept fits there too
+            if block.kind in subject.pins or len(names) < 2:
+                continue
+            stands_for, load = representative(block), capped(subject.workload)
+            choice = self._choice(stands_for, width, precision, load, names, on_status)
+            if choice is not None:
+                wanted[block_id(block, width)] = choice
         prepared = prepare(
             subject.layout, workload=subject.workload, precision=precision, lowerings=wanted, seed=subject.seed
         )
         return replace(subject, prepared=prepared)
 
     def _choice(
-        self, block: Block, width: int, precision: PrecisionName, workload: Workload, on_status: OnStatus | None
+        self,
+        block: Block,
+        width: int,
+        precision: PrecisionName,
+        workload: Workload,
+        names: Sequence[str],
+        on_status: OnStatus | None,
     ) -> str | None:
-        if not self._exact:
-            known = self._near.setdefault((precision, workload), [])
-            if not known:
-                known += self._stored_choices(precision, workload)
-            name = block_name(block, width)
-            # An equal spec goes before a like one, whichever was compared first.
-            for _, choice in sorted((pair for pair in known if alike(name, pair[0])), key=lambda pair: pair[0] != name):
-                return choice
+        """The choice for a spec, among `names`."""
+        name = block_name(block, width)
+        near = self._near.get((precision, workload))
+        if not self._exact and near is None:
+            near = self._near[precision, workload] = list(self._stored_choices(precision, workload))
+        if near and all(known != name for known, _ in near):
+            for known, taken in reversed(near):  # the latest first
+                if taken in names and alike(name, known):
+                    return taken
         tuning = self.tuning(block, width, precision, workload, on_status)
         if tuning is None or tuning.choice is None:
             return None
-        if not self._exact:
-            self._near[precision, workload].append((block_name(block, width), tuning.choice))
-        return tuning.choice
+        choice, _ = choose([time for time in tuning.times if time.lowering in names])
+        if near is not None and choice is not None:
+            near.append((name, choice))
+        return choice
 
     def _stored_choices(self, precision: PrecisionName, workload: Workload) -> Iterator[tuple[str, str]]:
-        """Specs that were compared on this device under these conditions, with the choice made."""
+        """Specs that were compared on this device under these conditions for this workload, with the choice made."""
         conditions = self.measurer.conditions()
+        points = sum(1 for _ in workload.points)
         for record in self.measurer.store.measurements(self.measurer.study):
             same = record.precision == precision and record.workload == workload.name and record.status == "ok"
             if not same or not record.name or not record.name.startswith("{"):
                 continue
+            measurement = from_record(record, {})
+            prefills = tuple(prefill_point(point) for point in workload.points)
+            if measurement.points[:points] != prefills:
+                continue  # another workload of this name
             if {name: record.key.get(name) for name in conditions} == conditions:
-                choice, _ = choose(stored_times(from_record(record, {}))[1])
+                choice, _ = choose(stored_times(measurement, workload)[1])
                 if choice is not None:
                     yield record.name, choice
 
@@ -248,7 +267,7 @@ def lowering_entrants(
         prefix: Before the lowering in the entrants' names.
     """
     for number, name in enumerate(compared(block, workload)):
-        stacks = [("prefill", PREFILL_COPIES, tuple(prefill_point(point) for point in workload.points))]
+        stacks: list[tuple[str, int, tuple[Point, ...]]] = []
         for at, point in enumerate(workload.points):
             step = decode_point(point)
             copies = decode_copies(
@@ -256,11 +275,20 @@ def lowering_entrants(
                 others=contenders - 1,
             )  # fmt: skip
             stacks.append((f"decode{at}", copies, (step,)))
-        for part, copies, points in stacks:
+        # A few tokens take no longer than reading the weights does: they must not lie in the cache then either.
+        few = any(min(point.prompt, point.chunk or point.prompt) < FEW_TOKENS for point in workload.points)
+        copies = max(copies for _, copies, _ in stacks) if few else PREFILL_COPIES
+        stacks.insert(0, ("prefill", copies, tuple(prefill_point(point) for point in workload.points)))
+        for place, (part, copies, points) in enumerate(stacks):
             layout, load = stack(block, width, copies), replace(workload, points=points)
             largest = max(workload.max_context, load.max_context)
             prepared = prepare(  # a seed of its own: shared weights would be found in the cache
-                layout, workload=load, precision=precision, lowerings={block.kind: name}, context=largest, seed=number
+                layout,
+                workload=load,
+                precision=precision,
+                lowerings={block.kind: name},
+                context=largest,
+                seed=number + len(block.lowerings) * place,
             )
             title = entrant_name(f"{prefix}{name}", part, copies)
             yield Entrant(name=title, layout=layout, prepared=prepared, workload=load, traced=part == "prefill")

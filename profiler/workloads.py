@@ -166,6 +166,10 @@ def parse_workload(text: str, batches: str | None = None) -> Workload:
                     f"no workload {part.strip()!r}{did_you_mean(part.strip(), list(_NAMED))}, or sizes such as "
                     "512/64, prompt=512,decode=64, or 4096/32@512 for a prefill in pieces of 512"
                 )
+            if match[3] is not None and int(match[3]) == 0:
+                raise WorkloadError(
+                    f"{part.strip()!r}: a piece has at least one token; leave it out for the whole prompt"
+                )
             points.append(Point(prompt=int(match[1]), decode=int(match[2]), chunk=int(match[3] or 0)))
         workload = Workload(name=";".join(p.text for p in points), points=tuple(points), description="custom")
     return workload if batches is None else workload.with_batches(parse_batches(batches))

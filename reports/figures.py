@@ -78,7 +78,9 @@ def blocks_figure(rows: Sequence[Row]) -> Figure:
 
 def _scale(row: Row, field: str) -> float:
     """From the row's unit to the panel's."""
-    return {"prefill_ms": 1000 / row["context"], "state_bytes": 1 / 1024}.get(field, 1.0)
+    if field == "prefill_ms":
+        return 1000 / int(row["context"])
+    return 1 / 1024 if field == "state_bytes" else 1.0
 
 
 def _distance(row: Row, field: str, end: str) -> float | None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 Place = tuple[Any, ...]
 ACROSS = ("worst", "geomean")
-_PLACE = ("device", "workload", "prompt", "decode", "batch")
+_PLACE = ("device", "workload", "prompt", "chunk", "decode", "batch")
 _DIGITS = 9
 """Decimals of contributions and normalised costs that are told apart; below is rounding noise."""
 

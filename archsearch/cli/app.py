@@ -205,7 +205,7 @@ def blocks(
     iso: Annotated[
         str, typer.Option("--iso", help="params: equal parameters, by the number of heads; width: as published.")
     ] = "params",
-    width: Annotated[int, typer.Option("--width", metavar="D", help="Model width, a multiple of 128.")] = 1024,
+    width: Annotated[int, typer.Option("--width", metavar="D", help="Model width, a multiple of 256.")] = 1024,
     precision: PrecisionOption = "int4",
     figure: Annotated[Path | None, typer.Option("--figure", metavar="FILE.html", help="Write a figure.")] = None,
     output_format: FormatOption = "table",

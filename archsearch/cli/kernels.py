@@ -103,6 +103,8 @@ def blocks_command(
     kinds = contestants(_width(width), "params" if one_of(iso, ("params", "width"), "--iso") == "params" else "width")
     if figure is not None and figure.suffix.lower() != ".html":
         raise CommandError(f"--figure {figure}: the figure is a page; its name must end in .html")
+    if figure is not None and not figure.absolute().parent.is_dir():
+        raise CommandError(f"--figure {figure}: there is no folder {figure.parent}")
     chosen_devices(devices, device)
     rows: list[Row] = []
     with (
@@ -162,8 +164,8 @@ def _contexts(text: str) -> list[int]:
 
 
 def _width(width: int) -> int:
-    if not 128 <= width <= 8192 or width % 128:
-        raise CommandError(f"--width {width}: a multiple of 128 from 128 to 8192")
+    if not 256 <= width <= 8192 or width % 256:  # between, heads of 256 cannot make up equal parameters
+        raise CommandError(f"--width {width}: a multiple of 256 from 256 to 8192")
     return width
 
 

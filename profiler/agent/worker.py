@@ -130,7 +130,7 @@ def compare(task: Json, record: Json, say: Say) -> None:
     groups: dict[tuple[int, ...], list[int]] = {}
     for index, point in enumerate(job["points"]):
         if sessions[point["contender"]] is not None:
-            sizes = (point["batch"], point["prompt"], point["decode"], point.get("depth", 0))
+            sizes = (point["batch"], point["prompt"], point["decode"], point.get("depth", 0), point.get("chunk", 0))
             groups.setdefault(sizes, []).append(index)
     for number, (_, indices) in enumerate(sorted(groups.items())):
         members = {}

@@ -91,9 +91,10 @@ def test_the_operator_table_and_its_figure(cli: Cli):
     [
         (("blocks", "--context", "0"), "token counts from 16"),
         (("blocks", "--context", "512,x"), "token counts from 16"),
-        (("blocks", "--width", "100"), "a multiple of 128"),
+        (("blocks", "--width", "100"), "a multiple of 256"),
         (("blocks", "--iso", "flops"), "params, width"),
         (("blocks", "--figure", "a.png"), ".html"),
+        (("blocks", "--figure", "nowhere/a.html"), "no folder nowhere"),
         (("tune", "XYZ"), "XYZ"),
         (("tune", "--precision", "int3"), "int3"),
         (("run", "--lowering", "gqa=flash"), "flash"),

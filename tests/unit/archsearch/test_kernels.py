@@ -23,6 +23,7 @@ from reports.ranking import rank
 from search_space.blocks.gdn import GDN
 from search_space.blocks.gqa import GQA
 from search_space.blocks.short_conv import ShortConv
+from search_space.blocks.swa import SWA
 from search_space.blocks.swiglu import SwiGLU
 from search_space.cost import weight_bytes
 from search_space.layout import block_id, block_name
@@ -104,6 +105,9 @@ def test_times_are_of_one_copy_and_costs_of_the_whole_workload():
     )
     assert a.copies == (8, 4)
     assert b.error == "bad kernel"
+    same, again = stored_times(made, workload)
+    assert same == workload
+    assert again[0].costs_ms == a.costs_ms  # what was weighed then is weighed now
     stored, times = stored_times(replace(made, points=(*workload.points, *workload.points)))
     assert [(p.prompt, p.batch) for p in stored.points] == [(64, 1), (256, 1)]
     assert [time.lowering for time in times] == ["a", "b"]
@@ -131,6 +135,8 @@ def test_times_are_of_one_copy_and_costs_of_the_whole_workload():
 def test_a_workload_is_weighed_at_prompts_that_can_be_compared():
     assert [p.text for p in capped(parse_workload("long")).points] == ["4096/32@512"]
     assert capped(parse_workload("quick")).points == parse_workload("quick").points
+    assert [p.text for p in capped(parse_workload("16/4;16/8;8192/2;9000/4")).points] == ["16/6", "4096/3"]
+    assert [p.text for p in capped(parse_workload("64/4;64/4@16")).points] == ["64/4", "64/4@16"]
 
 
 def test_lowerings_that_would_fill_a_device_are_left_out():
@@ -230,6 +236,9 @@ def test_the_roofline_is_the_slower_of_bytes_and_operations():
     linear = 2 * 512 * 1024 * 64 * (16 + 16 + 16)
     wanted = 1e3 * (linear / 400e9 + scores / 100e9)
     assert prefill_roof_ms(attention, width, RATES, point) == pytest.approx(wanted)
+    window = SWA(heads=16, kv_heads=8, head_dim=64, window=512)
+    read = bytes_per_step(window, width, "int4", context=512)  # and not the rows of its cache that wait to be dropped
+    assert decode_roof_ms(window, width, RATES, Point(prompt=4096, decode=1)) == pytest.approx(1e3 * read / 20e9)
     double = replace(point, batch=2)
     assert prefill_roof_ms(attention, width, RATES, double) == pytest.approx(2 * wanted)
 

@@ -67,6 +67,7 @@ def test_batches_multiply_the_points_and_show_in_the_name():
         ("9999999999999999999999/1", None, "no workload"),
         ("-1/5", None, "no workload"),
         ("64/8;64/8", None, "same point twice"),
+        ("64/8@0", None, "at least one token"),
         ("quick", "0", "batch sizes are"),
         ("quick", "1,,2", "batch sizes are"),
         ("quick", "x", "not 'x'"),
