@@ -24,7 +24,7 @@ def test_a_pinned_lowering_is_measured_and_exported(cli: Cli, tmp_path: Path, pi
     (measured,) = cli("measure", LAYOUT, *SIZES, *chosen, "--format", "json").json()
     assert measured["status"] == "ok"
     folder = tmp_path / "out"
-    cli("export", LAYOUT, "--output", folder, "--context", "44", "--with-weights", *chosen)
+    cli("export", LAYOUT, "--output", folder, "--context", "44", "--random-weights", *chosen)
     (exported,) = cli("measure", folder / "model.onnx", *SIZES, "--format", "json").json()
     assert exported["status"] == "ok"
     assert exported["weights_mib"] == pytest.approx(measured["weights_mib"], rel=0.01)
