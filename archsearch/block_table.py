@@ -2,7 +2,8 @@
 
 A whole block is what stands between two residual sums: norm, projections, mixing, output projection. At equal
 parameters, by default: the numbers of heads are chosen so that every block has as many as ShortConv has at that width.
-All lowerings of all blocks take turns in the same processes at each context; each block is shown at its best one.
+All lowerings of all blocks take turns in the same processes at each context; each block is shown at the one that is
+best for a prefill and `STEPS_WEIGHED` steps.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def contestants(width: int, iso: Iso) -> tuple[Mixer, ...]:
     """The five blocks at a model width.
 
     Args:
-        width: Model width D; a multiple of 128.
+        width: Model width D; a multiple of 256.
         iso: ``params`` for head counts that come nearest to ShortConv's parameters; ``width`` for the proportions in
             which they were published: LFM2 (GQA with D/64 heads, two to a key-value head), GLA (K = 128, V = 256, inner
             width D), Qwen3.5 (Gated DeltaNet with D/64 heads of 128).

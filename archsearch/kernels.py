@@ -6,7 +6,7 @@ A stack of few copies is timed in prefill, one that no cache can hold in decode.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -63,7 +63,6 @@ class KernelTime:
         costs_ms: Of the whole workload, in each process: prefills and as many steps as each point has.
         prefill_runs_ms: For each point, the median prefill of each process: what is compared pair by pair.
         decode_runs_ms: The same of a step.
-        operators: Operators of the runtime's optimised graph, counted, of the prefill stack.
         copies: In the stack of each point's steps.
     """
 
@@ -74,7 +73,6 @@ class KernelTime:
     costs_ms: tuple[float, ...] = ()
     prefill_runs_ms: tuple[tuple[float, ...], ...] = ()
     decode_runs_ms: tuple[tuple[float, ...], ...] = ()
-    operators: Mapping[str, int] | None = None
     copies: tuple[int, ...] = ()
 
     @property
@@ -108,11 +106,6 @@ class Tuning:
     choice: str | None
     why: str
     job_id: str
-
-    @property
-    def best(self) -> KernelTime | None:
-        """The chosen lowering's times."""
-        return next((time for time in self.times if time.lowering == self.choice), None)
 
 
 def choose(times: Sequence[KernelTime]) -> tuple[str | None, str]:
@@ -170,7 +163,7 @@ def kernel_times(measurement: Measurement, names: Sequence[str], workload: Workl
             KernelTime(
                 lowering=name, prefill_ms=tuple(prefills), decode_ms=tuple(steps), costs_ms=tuple(costs),
                 prefill_runs_ms=tuple(map(tuple, prefill_runs)), decode_runs_ms=tuple(map(tuple, step_runs)),
-                operators=prefill.operators, copies=tuple(part.copies for part in decodes),
+                copies=tuple(part.copies for part in decodes),
             )
         )  # fmt: skip
     return tuple(found)
@@ -182,7 +175,6 @@ class _Stack:
     copies: int
     points: tuple[int, ...]
     error: str
-    operators: Mapping[str, int] | None
 
 
 def _stacks(measurement: Measurement, prefills: int) -> Iterator[_Stack]:
@@ -193,7 +185,6 @@ def _stacks(measurement: Measurement, prefills: int) -> Iterator[_Stack]:
         count = prefills if title.endswith("/prefill") else 1
         yield _Stack(
             title=title, copies=int(copies), points=tuple(range(index, index + count)), error=contender.error,
-            operators=contender.operators,
         )  # fmt: skip
         index += count
 

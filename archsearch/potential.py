@@ -150,8 +150,8 @@ def potentials(
     return found
 
 
-Shares = dict[tuple[str, str, int, int], dict[str, float]]
-"""Best share of the roofline by device, kind, batch and prompt; by phase."""
+Shares = dict[tuple[str, str, Point], dict[str, float]]
+"""Best share of the roofline by device, kind and prefill; by phase."""
 
 
 def _blocks(layout: Layout) -> dict[Block, int]:
@@ -188,7 +188,7 @@ def _best_shares(measurements: Iterable[Measurement], rows: Sequence[Row], book:
         for block in _blocks(layout):
             stands_for = representative(block)
             for times in book.times(row["device"], block, layout.width, row["precision"], point).values():
-                key = (row["device"], block.kind, point.batch, point.prompt)
+                key = (row["device"], block.kind, replace(point, decode=1))
                 seen = best.setdefault(key, dict.fromkeys(PHASES, 0.0))
                 for phase, share in _shares(stands_for, layout.width, rates, point, times).items():
                     seen[phase] = max(seen[phase], share)
@@ -243,7 +243,7 @@ def _saved(
     saved, shares = dict.fromkeys(PHASES, 0.0), None
     device, point = str(row["device"]), _point(row)
     rates = book.rates(device, precision)
-    limit = best.get((device, kind, point.batch, point.prompt))
+    limit = best.get((device, kind, replace(point, decode=1)))
     if rates is None or limit is None:
         return saved, None
     for block, count in _blocks(layout).items():

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from archsearch.candidates import prepare
 from archsearch.measurement import BLOCKS
@@ -63,13 +63,6 @@ class Rates:
     linear: float
     plain: float
     job_id: str
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain JSON."""
-        return {
-            "precision": self.precision, "bandwidth_bytes_per_s": self.bandwidth, "linear_flop_per_s": self.linear,
-            "float32_flop_per_s": self.plain, "job_id": self.job_id,
-        }  # fmt: skip
 
 
 def measure_rates(measurer: Measurer, precision: PrecisionName, cache_bytes: int) -> Rates | None:
