@@ -197,8 +197,9 @@ def _share(row: Row, phase: str) -> str:
 
 
 _ROOF = (
-    "ms are of one block with the norm before it; in decode its weights come from memory and not from a cache; ± is half "
-    "a 95% interval; roof: the share of what the device's best products would reach with the block's bytes and operations"
+    "ms are of one block with the norm before it; in decode its weights come from memory and not from a cache; ± is "
+    "half a 95% interval; roof: the share of what the device's best products would reach with the block's bytes and "
+    "operations"
 )
 
 _RATIO = (
