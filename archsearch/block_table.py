@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from archsearch.candidates import prepare
+from archsearch.comparisons import beside, compared, left_out, lowering_entrants, prefill_point
 from archsearch.errors import ComparisonError
-from archsearch.kernels import KernelTime, choose, kernel_times, prefill_point
+from archsearch.kernels import KernelTime, choose, kernel_times
 from archsearch.measurement import BLOCKS
-from archsearch.roofline import Rates, decode_roof_ms, prefill_roof_ms
+from archsearch.roofline import Rates, decode_roof_ms, prefill_roof_ms, read_rates
 from archsearch.stacks import PREFILL_COPIES, stack
 from archsearch.subjects import Entrant, Subject
-from archsearch.tuning import compared, left_out, lowering_entrants
 from profiler.jobs import Protocol
 from profiler.stats import Interval, ratio_of_pairs
 from profiler.workloads import Point, Workload
@@ -102,7 +102,7 @@ class Row:
         why: Why that one.
         first: The first block of the table at the same context, as timed beside this one.
         peak_rss_mib: Of a process that prefills a stack of `PREFILL_COPIES` copies; None where it was not taken.
-        rates: Of the device, for the roofline.
+        rates: Of the device's products, timed beside the blocks, for the roofline.
     """
 
     block: Mixer
@@ -124,7 +124,7 @@ class Row:
             "block": self.block.title, "kind": self.block.kind, "letter": self.block.letter, "color": self.block.color,
             "device": self.device, "context": self.context, "width": self.width,
             "params": self.block.params(self.width), "lowering": self.choice, "why": self.why,
-            "state_bytes": state, "peak_rss_mib": self.peak_rss_mib,
+            "state_bytes": state, "peak_rss_mib": self.peak_rss_mib, "warm": None if best is None else best.warm,
         }  # fmt: skip
         point = Point(prompt=self.context, decode=1)
         for phase in ("prefill", "decode"):
@@ -166,12 +166,10 @@ def measure_context(
     width: int,
     precision: PrecisionName,
     context: int,
-    *,
     cache: int,
-    rates: Rates | None,
     on_status: OnStatus | None = None,
 ) -> Iterator[Row]:
-    """Compare the blocks at one context; a row for each.
+    """Compare the blocks at one context; a row for each. `cache` is the size of the device's last-level cache.
 
     Raises:
         ComparisonError: The device gave no numbers; the message is its reason.
@@ -183,17 +181,14 @@ def measure_context(
         points=(Point(prompt=context, decode=STEPS_WEIGHED),),
         description="a prefill and the steps behind it",
     )
-    contenders = sum(len(compared(mixer, workload)) for mixer in mixers)
-    entrants = tuple(
+    entrants = [
         entrant
         for mixer in mixers
-        for entrant in lowering_entrants(
-            mixer, width, precision, workload, cache, contenders=contenders, prefix=f"{mixer.kind}:"
-        )
-    )
+        for entrant in lowering_entrants(mixer, width, precision, workload, prefix=f"{mixer.kind}:")
+    ]
     subject = Subject(
         label=f"blocks at context {context} ({precision}, width {width})", workload=workload, precision=precision,
-        role=BLOCKS, entrants=entrants,
+        role=BLOCKS, entrants=(*entrants, *beside(precision, workload, cache)),
     )  # fmt: skip
     measurement = measurer.measure(subject, protocol=TABLE_PROTOCOL, on_status=on_status).measurement
     if measurement.status != "ok":
@@ -207,6 +202,7 @@ def measure_context(
         found[mixer] = (named, *choose(named))
     peaks = _peaks(measurer, {mixer: choice for mixer, (_, choice, _) in found.items()}, width, precision, workload)
     firsts, first_choice, _ = found[mixers[0]]
+    rates = read_rates(measurement, precision)
     first = next((time for time in firsts if time.lowering == first_choice), None)
     for mixer, (times, choice, why) in found.items():
         yield Row(

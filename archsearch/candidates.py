@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from search_space.blocks import EXPORTED, Block, Mixer
 from search_space.export import Candidate, export_block, export_layout
 from search_space.graph.precision import PrecisionName
-from search_space.layout import Layout, block_id
+from search_space.layout import Layout, block_id, distinct_blocks
 
 if TYPE_CHECKING:
     from profiler.jobs import Check
@@ -96,14 +96,9 @@ class BlockCheck:
 
 def block_checks(layout: Layout, candidate: Candidate) -> Iterator[BlockCheck]:
     """One check for each distinct block spec of a layout, as lowered in `candidate`."""
-    seen: set[Block] = set()
-    for layer in layout.layers:
-        for block in (layer.mixer, layer.ffn):
-            if block is None or block.kind == "none" or block in seen:
-                continue
-            seen.add(block)
-            lowering = candidate.lowerings[block_id(block, layout.width)]
-            yield _block_check(block, layout.width, candidate.precision, candidate.context, lowering)
+    for block, width in distinct_blocks(layout):
+        lowering = candidate.lowerings[block_id(block, width)]
+        yield _block_check(block, width, candidate.precision, candidate.context, lowering)
 
 
 @lru_cache(maxsize=512)

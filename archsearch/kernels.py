@@ -1,7 +1,7 @@
 """How fast a block is with each of its lowerings on a device, and which of them a workload should use.
 
-The numbers come from a comparison: stacks of the same block (`archsearch.stacks`), lowered differently, timed in turns.
-A stack of few copies is timed in prefill, one that no cache can hold in decode.
+The numbers come from a comparison (`archsearch.comparisons`): stacks of the same block, lowered differently, timed in
+turns with each other and with the products that give the roofline.
 """
 
 from __future__ import annotations
@@ -11,32 +11,22 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from archsearch.roofline import Rates, decode_roof_ms, prefill_roof_ms
+from archsearch.comparisons import STEPS
+from archsearch.roofline import Rates, decode_roof_ms, prefill_roof_ms, read_rates
 from profiler.stats import Interval, medians, summarise
 from profiler.workloads import Point, Workload
 from search_space.blocks import Block
-from search_space.graph.precision import PrecisionName
+from search_space.graph.precision import PRECISIONS, PrecisionName
 from search_space.layout import block_fields, block_id
 
 if TYPE_CHECKING:
     from archsearch.measurement import Measurement
+    from profiler.results import ContenderRecord
 
 MAX_PROMPT = 4096
 """A choice is made at the workload's prompt, or at this one where that is longer."""
-STEPS = 16
-"""Decode steps timed in a row."""
 MIN_GAIN = 0.02
 """A lowering takes the place of the block's first only when it is faster by this share, and so in every process."""
-
-
-def prefill_point(point: Point) -> Point:
-    """What stands for a workload's prefill."""
-    return replace(point, decode=1)
-
-
-def decode_point(point: Point) -> Point:
-    """What stands for a workload's steps: the states of its prompt are made up."""
-    return Point(batch=point.batch, prompt=1, decode=STEPS, depth=point.prompt - 1)
 
 
 def capped(workload: Workload) -> Workload:
@@ -64,6 +54,7 @@ class KernelTime:
         prefill_runs_ms: For each point, the median prefill of each process: what is compared pair by pair.
         decode_runs_ms: The same of a step.
         copies: In the stack of each point's steps.
+        warm: Whether warm-up was seen to end, of every stack in every process.
     """
 
     lowering: str
@@ -74,6 +65,7 @@ class KernelTime:
     prefill_runs_ms: tuple[tuple[float, ...], ...] = ()
     decode_runs_ms: tuple[tuple[float, ...], ...] = ()
     copies: tuple[int, ...] = ()
+    warm: bool = True
 
     @property
     def cost_ms(self) -> float:
@@ -94,6 +86,7 @@ class Tuning:
         times: In the block's order of lowerings.
         choice: The lowering to use, or None when none of them runs.
         why: In words.
+        rates: Of the device's products, timed beside them; None where those did not run.
         job_id: The comparison behind it.
     """
 
@@ -105,6 +98,7 @@ class Tuning:
     times: tuple[KernelTime, ...]
     choice: str | None
     why: str
+    rates: Rates | None
     job_id: str
 
 
@@ -143,7 +137,7 @@ def kernel_times(measurement: Measurement, names: Sequence[str], workload: Workl
     assert measurement.result is not None
     result = measurement.result
     summaries = {summary.point: summary for summary in summarise(result)}
-    stacks = {found.title: found for found in _stacks(measurement, len(workload.points))}
+    stacks = {contender.name.rpartition("*")[0]: contender for contender in result.contenders}
     found = []
     for name in names:
         prefill = stacks[f"{name}/prefill"]
@@ -151,63 +145,51 @@ def kernel_times(measurement: Measurement, names: Sequence[str], workload: Workl
         if error := next((part.error for part in (prefill, *decodes) if part.error), ""):
             found.append(KernelTime(lowering=name, error=error))
             continue
-        prefills = [summaries[at].ttft_ms.scaled(1 / prefill.copies) for at in prefill.points]
-        steps = [summaries[part.points[0]].decode_ms.scaled(1 / part.copies) for part in decodes]
-        prefill_runs = [[ms / prefill.copies for ms in medians(result, at, "ttft")] for at in prefill.points]
-        step_runs = [[ms / part.copies for ms in medians(result, part.points[0], "decode")] for part in decodes]
+        of_prefill, of_steps = _copies(prefill), tuple(map(_copies, decodes))
+        firsts = [part.points[0] for part in decodes]
+        prefill_runs = [tuple(ms / of_prefill for ms in medians(result, at, "ttft")) for at in prefill.points]
+        step_runs = [
+            tuple(ms / copies for ms in medians(result, at, "decode"))
+            for at, copies in zip(firsts, of_steps, strict=True)
+        ]
         costs = [0.0] * len(result.timing)
         for point, prefill_ms, step_ms in zip(workload.points, prefill_runs, step_runs, strict=True):
             for process, (once, each) in enumerate(zip(prefill_ms, step_ms, strict=True)):
                 costs[process] += once + point.decode * each
         found.append(
             KernelTime(
-                lowering=name, prefill_ms=tuple(prefills), decode_ms=tuple(steps), costs_ms=tuple(costs),
-                prefill_runs_ms=tuple(map(tuple, prefill_runs)), decode_runs_ms=tuple(map(tuple, step_runs)),
-                copies=tuple(part.copies for part in decodes),
+                lowering=name, copies=of_steps, costs_ms=tuple(costs),
+                prefill_ms=tuple(summaries[at].ttft_ms.scaled(1 / of_prefill) for at in prefill.points),
+                decode_ms=tuple(
+                    summaries[at].decode_ms.scaled(1 / copies) for at, copies in zip(firsts, of_steps, strict=True)
+                ),
+                prefill_runs_ms=tuple(prefill_runs), decode_runs_ms=tuple(step_runs),
+                warm=all(summaries[at].warm for at in (*prefill.points, *firsts)),
             )
         )  # fmt: skip
     return tuple(found)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Stack:
-    title: str
-    copies: int
-    points: tuple[int, ...]
-    error: str
+def _copies(contender: ContenderRecord) -> int:
+    return int(contender.name.rpartition("*")[2])
 
 
-def _stacks(measurement: Measurement, prefills: int) -> Iterator[_Stack]:
-    assert measurement.result is not None
-    index = 0
-    for contender in measurement.result.contenders:
-        title, _, copies = contender.name.rpartition("*")
-        count = prefills if title.endswith("/prefill") else 1
-        yield _Stack(
-            title=title, copies=int(copies), points=tuple(range(index, index + count)), error=contender.error,
-        )  # fmt: skip
-        index += count
+def stored_times(measurement: Measurement) -> tuple[tuple[Point, ...], tuple[KernelTime, ...], Rates | None]:
+    """A stored comparison of one block's lowerings: the points it was made for, the times, and the rates beside them.
 
-
-def stored_times(measurement: Measurement, workload: Workload | None = None) -> tuple[Workload, tuple[KernelTime, ...]]:
-    """A stored comparison of one block's lowerings.
-
-    Args:
-        measurement: The comparison.
-        workload: What it is weighed for: the capped workload that it was made for. None where only times are wanted;
-            each point then has as many steps as were timed in a row.
+    The points have as many steps as were timed in a row.
     """
     assert measurement.result is not None
     names = [contender.name.rpartition("*")[0] for contender in measurement.result.contenders]
     lowerings = [name.removesuffix("/prefill") for name in names if name.endswith("/prefill")]
-    if workload is None:
-        count = sum(name.startswith(f"{lowerings[0]}/decode") for name in names)
-        points = tuple(replace(point, decode=STEPS) for point in measurement.points[:count])
-        workload = Workload(name=measurement.workload, points=points, description="stored")
-    return workload, kernel_times(measurement, lowerings, workload)
+    first = next(part for part in measurement.result.contenders if part.name.startswith(f"{lowerings[0]}/prefill*"))
+    points = tuple(replace(measurement.points[at], decode=STEPS) for at in first.points)
+    workload = Workload(name=measurement.workload, points=points, description="stored")
+    precision = next(name for name in PRECISIONS if name == measurement.precision)
+    return points, kernel_times(measurement, lowerings, workload), read_rates(measurement, precision)
 
 
-def tuning_rows(tuning: Tuning, rates: Rates | None) -> Iterator[dict[str, Any]]:
+def tuning_rows(tuning: Tuning) -> Iterator[dict[str, Any]]:
     """A row for each lowering and point of the workload: what was measured, the roofline, and what was chosen."""
     for time in tuning.times:
         for at, point in enumerate(tuning.workload.points):
@@ -218,13 +200,13 @@ def tuning_rows(tuning: Tuning, rates: Rates | None) -> Iterator[dict[str, Any]]
                 "why": tuning.why, "error": time.error, "batch": point.batch, "prompt": point.prompt,
                 "workload": tuning.workload.name, "decode_copies": time.copies[at] if time.copies else None,
                 "job_id": tuning.job_id,
-                "cost_ms": None if time.error else time.cost_ms,
+                "cost_ms": None if time.error else time.cost_ms, "warm": None if time.error else time.warm,
             }  # fmt: skip
             for phase, times, roof_of in (
                 ("prefill", time.prefill_ms, prefill_roof_ms),
                 ("decode", time.decode_ms, decode_roof_ms),
             ):
-                roof = None if rates is None else roof_of(tuning.block, tuning.width, rates, point)
+                roof = None if tuning.rates is None else roof_of(tuning.block, tuning.width, tuning.rates, point)
                 interval = times[at] if times else None
                 row[f"{phase}_ms"] = interval and interval.value
                 row[f"{phase}_ms_low"], row[f"{phase}_ms_high"] = interval and interval.low, interval and interval.high

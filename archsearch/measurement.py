@@ -7,6 +7,7 @@ runs: a candidate between two runs of the watched anchor that differ by more tha
 
 from __future__ import annotations
 
+import json
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -56,6 +57,7 @@ class Measurement:
         created_unix: When it was stored.
         trial: Number in its study, or None.
         lowerings: Lowering of each block, by `block_id`.
+        conditions: As `conditions` gives them.
         foreign_state_bytes: State bytes per point of a foreign file.
     """
 
@@ -76,6 +78,7 @@ class Measurement:
     created_unix: float
     trial: int | None = None
     lowerings: Mapping[str, str] = field(default_factory=dict)
+    conditions: str = ""
     foreign_state_bytes: tuple[int, ...] | None = None
 
     @cached_property
@@ -141,6 +144,15 @@ class MeasuredPoint:
         return centre(loads) if loads and self.measurement.status == "ok" else None
 
 
+def conditions(key: Mapping[str, Any]) -> str:
+    """What two measurements must share for their times to be set side by side, from their key: device, runtime, method.
+
+    Canonical JSON.
+    """
+    shared = {name: key.get(name) for name in ("runtime", "method", "runtime_version", "device")}
+    return json.dumps(shared, sort_keys=True)
+
+
 def rows(measurements: Iterable[Measurement]) -> list[dict[str, Any]]:
     """One row per measurement and point; watch runs are left out, drift is judged."""
     measurements = list(measurements)
@@ -182,7 +194,7 @@ def _row(view: MeasuredPoint, drift: Drift) -> dict[str, Any]:
         value = objective.value(view) if status == "ok" or not objective.measured else None
         row[name] = value.value if isinstance(value, Interval) else value
         if isinstance(value, Interval):
-            row[f"{name}_low"], row[f"{name}_high"] = value.low, value.high
+            row[f"{name}_low"], row[f"{name}_high"] = value.low, value.high if math.isfinite(value.high) else None
         elif name in ("ttft_ms", "decode_ms", "decode_ms_p95"):
             row[f"{name}_low"] = row[f"{name}_high"] = None
     summary = view.summary

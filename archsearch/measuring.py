@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from archsearch.measurement import WATCH, Measurement
+from archsearch.measurement import WATCH, Measurement, conditions
 from archsearch.owners import owner_id
 from archsearch.records import REUSED, from_record, layout_json, to_record
 from archsearch.store import STALE_S, Claim, Store
@@ -25,7 +25,6 @@ from archsearch.verification import passed_checks, with_checks
 from profiler.errors import AgentDied, ProfilerError
 from profiler.jobs import Job, MeasurementKey, Protocol, new_job_id
 from profiler.results import Result, parse_result
-from profiler.workloads import Point
 
 if TYPE_CHECKING:
     from archsearch.tuning import Tuner
@@ -123,7 +122,7 @@ class Measurer:
         seconds = Seconds()
         job = self._job(subject, protocol or self.protocol)
         key = self.session.key(job)
-        known = None if fresh else self._known(key.id, subject)
+        known = None if fresh else self._stored(key.id, subject)
         if known is not None:
             return known
         # A fresh measurement of a key is its own claim: it must not be answered with somebody else's.
@@ -171,14 +170,9 @@ class Measurer:
         self.session.cleanup(job.job_id)
         return Outcome(measurement=measurement, reused=False)
 
-    def conditions(self) -> dict[str, Any]:
-        """What every measurement on this device depends on, as in its key: runtime, method, device."""
-        point = Point(prompt=1, decode=1)
-        job = Job(
-            job_id="conditions", label="", signature={}, runtime=self.session.runtime(), points=(point,), content_id=""
-        )
-        fields = self.session.key(job).fields
-        return {name: fields[name] for name in ("runtime", "method", "runtime_version", "device")}
+    def known(self, subject: Subject) -> Outcome | None:
+        """What is stored under the key that the subject would be measured under now; None where nothing is."""
+        return self._stored(self.session.key(self._job(subject, self.protocol)).id, subject)
 
     def sweep(self) -> None:
         """End and remove jobs on this device that nobody will ask for: fresh runs of drivers that died."""
@@ -258,7 +252,7 @@ class Measurer:
         }
         return Job(job_id=new_job_id(subject.label), **subject.job_fields(), **common)
 
-    def _known(self, key_hash: str, subject: Subject) -> Outcome | None:
+    def _stored(self, key_hash: str, subject: Subject) -> Outcome | None:
         # A watch run is short and takes no peak memory: it says whether the device moved, and is no measurement.
         record = self.store.find_measurement(key_hash, statuses=SETTLED, but_roles=[WATCH])
         if record is None:
@@ -299,7 +293,7 @@ class Measurer:
         known = None
         try:
             while not self.cancel.is_set():
-                known = self._known(key.id, subject)
+                known = self._stored(key.id, subject)
                 # The claim is ours when its owner died or gave up; the job may still be on the device.
                 if known is not None or self.store.claim(key.id, claim.job_id).mine:
                     break
@@ -344,5 +338,6 @@ class Measurer:
             created_unix=time.time(),
             trial=subject.trial,
             lowerings=dict(subject.lowerings()),
+            conditions=conditions(self.session.key(job).fields),
             foreign_state_bytes=subject.foreign_state_bytes(),
         )

@@ -5,6 +5,7 @@ A name given here works at once as a command-line objective and budget and as a 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -14,6 +15,9 @@ from reports.objectives import define
 
 if TYPE_CHECKING:
     from archsearch.measurement import MeasuredPoint
+
+_NOTHING = 0.01
+"""Share of a time below which its lower end says no more than that it is positive."""
 
 Value = Interval | float | int | None
 Direction = Literal["min", "max"]
@@ -68,9 +72,13 @@ def objectives() -> Mapping[str, Objective]:
 
 
 def _rate(tokens: int, ms: Interval) -> Interval:
-    """Tokens per second; the slow end of the time is the low end of the rate. A clock tells no less than 1 ns."""
+    """Tokens per second; the slow end of the time is the low end of the rate.
+
+    Of a time that is known so badly that its interval reaches down to nothing, the rate has no upper end.
+    """
     per_ms = 1e3 * tokens
-    return Interval(value=per_ms / ms.value, low=per_ms / ms.high, high=per_ms / max(ms.low, 1e-6))
+    high = per_ms / ms.low if ms.low > _NOTHING * ms.value else math.inf
+    return Interval(value=per_ms / ms.value, low=per_ms / ms.high, high=high)
 
 
 @objective("ms", "min")

@@ -9,20 +9,22 @@ to write or to wait for a kernel, and no measurement.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from archsearch.kernels import KernelTime, stored_times
+from archsearch.kernels import stored_times
 from archsearch.measurement import Measurement
 from archsearch.records import from_record
-from archsearch.roofline import RATES, Rates, decode_roof_ms, prefill_roof_ms, read_rates
+from archsearch.roofline import decode_roof_ms, prefill_roof_ms
 from archsearch.store import Store
 from archsearch.tuning import representative
 from profiler.workloads import Point
 from reports.ranking import Entry, Ranking, Row, rank
 from search_space.blocks import Block
-from search_space.graph.precision import PRECISIONS, PrecisionName
+from search_space.errors import LayoutError
 from search_space.layout import Layout, block_id, block_name
+from search_space.layout_file import parse_block
 
 PHASES = ("prefill", "decode")
 _OF = {"prefill": "ttft_ms", "decode": "decode_ms"}
@@ -66,8 +68,24 @@ class Potential:
         return f"{self.title} would be on the front with {better} ({kernels}): {moved}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kernel:
+    """One lowering of one block at one point, as its latest comparison found it.
+
+    Attributes:
+        times_ms: By phase.
+        shares: Of the roofline, by phase.
+    """
+
+    times_ms: Mapping[str, float]
+    shares: Mapping[str, float]
+
+
 class KernelBook:
-    """What the store knows of kernels and rates, by device.
+    """What comparisons found of kernels, each against the rates that were measured beside it.
+
+    Asked for a measured layout, it answers from comparisons under the same conditions alone: device, runtime, threads,
+    method (`archsearch.measurement.conditions`).
 
     Args:
         store: Holds the study of comparisons.
@@ -75,39 +93,39 @@ class KernelBook:
     """
 
     def __init__(self, store: Store, study: str) -> None:
-        self._times: dict[tuple[str, str, str], dict[tuple[str, Point], tuple[KernelTime, int]]] = {}
-        self._rates: dict[tuple[str, str], Rates] = {}
-        for record in store.measurements(study):
+        self._kernels: dict[tuple[str, str, str], dict[tuple[str, Point], Kernel]] = {}
+        for record in store.measurements(study):  # the latest come last
             if record.status != "ok" or not record.name:
                 continue
-            measurement = from_record(record, {})
-            if record.name == RATES:
-                self._keep_rates(measurement)
-            else:
-                self._keep_times(measurement)
+            with suppress(LayoutError):  # of a plug-in that is no longer here
+                block, width = parse_block(record.name)
+                self._keep(from_record(record, {}), block, width)
 
-    def _keep_rates(self, measurement: Measurement) -> None:
-        precision = next(name for name in PRECISIONS if name == measurement.precision)
-        rates = read_rates(measurement, precision)
-        if rates is not None:
-            self._rates[measurement.device, precision] = rates
+    def _keep(self, measurement: Measurement, block: Block, width: int) -> None:
+        if not measurement.result or not all(part.points for part in measurement.result.contenders):
+            return  # of an earlier method
+        points, times, rates = stored_times(measurement)
+        if rates is None:
+            return
+        key = (measurement.conditions, block_name(block, width), measurement.precision)
+        known = self._kernels.setdefault(key, {})
+        for at, point in enumerate(points):
+            roofs = {
+                "prefill": prefill_roof_ms(block, width, rates, point),
+                "decode": decode_roof_ms(block, width, rates, point),
+            }
+            for time in times:
+                if not time.error:
+                    spent = {"prefill": time.prefill_ms[at].value, "decode": time.decode_ms[at].value}
+                    shares = {phase: roofs[phase] / spent[phase] for phase in PHASES}
+                    known[time.lowering, replace(point, decode=1)] = Kernel(times_ms=spent, shares=shares)
 
-    def _keep_times(self, measurement: Measurement) -> None:
-        workload, times = stored_times(measurement)
-        known = self._times.setdefault((measurement.device, str(measurement.name), measurement.precision), {})
-        for at, point in enumerate(workload.points):
-            known.update({(time.lowering, replace(point, decode=1)): (time, at) for time in times if not time.error})
-
-    def rates(self, device: str, precision: str) -> Rates | None:
-        """A device's rates."""
-        return self._rates.get((device, precision))
-
-    def times(self, device: str, block: Block, width: int, precision: str, point: Point) -> dict[str, dict[str, float]]:
-        """By lowering, milliseconds of one block by phase, at a point's batch, prompt and pieces."""
-        known = self._times.get((device, block_name(representative(block), width), precision), {})
+    def kernels(self, measurement: Measurement, block: Block, width: int, point: Point) -> dict[str, Kernel]:
+        """By lowering, what is known of a block of a measured layout at a point's batch, prompt and pieces."""
+        key = (measurement.conditions, block_name(representative(block), width), measurement.precision)
         return {
-            lowering: {"prefill": time.prefill_ms[at].value, "decode": time.decode_ms[at].value}
-            for (lowering, where), (time, at) in known.items()
+            lowering: kernel
+            for (lowering, where), kernel in self._kernels.get(key, {}).items()
             if where == replace(point, decode=1)
         }
 
@@ -131,14 +149,13 @@ def potentials(
         reference: As given to `rank`.
         across: As given to `rank`.
     """
-    by_id = {m.layout.layout_id: m for m in measurements if m.layout is not None and m.status == "ok"}
-    best = _best_shares(by_id.values(), rows, book)
+    by_job = {m.job_id: m for m in measurements if m.layout is not None and m.status == "ok"}
+    best = _best_shares(by_job, rows, book)
     found = []
     for entry in ranking.ranked:
-        measurement = by_id.get(str(entry.rows[0].get("layout_id")))
-        if entry.front == "on" or measurement is None:
+        if entry.front == "on":
             continue
-        for potential, better in _better(entry, measurement, best, book):
+        for potential, better in _better(entry, by_job, best, book):
             theirs = [row for row in rows if row not in entry.rows]
             again = rank(
                 [*theirs, *better], [o.name for o in ranking.objectives], ranking.budgets, across=across,
@@ -150,8 +167,12 @@ def potentials(
     return found
 
 
-Shares = dict[tuple[str, str, Point], dict[str, float]]
-"""Best share of the roofline by device, kind and prefill; by phase."""
+Shares = dict[tuple[str, str, str, Point], dict[str, float]]
+"""Best share of the roofline by conditions, precision, kind and prefill; by phase."""
+
+
+def _key(measurement: Measurement, kind: str, point: Point) -> tuple[str, str, str, Point]:
+    return measurement.conditions, measurement.precision, kind, replace(point, decode=1)
 
 
 def _blocks(layout: Layout) -> dict[Block, int]:
@@ -170,45 +191,37 @@ def _point(row: Row) -> Point:
     )
 
 
-def _shares(block: Block, width: int, rates: Rates, point: Point, times: Mapping[str, float]) -> dict[str, float]:
-    return {
-        "prefill": prefill_roof_ms(block, width, rates, point) / times["prefill"],
-        "decode": decode_roof_ms(block, width, rates, point) / times["decode"],
-    }
-
-
-def _best_shares(measurements: Iterable[Measurement], rows: Sequence[Row], book: KernelBook) -> Shares:
+def _best_shares(by_job: Mapping[str, Measurement], rows: Sequence[Row], book: KernelBook) -> Shares:
     best: Shares = {}
-    layouts = {m.layout.layout_id: m.layout for m in measurements if m.layout is not None}
     for row in rows:
-        layout, rates = layouts.get(str(row["layout_id"])), book.rates(row["device"], row["precision"])
-        if layout is None or rates is None:
+        measurement = by_job.get(str(row["job_id"]))
+        if measurement is None or measurement.layout is None:
             continue
         point = _point(row)
-        for block in _blocks(layout):
-            stands_for = representative(block)
-            for times in book.times(row["device"], block, layout.width, row["precision"], point).values():
-                key = (row["device"], block.kind, replace(point, decode=1))
-                seen = best.setdefault(key, dict.fromkeys(PHASES, 0.0))
-                for phase, share in _shares(stands_for, layout.width, rates, point, times).items():
+        for block in _blocks(measurement.layout):
+            for kernel in book.kernels(measurement, block, measurement.layout.width, point).values():
+                seen = best.setdefault(_key(measurement, block.kind, point), dict.fromkeys(PHASES, 0.0))
+                for phase, share in kernel.shares.items():
                     seen[phase] = max(seen[phase], share)
     return best
 
 
 def _better(
-    entry: Entry, measurement: Measurement, best: Shares, book: KernelBook
+    entry: Entry, by_job: Mapping[str, Measurement], best: Shares, book: KernelBook
 ) -> Iterator[tuple[Potential, list[dict[str, Any]]]]:
     """For each kind of block, the layout's rows with that kernel at its best; the largest gain first."""
-    layout = measurement.layout
+    measured = [(row, by_job[str(row["job_id"])]) for row in entry.rows if str(row["job_id"]) in by_job]
+    if len(measured) < len(entry.rows):
+        return
+    layout = measured[0][1].layout
     assert layout is not None
-    precision: PrecisionName = next(name for name in PRECISIONS if name == measurement.precision)
     options: list[tuple[float, Potential, list[dict[str, Any]]]] = []
     for kind in sorted({block.kind for block in _blocks(layout)}):
         rows: list[dict[str, Any]] = []
         potential: Potential | None = None
         gain = 0.0
-        for row in entry.rows:
-            saved, shares = _saved(row, measurement, layout, kind, precision, best, book)
+        for row, measurement in measured:
+            saved, shares = _saved(row, measurement, layout, kind, best, book)
             changed = dict(row)
             times: dict[str, tuple[float, float]] = {}
             for phase, column in _OF.items():
@@ -231,28 +244,20 @@ def _better(
 
 
 def _saved(
-    row: Row,
-    measurement: Measurement,
-    layout: Layout,
-    kind: str,
-    precision: PrecisionName,
-    best: Shares,
-    book: KernelBook,
-) -> tuple[dict[str, float], tuple[dict[str, float], dict[str, float]] | None]:
+    row: Row, measurement: Measurement, layout: Layout, kind: str, best: Shares, book: KernelBook
+) -> tuple[dict[str, float], tuple[Mapping[str, float], Mapping[str, float]] | None]:
     """Milliseconds that the best share of the roofline would save in a row, by phase; and both shares."""
     saved, shares = dict.fromkeys(PHASES, 0.0), None
-    device, point = str(row["device"]), _point(row)
-    rates = book.rates(device, precision)
-    limit = best.get((device, kind, replace(point, decode=1)))
-    if rates is None or limit is None:
+    point = _point(row)
+    limit = best.get(_key(measurement, kind, point))
+    if limit is None:
         return saved, None
     for block, count in _blocks(layout).items():
         lowering = measurement.lowerings.get(block_id(block, layout.width))
-        times = book.times(device, block, layout.width, precision, point).get(lowering or "")
-        if block.kind != kind or times is None:
+        kernel = book.kernels(measurement, block, layout.width, point).get(lowering or "")
+        if block.kind != kind or kernel is None:
             continue
-        now = _shares(representative(block), layout.width, rates, point, times)
-        shares = (now, limit)
+        shares = (kernel.shares, limit)
         for phase in PHASES:
-            saved[phase] += count * times[phase] * max(0.0, 1 - now[phase] / limit[phase])
+            saved[phase] += count * kernel.times_ms[phase] * max(0.0, 1 - kernel.shares[phase] / limit[phase])
     return saved, shares

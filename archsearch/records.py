@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from archsearch.errors import StoreError
-from archsearch.measurement import Measurement
+from archsearch.measurement import Measurement, conditions
 from archsearch.store import MeasurementRecord, Store
 from profiler.errors import ResultError
 from profiler.jobs import MeasurementKey
@@ -92,6 +92,7 @@ def from_record(record: MeasurementRecord, layouts: Mapping[str, Layout]) -> Mea
         created_unix=record.created_unix,
         trial=record.trial,
         lowerings=record.info.get("lowerings", {}),
+        conditions=conditions(record.key),
         foreign_state_bytes=None if foreign is None else tuple(foreign),
     )
 

@@ -2,48 +2,41 @@
 
 The roofline model (Williams, Waterman & Patterson 2009, doi:10.1145/1498765.1498785): no less time than its bytes take
 at the memory's rate, nor than its operations take at the processor's. Both rates are what the runtime's own matrix
-products reach on the device, in a stack of large feed-forward networks timed like everything else: a kernel at 100% is
-as good as the best that this runtime has, not as good as the hardware's data sheet.
+products reach on the device: a kernel at 100% is as good as the best that this runtime has, not as good as the
+hardware's data sheet.
+
+The products are timed within each comparison, in its processes and minutes: a share of a roofline that was measured in
+another hour would tell the hours apart, and not the kernels. They have a second duty: in decode they take their turn
+with the stacks of blocks, and read so much that no stack finds its weights in the cache.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from archsearch.candidates import prepare
-from archsearch.measurement import BLOCKS
-from archsearch.stacks import (
-    PREFILL_COPIES,
-    block_weight_bytes,
-    bytes_per_step,
-    decode_copies,
-    entrant_name,
-    stack,
-)
-from archsearch.subjects import Entrant, Subject
-from profiler.jobs import Protocol
+from archsearch.stacks import PREFILL_COPIES, block_weight_bytes, bytes_per_step, stack
+from archsearch.subjects import Entrant
 from profiler.stats import summarise
 from profiler.workloads import Point, Workload
-from search_space.blocks import Block
+from search_space.blocks import Block, Mixer
 from search_space.blocks.swiglu import SwiGLU
 from search_space.export import export_block
 from search_space.graph.precision import PrecisionName
 
 if TYPE_CHECKING:
     from archsearch.measurement import Measurement
-    from archsearch.measuring import Measurer
 
-RATES = "rates"
-"""Name of such measurements in the store."""
-PROBE, PROBE_WIDTH = SwiGLU(hidden=8192), 2048
-_PREFILL = Point(prompt=256, decode=1)
-_DECODE = Point(prompt=1, decode=16)
-_WORKLOAD = Workload(name="rates", points=(_PREFILL, _DECODE), description="large products, for the roofline")
-RATES_PROTOCOL = Protocol(
-    min_processes=2, max_processes=2, min_repeats=2, max_repeats=2, max_warmups=3, time_budget_s=9.0, memory_pass=False
-)
+PROBE, PROBE_WIDTH = SwiGLU(hidden=4096), 1024
+PRODUCT = Point(prompt=256, decode=1)
+"""Prefill whose products give the rate of operations."""
+SPILL = 4
+"""Between two steps of a stack, the products read as much as the last-level cache holds, times this."""
+_PREFIX = "rates:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,74 +45,59 @@ class Rates:
 
     Attributes:
         precision: Storage of the weights that `linear` is of.
-        bandwidth: Bytes per second, of weights read in decode steps.
+        bandwidth: Bytes per second, of float32 weights read in decode steps.
         linear: Operations per second of products with weights of this precision, in prefill.
         plain: The same in float32.
-        job_id: The measurement behind it.
     """
 
     precision: PrecisionName
     bandwidth: float
     linear: float
     plain: float
-    job_id: str
 
 
-def measure_rates(measurer: Measurer, precision: PrecisionName, cache_bytes: int) -> Rates | None:
-    """The device's rates, measured now where they are not known; None when that failed.
+def probes(precision: PrecisionName, cold: tuple[Point, ...], cache_bytes: int) -> Iterator[Entrant]:
+    """The products that give the rates: in float32, which also empty the cache, and in the precision of the blocks.
 
-    Raises:
-        Interrupted: The user stops.
-        TransportError: The device is out of reach.
+    Args:
+        precision: Of the blocks.
+        cold: Points at which the blocks must not find their weights in the cache; at least one of them a step.
+        cache_bytes: Of the device's last-level cache.
     """
-    precisions: list[PrecisionName] = ["fp32"] if precision == "fp32" else ["fp32", precision]
-    entrants = []
-    for kind in precisions:
-        for what, point in (("prefill", _PREFILL), ("decode", _DECODE)):
-            count = PREFILL_COPIES
-            if what == "decode":
-                count = decode_copies(PROBE, PROBE_WIDTH, kind, context=1, batch=1, cache_bytes=cache_bytes, others=1)
-            load = replace(_WORKLOAD, points=(point,))
-            layout = stack(PROBE, PROBE_WIDTH, count)
-            prepared = prepare(layout, workload=load, precision=kind)
-            name = entrant_name(kind, what, count)
-            entrants.append(Entrant(name=name, layout=layout, prepared=prepared, workload=load))
-    subject = Subject(
-        label=f"rates of large products ({precision})", workload=_WORKLOAD, precision=precision, role=BLOCKS,
-        name=RATES, checked=False, entrants=tuple(entrants),
+    copies = max(PREFILL_COPIES, math.ceil(SPILL * cache_bytes / block_weight_bytes(PROBE, PROBE_WIDTH, "fp32")))
+    yield _probe("fp32", copies, (PRODUCT, *dict.fromkeys(cold)))
+    if precision != "fp32":
+        yield _probe(precision, PREFILL_COPIES, (PRODUCT,))
+
+
+def _probe(precision: PrecisionName, copies: int, points: tuple[Point, ...]) -> Entrant:
+    load = Workload(name="rates", points=points, description="large products, for the roofline")
+    layout = stack(PROBE, PROBE_WIDTH, copies)
+    prepared = prepare(layout, workload=load, precision=precision)
+    return Entrant(
+        name=f"{_PREFIX}{precision}*{copies}", layout=layout, prepared=prepared, workload=load, traced=False,
+        checked=False,
     )  # fmt: skip
-    return read_rates(measurer.measure(subject, protocol=RATES_PROTOCOL).measurement, precision)
 
 
 def read_rates(measurement: Measurement, precision: PrecisionName) -> Rates | None:
-    """The rates that a measurement by `measure_rates` found; None when it failed."""
-    if measurement.status != "ok" or measurement.result is None:
-        return None
-    precisions: list[PrecisionName] = ["fp32"] if precision == "fp32" else ["fp32", precision]
-    names, copies = [], {}
+    """The rates that a comparison found beside its blocks; None where its products did not run."""
+    assert measurement.result is not None
+    summaries = {summary.point: summary for summary in summarise(measurement.result)}
+    speeds: dict[str, float] = {}
+    read: list[float] = []
+    flops = PROBE.flops(PROBE_WIDTH, tokens=PRODUCT.prompt, context=PRODUCT.prompt)
     for contender in measurement.result.contenders:
-        name, _, count = contender.name.rpartition("*")
-        names.append(name)
-        copies[name] = int(count)
-    times = {names[summary.point]: summary for summary in summarise(measurement.result)}
-    flops = PROBE.flops(PROBE_WIDTH, tokens=_PREFILL.prompt, context=_PREFILL.prompt)
-    speed = {
-        kind: flops * copies[f"{kind}/prefill"] / (times[f"{kind}/prefill"].ttft_ms.value * 1e-3)
-        for kind in precisions
-        if f"{kind}/prefill" in times
-    }
-    read = [
-        block_weight_bytes(PROBE, PROBE_WIDTH, kind) * copies[f"{kind}/decode"]
-        / (times[f"{kind}/decode"].decode_ms.value * 1e-3)
-        for kind in precisions
-        if f"{kind}/decode" in times
-    ]  # fmt: skip
-    if len(speed) < len(precisions) or not read:
+        name, _, copies = contender.name.removeprefix(_PREFIX).rpartition("*")
+        if not contender.name.startswith(_PREFIX) or contender.error:
+            continue
+        product, *cold = contender.points
+        speeds[name] = flops * int(copies) / (summaries[product].ttft_ms.value * 1e-3)
+        weights = block_weight_bytes(PROBE, PROBE_WIDTH, "fp32") * int(copies)
+        read += [weights / (summaries[at].decode_ms.value * 1e-3) for at in cold]
+    if not read or "fp32" not in speeds or precision not in speeds:
         return None
-    return Rates(
-        precision=precision, bandwidth=max(read), linear=speed[precision], plain=speed["fp32"],
-        job_id=measurement.job_id,
-    )  # fmt: skip
+    return Rates(precision=precision, bandwidth=max(read), linear=speeds[precision], plain=speeds["fp32"])
 
 
 @lru_cache(maxsize=512)
@@ -146,7 +124,8 @@ def decode_roof_ms(block: Block, width: int, rates: Rates, point: Point) -> floa
     linear = min(2 * _linear_params(block, width), flops)
     rest = flops - linear
     seconds = point.batch * (linear / rates.linear + rest / rates.plain)
-    visible = getattr(block, "visible", None)  # of a window's cache, rows about to be dropped need not be read
+    # Of a window's cache, rows about to be dropped need not be read.
+    visible = block.visible if isinstance(block, Mixer) else None
     behind = point.prompt if visible is None else min(point.prompt, visible)
     moved = bytes_per_step(block, width, rates.precision, context=behind, batch=point.batch)
     return 1e3 * max(seconds, moved / rates.bandwidth)

@@ -1,8 +1,9 @@
-"""Blocks measured as they run in a model: many copies in a row, each with weights of its own.
+"""Blocks measured as they run in a model: several copies in a row, each with weights of its own.
 
-A block alone would find its weights in the processor's cache at every step, and look 2.4 times as fast as it is. A
-stack is an ordinary layout: a tiny embedding, N equal layers, a tiny head. Its time over N is the time of one block
-with the norm before it and its residual sum.
+A stack is an ordinary layout: a tiny embedding, N equal layers, a tiny head. Its time over N is the time of one block
+with the norm before it and its residual sum. Between two steps of a stack something else must read more than the cache
+holds (`archsearch.roofline`): a block that finds its weights in the processor's cache looks 2.4 times as fast as it is
+in a model.
 """
 
 from __future__ import annotations
@@ -17,14 +18,10 @@ from search_space.graph.precision import PrecisionName
 from search_space.layout import Embedding, Layer, Layout
 
 STACK_VOCABULARY = 64
-SPILL = 4
-"""Between two steps, more than the last-level cache holds is read by this factor."""
-ASSUMED_CACHE = 32 << 20
-"""Last-level cache of a device that does not tell."""
 PREFILL_COPIES = 2
 """A prefill reads its weights once for many tokens: few copies will do."""
-MAX_COPIES = 32
-"""A stack that still fits the cache then is of a block so small that its models fit too."""
+ASSUMED_CACHE = 32 << 20
+"""Last-level cache of a device that does not tell."""
 _FIRM_BYTES, _FIRM_COPIES = 20 << 20, 16
 """A step reads so much, or goes through so many copies, that starting a run no longer counts."""
 _SIZE = re.compile(r"(\d+)\s*([KM]?)")
@@ -57,10 +54,8 @@ def bytes_per_step(block: Block, width: int, precision: PrecisionName, *, contex
     return block_weight_bytes(block, width, precision) + state
 
 
-def decode_copies(
-    block: Block, width: int, precision: PrecisionName, *, context: int, batch: int, cache_bytes: int, others: int
-) -> int:
-    """Copies whose weights and state cannot wait in the cache from one step to the next.
+def decode_copies(block: Block, width: int, precision: PrecisionName, *, context: int, batch: int) -> int:
+    """Copies whose step takes so long that starting a run does not count.
 
     Args:
         block: The spec.
@@ -68,14 +63,9 @@ def decode_copies(
         precision: Storage of the weights.
         context: Tokens behind a step.
         batch: Sequences B.
-        cache_bytes: Of the last-level cache.
-        others: Contenders of about this size that take their turn between two steps, each with weights of its own:
-            what they read drives ours out of the cache as well as more copies would.
     """
     each = bytes_per_step(block, width, precision, context=context, batch=batch)
-    spill = math.ceil(SPILL * cache_bytes / (each * max(1, others)))
-    firm = min(_FIRM_COPIES, math.ceil(_FIRM_BYTES / each))
-    return min(MAX_COPIES, max(2, spill, firm))
+    return max(2, min(_FIRM_COPIES, math.ceil(_FIRM_BYTES / each)))
 
 
 def cache_bytes(text: object) -> int:

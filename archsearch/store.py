@@ -347,6 +347,18 @@ class Store:
             query = query.where(sa.or_(t.measurements.c.study == study, t.measurements.c.job_id.in_(also)))
         return self._read(query, _measurement)
 
+    def names(self, study: str, *, workload: str, precision: str) -> list[str]:
+        """Names of a study's measurements that gave numbers, in the order of the latest of each."""
+        m = t.measurements.c
+        query = (
+            sa.select(m.name)
+            .where(m.study == study, m.workload == workload, m.precision == precision, m.status == "ok")
+            .where(m.name.is_not(None))
+            .group_by(m.name)
+            .order_by(sa.func.max(m.sequence))
+        )
+        return self._read(query, lambda record: str(record.name))
+
     def passed_checks(self, device_fingerprint: str, runtime: str) -> set[str]:
         """Ids of the block checks that a device has passed under a runtime version."""
         query = sa.select(t.checks.c.check_id).where(

@@ -25,6 +25,7 @@ from archsearch.subjects import Subject
 from archsearch.timing import RUN_ENDED, RUN_STARTED, Seconds
 from archsearch.trials import MAX_TRIES, Trial, Trials
 from profiler.jobs import Protocol
+from search_space.errors import SearchSpaceError
 from search_space.layout import Layout
 
 WATCH_EVERY = 4
@@ -200,7 +201,13 @@ class _Loop:
     def _measure(self, trial: Trial) -> None:
         trial.tries += 1
         label = f"#{trial.number} {trial.layout.code}"
-        subject = self._subject(trial.layout, CANDIDATE, None, label=label, trial=trial.number)
+        try:
+            subject = self._subject(trial.layout, CANDIDATE, None, label=label, trial=trial.number)
+        except SearchSpaceError as error:  # of a block of one's own, mostly: the others are measured
+            self._fleet.store_unmeasured(self._unexported(trial, label), "invalid", str(error))
+            self._observer.say(f"{label}: invalid: {error}")
+            self._trials.settle()
+            return
         impossible = self._impossible(subject)
         if impossible:
             self._fleet.store_unmeasured(subject, "infeasible", impossible)
@@ -261,6 +268,13 @@ class _Loop:
             trial=trial,
             pins=self._settings.pins,
         )
+
+    def _unexported(self, trial: Trial, label: str) -> Subject:
+        chosen = self._settings
+        return Subject(
+            label=label, workload=chosen.workload, precision=chosen.precision, role=CANDIDATE, layout=trial.layout,
+            trial=trial.number, pins=chosen.pins,
+        )  # fmt: skip
 
     def _standing(self) -> Standing:
         return Standing(

@@ -32,6 +32,7 @@ class Entrant:
         prepared: As exported.
         workload: Its points.
         traced: Whether the device loads it beforehand and counts its operators.
+        checked: Whether the device compares its blocks with their reference first.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Entrant:
     prepared: Prepared
     workload: Workload
     traced: bool = True
+    checked: bool = True
 
     def contender(self) -> Contender:
         """As the job names it."""
@@ -61,14 +63,13 @@ class Subject:
         precision: ``fp32``, ``int8``, ``int4``, or ``file`` for a foreign file.
         role: Role in its study.
         layout: None for a foreign file and a comparison.
-        prepared: Exported candidate, for a layout.
+        prepared: Exported candidate, for a layout; None when it could not be exported.
         foreign: The inspected file.
         entrants: Of a comparison.
         name: Anchor or file name.
         trial: Number in its study.
         pins: Lowerings that are not to be chosen, by block kind.
         seed: Of the weights.
-        checked: Whether the device compares each block with its reference first.
     """
 
     label: str
@@ -83,7 +84,6 @@ class Subject:
     trial: int | None = None
     pins: Mapping[str, str] = field(default_factory=dict)
     seed: int = 0
-    checked: bool = True
 
     @property
     def points(self) -> tuple[Point, ...]:
@@ -102,7 +102,9 @@ class Subject:
         if self.entrants:
             contenders = tuple(entrant.contender() for entrant in self.entrants)
             return {"signature": {}, "content_id": comparison_id(contenders), "contenders": contenders}
-        assert self.prepared is not None
+        if self.prepared is None:  # it could not be exported: only that is stored
+            assert self.layout is not None
+            return {"signature": {}, "content_id": f"layout {self.layout.layout_id}, not exported"}
         return {"signature": self.prepared.candidate.signature, "content_id": self.prepared.content_id}
 
     def files(self) -> dict[str, bytes]:
@@ -116,12 +118,11 @@ class Subject:
 
     def exports(self) -> Iterator[tuple[int | None, Layout, Prepared]]:
         """Every exported layout whose blocks are to be checked, with its index in a comparison."""
-        if not self.checked:
-            return
         if self.layout is not None and self.prepared is not None:
             yield None, self.layout, self.prepared
         for at, entrant in enumerate(self.entrants):
-            yield at, entrant.layout, entrant.prepared
+            if entrant.checked:
+                yield at, entrant.layout, entrant.prepared
 
     def weights_bytes(self) -> int | None:
         """Stored weights; None for a comparison."""

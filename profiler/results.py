@@ -121,13 +121,15 @@ class ContenderRecord(_Read):
     """One graph of a comparison, as the device found it.
 
     Attributes:
-        error: Why it does not run here; empty when it does.
+        points: Indices of its points.
+        error: Why it does not run here; empty when it does. What was timed before it failed stays on record.
         bytes: Its external-data file.
         operators: Operators of the optimised graph, counted.
         providers: Execution providers of its nodes, counted.
     """
 
     name: Word
+    points: Annotated[tuple[Annotated[int, Field(ge=0, le=64)], ...], Field(max_length=64)] = ()
     error: Text = ""
     bytes: Annotated[int, Field(ge=0)] = 0
     cached: bool = False
@@ -311,6 +313,9 @@ def parse_result(raw: bytes, job: Job) -> Result:
     names = [contender.name for contender in job.contenders]
     if result.status == "ok" and [record.name for record in result.contenders] != names:
         raise ResultError(f"{where} is not of the contenders {', '.join(names) or '(none)'}")
+    told = [(index, at) for at, record in enumerate(result.contenders) for index in record.points]
+    if result.status == "ok" and sorted(told) != list(enumerate(job.contender_of)):
+        raise ResultError(f"{where} gives its contenders points that are not theirs")
     if result.status == "ok":
         _require_complete(result, job, where)
     return result
@@ -335,5 +340,9 @@ def _require_complete(result: Result, job: Job, where: str) -> None:
             raise ResultError(f"{where}: a time of zero at {point.text}")
     if not job.contenders and (failed := [check.name for check in result.checks if not check.ok]):
         raise ResultError(f"{where} says ok, but check {failed[0]} failed")
-    if any(s.logits is not None and not s.logits.finite for process in result.timing for s in process.points):
+    if any(
+        s.logits is not None and not s.logits.finite and s.point not in absent
+        for process in result.timing
+        for s in process.points
+    ):
         raise ResultError(f"{where} says ok, but its logits are not finite")

@@ -41,14 +41,17 @@ def markdown_text(text: str) -> str:
 def with_interval(value: float, low: float | None, high: float | None, *, brackets: bool = True) -> str:
     """``7.12 ±0.08``, or ``7.12 [7.05, 7.30]`` where the two sides differ by more than a quarter of the longer one.
 
-    Digits end where the interval's half width begins to matter; without an interval, four significant digits.
+    Digits end where the interval's half width begins to matter; without an interval, four significant digits. An
+    interval that has no upper end is written ``7.120 [3.050, ∞)``.
 
     Args:
         value: The point estimate.
         low: Lower end, or None.
-        high: Upper end, or None.
+        high: Upper end, or None: there is no interval, or it has no upper end.
         brackets: Whether the longer form may be used; the short one then shows the longer side.
     """
+    if low is not None and high is None and low <= value:
+        return f"{plain_number(value)} [{plain_number(low)}, ∞)"
     if low is None or high is None or not low <= value <= high or low == high:
         return plain_number(value)
     longer = max(value - low, high - value)

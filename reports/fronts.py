@@ -153,7 +153,8 @@ def _dominates(attack: Costs, defence: Costs, resolutions: Sequence[float] | Non
     nowhere_worse = np.ones((len(attack), len(defence)), dtype=bool)
     somewhere_better = np.zeros_like(nowhere_worse)
     for mine, theirs, resolution in zip(attack.T, defence.T, resolutions or [0.0] * attack.shape[1], strict=True):
-        slack = resolution * np.maximum(np.abs(mine)[:, None], np.abs(theirs)[None, :])
+        larger = np.maximum(np.abs(mine)[:, None], np.abs(theirs)[None, :])
+        slack = resolution * np.where(np.isfinite(larger), larger, 0.0)  # an interval may have no end
         nowhere_worse &= mine[:, None] <= theirs[None, :] + slack
         somewhere_better |= mine[:, None] < theirs[None, :] - slack
     beats: npt.NDArray[np.bool_] = nowhere_worse & somewhere_better

@@ -323,6 +323,8 @@ def _value(row: Row, name: str) -> Value | None:
     if value is None:
         return None
     low, high = number(row.get(f"{name}_low")), number(row.get(f"{name}_high"))
+    if low is not None and high is None:
+        high = math.inf  # an interval without an upper end
     return Value(
         value=value, low=value if low is None else min(low, value), high=value if high is None else max(high, value)
     )

@@ -153,6 +153,16 @@ class Layout:
         }
 
 
+def distinct_blocks(layout: Layout) -> Iterator[tuple[Block, int]]:
+    """Every block spec of a layout once, with the width."""
+    seen: set[Block] = set()
+    for layer in layout.layers:
+        for block in (layer.mixer, layer.ffn):
+            if block is not None and block.kind != "none" and block not in seen:
+                seen.add(block)
+                yield block, layout.width
+
+
 def block_name(block: Block, width: int) -> str:
     """A spec at a model width in canonical JSON: width, kind and every field."""
     return json.dumps({"width": width, **block_fields(block)}, sort_keys=True)

@@ -16,7 +16,7 @@ from stat import S_ISREG
 from types import UnionType
 from typing import Any, get_args, get_type_hints
 
-from search_space.blocks import feed_forwards, mixers
+from search_space.blocks import Block, feed_forwards, mixers
 from search_space.errors import LayoutError, SearchSpaceError
 from search_space.layout import LAYOUT_FORMAT, Embedding, Layer, Layout
 from search_space.wording import did_you_mean
@@ -107,6 +107,24 @@ def parse_layout(data: object) -> NamedLayout:
             hint=_PLUGIN if reader.unknown_kind else None,
         )
     return named
+
+
+def parse_block(name: str) -> tuple[Block, int]:
+    """The spec and the model width that `search_space.layout.block_name` wrote.
+
+    Raises:
+        LayoutError: It is no such text, or of a block that is not known here.
+    """
+    problems: list[str] = []
+    try:
+        data = json.loads(name)
+        width = data.pop("width")
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise LayoutError(f"{name!r} names no block") from error
+    block = _Reader(problems).block({**mixers(), **feed_forwards()}, data, "block")
+    if problems or type(width) is not int:
+        raise LayoutError("; ".join(problems) or f"width is {width!r}")
+    return block, width
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

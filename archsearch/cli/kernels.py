@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
@@ -11,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from archsearch.cli.exits import INTERRUPTED, NOTHING_MEASURED, CommandError
 from archsearch.cli.layouts import precision_option
-from archsearch.cli.opening import chosen_devices, open_devices, stop_on_signals
+from archsearch.cli.opening import open_devices, stop_on_signals
 from archsearch.cli.output import Row, console, count, one_of, print_list
 from archsearch.cli.tuners import open_tuners
 from archsearch.progress import DevicePanel
 
 if TYPE_CHECKING:
+    from archsearch.tuning import Tuner
     from search_space.layout import Layout
 
 TELL_EVERY_S = 20.0
@@ -37,12 +37,10 @@ def tune_command(
     """`archsearch tune`; exit code 5 when no device gave a choice."""
     from archsearch.configuration import DEFAULT_ANCHORS
     from archsearch.kernels import capped, tuning_rows
-    from archsearch.measuring import Interrupted
-    from archsearch.tuning import distinct_blocks, representative
-    from profiler.errors import ProfilerError
+    from archsearch.tuning import representative
     from profiler.workloads import parse_workload
     from reports.tables import FORMATS
-    from search_space.layout import block_id
+    from search_space.layout import block_id, distinct_blocks
     from search_space.notation import resolve
 
     one_of(output_format, FORMATS, "--format")
@@ -50,30 +48,21 @@ def tune_command(
     load = capped(parse_workload(workload))
     named: list[Layout] = [resolve(text).layout for text in layouts or DEFAULT_ANCHORS]
     blocks = list(dict.fromkeys((representative(b), width) for layout in named for b, width in distinct_blocks(layout)))
-    chosen_devices(devices, device)
-    rows: list[Row] = []
-    with (
-        stop_on_signals() as cancel,
-        open_devices(devices, device) as sessions,
-        DevicePanel(every_s=TELL_EVERY_S) as panel,
-        open_tuners(sessions, store=store, runs=runs, cancel=cancel, say=panel.say) as tuners,
-    ):
-        for name, tuner in tuners.items():
-            try:
-                rates = tuner.rates(wanted)
-                for number, (block, width) in enumerate(blocks, 1):
-                    panel.say(f"{name}: block {number} of {len(blocks)}: {block_id(block, width)}")
-                    tuning = tuner.tuning(block, width, wanted, load, partial(panel.device, name, block.kind))
-                    if tuning is not None:
-                        rows += tuning_rows(tuning, rates)
-            except Interrupted:
-                panel.say("stopped by you; what was compared is kept")
-                return INTERRUPTED
-            except ProfilerError as error:
-                panel.say(f"archsearch: {name}: {error}")
+
+    def work(name: str, tuner: Tuner, panel: DevicePanel) -> Iterator[Row]:
+        for number, (block, width) in enumerate(blocks, 1):
+            panel.say(f"{name}: block {number} of {len(blocks)}: {block_id(block, width)}")
+            tuning = tuner.tuning(block, width, wanted, load, partial(panel.device, name, block.kind))
+            if tuning is not None:
+                yield from tuning_rows(tuning)
+
+    rows = _on_each_device(work, devices, device, store=store, runs=runs)
+    if rows is None:
+        return INTERRUPTED
     print_list(rows, _TUNE, output_format, right=(4, 5, 6, 7, 8))
     if output_format == "table" and rows:
         console(stderr=True).print(_ROOF)
+    _say_unsettled(rows, lambda row: f"{row['block_id']} ({row['lowering']}) at prompt {row['prompt']}")
     return 0 if any(row["chosen"] for row in rows) else NOTHING_MEASURED
 
 
@@ -93,8 +82,6 @@ def blocks_command(
     """`archsearch blocks`; exit code 5 when no device gave numbers."""
     from archsearch.block_table import contestants, measure_context
     from archsearch.errors import ComparisonError
-    from archsearch.measuring import Interrupted
-    from profiler.errors import ProfilerError
     from reports.tables import FORMATS
 
     one_of(output_format, FORMATS, "--format")
@@ -105,7 +92,44 @@ def blocks_command(
         raise CommandError(f"--figure {figure}: the figure is a page; its name must end in .html")
     if figure is not None and not figure.absolute().parent.is_dir():
         raise CommandError(f"--figure {figure}: there is no folder {figure.parent}")
-    chosen_devices(devices, device)
+
+    def work(name: str, tuner: Tuner, panel: DevicePanel) -> Iterator[Row]:
+        for number, length in enumerate(contexts, 1):
+            label = f"context {length}"
+            panel.say(f"{name}: {label} ({number} of {len(contexts)})")
+            told = partial(panel.device, name, label)
+            try:
+                measured = [*measure_context(tuner.measurer, kinds, width, wanted, length, tuner.cache_bytes, told)]
+            except ComparisonError as error:
+                panel.say(f"{name}: {error}")
+                continue
+            yield from (row.to_json() for row in measured)
+
+    rows = _on_each_device(work, devices, device, store=store, runs=runs)
+    if rows is None:
+        return INTERRUPTED
+    print_list(rows, _BLOCKS, output_format, right=range(2, 13))
+    if output_format == "table" and rows:
+        console(stderr=True).print(_ROOF)
+        console(stderr=True).print(_RATIO)
+    _say_unsettled(rows, lambda row: f"{row['block']} ({row['lowering']}) at context {row['context']:,}")
+    if figure is not None and rows:
+        _write_figure(rows, figure)
+    return 0 if rows else NOTHING_MEASURED
+
+
+def _on_each_device(
+    work: Callable[[str, Tuner, DevicePanel], Iterator[Row]],
+    devices: Path,
+    device: Sequence[str] | None,
+    *,
+    store: str | None,
+    runs: Path,
+) -> list[Row] | None:
+    """The rows that `work` gives for one device after the other; None when the user stops."""
+    from archsearch.measuring import Interrupted
+    from profiler.errors import ProfilerError
+
     rows: list[Row] = []
     with (
         stop_on_signals() as cancel,
@@ -115,40 +139,24 @@ def blocks_command(
     ):
         for name, tuner in tuners.items():
             try:
-                rates = tuner.rates(wanted)
-                for number, length in enumerate(contexts, 1):
-                    label = f"context {length}"
-                    panel.say(f"{name}: {label} ({number} of {len(contexts)})")
-                    told = partial(panel.device, name, label)
-                    with _told(panel, name, ComparisonError):
-                        rows += [
-                            row.to_json()
-                            for row in measure_context(
-                                tuner.measurer, kinds, width, wanted, length,
-                                cache=tuner.cache_bytes, rates=rates, on_status=told,
-                            )
-                        ]  # fmt: skip
+                for row in work(name, tuner, panel):
+                    rows.append(row)
             except Interrupted:
                 panel.say("stopped by you; what was compared is kept")
-                return INTERRUPTED
+                return None
             except ProfilerError as error:
                 panel.say(f"archsearch: {name}: {error}")
             panel.idle(name)
-    print_list(rows, _BLOCKS, output_format, right=range(2, 13))
-    if output_format == "table" and rows:
-        console(stderr=True).print(_ROOF)
-        console(stderr=True).print(_RATIO)
-    if figure is not None and rows:
-        _write_figure(rows, figure)
-    return 0 if rows else NOTHING_MEASURED
+    return rows
 
 
-@contextmanager
-def _told(panel: DevicePanel, name: str, kind: type[Exception]) -> Iterator[None]:
-    try:
-        yield
-    except kind as error:
-        panel.say(f"{name}: {error}")
+def _say_unsettled(rows: Sequence[Row], title: Callable[[Row], str]) -> None:
+    """Name the rows whose times may not be those of a device that has warmed up."""
+    from archsearch.measurement import NOT_WARM
+
+    for row in rows:
+        if row["warm"] is False:
+            console(stderr=True).print(f"{row['device']}: {title(row)}: {NOT_WARM}")
 
 
 def _contexts(text: str) -> list[int]:

@@ -8,7 +8,7 @@ import shlex
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from archsearch.cli.exits import INTERRUPTED, NO_DEVICE, NOTHING_MEASURED, CommandError
 from archsearch.cli.layouts import lowering_options
@@ -17,6 +17,10 @@ from archsearch.cli.output import console, one_of
 from archsearch.cli.studies import RESERVED, checked_name, known_blocks, new_name, open_store
 from archsearch.cli.tuners import open_tuners
 from archsearch.progress import duration
+from search_space.errors import SearchSpaceError
+
+if TYPE_CHECKING:
+    from archsearch.study_settings import Settings
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)?")
 DEFAULT_TIME_BUDGET = "5m"
@@ -41,6 +45,17 @@ def _place_options(store: str | None, runs: Path) -> str:
     if store is not None:
         return " --store ..."  # an address may hold a password
     return "" if runs == Path("runs") else f" --runs {shlex.quote(str(runs))}"
+
+
+def _require_pins(chosen: Settings) -> None:
+    """Export every anchor with the pinned lowerings: one that cannot have them would end the study at its start."""
+    from archsearch.candidates import prepare
+
+    for anchor in chosen.anchors if chosen.pins else ():
+        try:
+            prepare(anchor.layout, workload=chosen.workload, precision=chosen.precision, lowerings=chosen.pins)
+        except SearchSpaceError as error:
+            raise CommandError(f"anchor {anchor.name or anchor.layout.code}: {error}", hint=error.hint) from error
 
 
 def run_command(
@@ -73,8 +88,9 @@ def run_command(
     if name in RESERVED:
         raise CommandError(f"the study name {name!r} is kept for {RESERVED[name]}; take another")
     asked = new_config({**options, "lowering": lowering_options(options["lowering"])})
-    require_layouts(settings(asked).space)
     # All that can be wrong is found before a study is made.
+    require_layouts(settings(asked).space)
+    _require_pins(settings(asked))
     names = [device.name for device in chosen_devices(devices, device)]
     if options["across"] not in names:
         one_of(options["across"], (*ACROSS, *names), "--across")

@@ -49,23 +49,27 @@ def widest_interval(processes: Sequence[dict[str, Any]]) -> float:
     return widest
 
 
-def disagreement(processes: Sequence[dict[str, Any]]) -> str | None:
-    """Why the processes' outputs do not belong to the same computation, or None.
+def disagreements(processes: Sequence[dict[str, Any]]) -> dict[int, str]:
+    """Why the processes' outputs do not belong to the same computation, by index of the point; empty when they do.
 
     Tokens are compared only where the sampled logits are equal to rounding: with kernels that add in changing order, a
     near tie may fall either way and every later token with it.
     """
-    reference = processes[0]["points"]
+    found: dict[int, str] = {}
+    reference = {samples["point"]: samples["logits"] for samples in processes[0]["points"]}
     for process in processes[1:]:
-        for ours, theirs in zip(reference, process["points"], strict=True):
-            a, b = ours["logits"], theirs["logits"]
+        for samples in process["points"]:
+            index = int(samples["point"])
+            if index not in reference or index in found:
+                continue
+            a, b = reference[index], samples["logits"]
             difference = relative_rms(b["sample"], a["sample"])
-            where = f"point {ours['point']}: processes {processes[0]['index']} and {process['index']}"
+            where = f"processes {processes[0]['index']} and {process['index']}"
             if not difference <= LOGITS_TOLERANCE:
-                return f"{where} computed different logits (relative RMS {difference:.2g})"
-            if difference < 1e-7 and a["tokens"] != b["tokens"]:
-                return f"{where} began with equal logits and decoded different tokens"
-    return None
+                found[index] = f"{where} computed different logits (relative RMS {difference:.2g})"
+            elif difference < 1e-7 and a["tokens"] != b["tokens"]:
+                found[index] = f"{where} began with equal logits and decoded different tokens"
+    return found
 
 
 def relative_rms(got: Sequence[float], expected: Sequence[float]) -> float:

@@ -54,6 +54,12 @@ def run_check(check: Json, model: Path, runtime: Json) -> Json:
     }  # fmt: skip
 
 
+def failed_text(check: Json) -> str:
+    """A failed check in words."""
+    found = f"relative RMS {check['rel_rms']:.2g}, tolerance {check['tolerance']:.2g}; {check['message']}"
+    return f"check {check['name']} failed: {found}"
+
+
 def _batch(signature: Json) -> int:
     shape = next((entry["shape"] for entry in signature["inputs"] if entry["role"] == "hidden"), [1])
     return shape[0] if shape and isinstance(shape[0], int) else 1

@@ -4,19 +4,137 @@ The contenders of a group (points of equal sizes) take turns at every call: all 
 order is turned by one in each round. All sessions share one thread pool: with one each, the spinning threads of the
 contender before would take the processor from the next. Differences of 1% show that way on machines whose speed
 wanders by 10%; between processes it is the same contenders again, in another order.
+
+A contender that fails, while it is prepared or while it is timed, is left out with its reason; the others go on.
 """
 
 from __future__ import annotations
 
 import gc
 import math
+import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from .cache import WeightCache
+from .checks import failed_text, operators, run_check
 from .conditions import OtherLoad
-from .protocol import PROTOCOL_DEFAULTS, JobFailure, Json
+from .protocol import PROTOCOL_DEFAULTS, JobFailure, Json, one_line
+from .session import open_session, share_threads
 from .timing import Sequence, Turn, settled, summary_of
 
 MAX_ROUNDS = 64
+Say = Callable[..., None]
+
+
+def prepare(task: Json, record: Json, say: Say, cache: WeightCache) -> None:
+    """Write the weights, compare the blocks and list the operators of every contender.
+
+    Raises:
+        JobFailure: None of them runs here.
+    """
+    job, folder, seconds = task["job"], Path(task["folder"]), record["seconds"]
+    record["checks"], record["contenders"] = [], []
+    for at, contender in enumerate(job["model"]["contenders"]):
+        points = [index for index, point in enumerate(job["points"]) if point["contender"] == at]
+        entry: Json = {
+            "name": contender["name"], "points": points, "error": "", "model": None, "bytes": 0, "cached": False,
+        }  # fmt: skip
+        record["contenders"].append(entry)
+        begun = time.monotonic()
+        say("phase", name="weights")
+        placed = cache.place(folder / contender["graph"], folder / contender["recipe"])
+        entry.update(bytes=placed.size, cached=placed.cached)
+        seconds["weights"] += time.monotonic() - begun
+        say("phase", name="check")
+        begun = time.monotonic()
+        checks = [check for check in job.get("checks", []) if check["contender"] == at]
+        entry["error"] = _failed_check(checks, record, folder, cache, job["runtime"])
+        seconds["check"] += time.monotonic() - begun
+        if entry["error"]:
+            continue
+        entry["model"] = str(placed.model)
+        if not contender["traced"]:
+            continue
+        begun = time.monotonic()
+        say("phase", name="load")
+        try:
+            entry["operators"], entry["providers"], _ = operators(
+                placed.model, contender["signature"], job["runtime"], [job["points"][index] for index in points],
+                folder, loaded=lambda: None,
+            )  # fmt: skip
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a kernel that this device lacks: the others are compared
+            entry.update(error=one_line(error), model=None)
+        seconds["load"] += time.monotonic() - begun
+    if all(entry["error"] for entry in record["contenders"]):
+        first = record["contenders"][0]
+        raise JobFailure("invalid", f"none of the contenders runs here; {first['name']}: {first['error']}")
+
+
+def _failed_check(checks: list[Json], record: Json, folder: Path, cache: WeightCache, runtime: Json) -> str:
+    for check in checks:
+        model = cache.place(folder / check["graph"], folder / check["recipe"]).model
+        done = run_check(check, model, runtime)
+        record["checks"].append(done)
+        if not done["ok"]:
+            return failed_text(done)
+    return ""
+
+
+def compare(task: Json, record: Json, say: Say) -> None:
+    """Load every contender that has a model, then time their points group by group, in turns.
+
+    `record["failed"]` has the reason of each contender that failed, by its index.
+    """
+    job, seconds = task["job"], record["seconds"]
+    load = OtherLoad(time.process_time)
+    failed: dict[int, str] = {}
+    say("phase", name="load")
+    begun = time.perf_counter()
+    share_threads(job["runtime"])
+    contenders = job["model"]["contenders"]
+    sessions = {}
+    for at, path in enumerate(task["models"]):
+        if path is not None:
+            try:
+                sessions[at] = open_session(Path(path), job["runtime"], shared=True)
+            except Exception as error:  # noqa: BLE001 - the others are compared
+                failed[at] = one_line(error)
+    seconds.update(load=time.perf_counter() - begun, warmup=0.0, timed=0.0)
+    record["load_ms"] = seconds["load"] * 1000
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for index, point in enumerate(job["points"]):
+        if point["contender"] in sessions:
+            sizes = (point["batch"], point["prompt"], point["decode"], point.get("depth", 0), point.get("chunk", 0))
+            groups.setdefault(sizes, []).append(index)
+    for number, (_, indices) in enumerate(sorted(groups.items())):
+        members = {}
+        for index in indices:
+            at = job["points"][index]["contender"]
+            if at in failed:
+                continue
+            try:
+                members[index] = Sequence(
+                    sessions[at], contenders[at]["signature"], job["points"][index], int(job["protocol"].get("seed", 0))
+                )
+            except Exception as error:  # noqa: BLE001 - states that do not fit, say
+                failed[at] = one_line(error)
+        group = Group(members, job["protocol"], load, seconds, turn=int(task["turn"]))
+        say("phase", name="timed", point=indices[0])
+        spent = float(seconds["warmup"]) + float(seconds["timed"])
+        slice_s = (float(task["slice_s"]) - spent) / (len(groups) - number)
+        group.measure(max(int(task["repeats"][index]) for index in indices), slice_s)
+        for index, reason in group.failed.items():
+            failed.setdefault(job["points"][index]["contender"], reason)
+        record["points"] += group.records.values()
+    record["points"] = sorted(
+        (samples for samples in record["points"] if job["points"][samples["point"]]["contender"] not in failed),
+        key=lambda samples: int(samples["point"]),
+    )
+    record["failed"] = {str(at): reason for at, reason in failed.items()}
 
 
 class Group:
@@ -28,6 +146,10 @@ class Group:
         load: Tells what others used.
         seconds: Collects where the time went.
         turn: By how much the first order is turned; processes differ in it.
+
+    Attributes:
+        records: Samples of every member that did not fail.
+        failed: Why the others did, by index of the point.
     """
 
     def __init__(
@@ -41,18 +163,18 @@ class Group:
         self.records: dict[int, Json] = {
             index: {"point": index, "warmup": [], "repeats": [], "warm": False, "logits": None} for index in members
         }
+        self.failed: dict[int, str] = {}
 
     def measure(self, wanted: int, slice_s: float) -> None:
         """Warm up, then repeat `wanted` rounds, fewer where `slice_s` seconds are short.
 
         Raises:
-            JobFailure: Logits are not finite, or others used the processor too often.
+            JobFailure: Others used the processor too often.
         """
         tolerance, cap = float(self._protocol["warmup_tolerance"]), max(2, int(self._protocol["max_warmups"]))
         first = self._round("warmup")
         for index, sequence in self._members.items():
             self.records[index]["logits"] = summary_of(sequence)
-        self._require_finite()
         least = int(self._protocol["min_repeats"])
         if 3 * first > slice_s:  # too long for a second one: the timed round tells whether one was enough
             least = 1
@@ -61,6 +183,8 @@ class Group:
                 self._round("warmup")
                 if all(settled(record["warmup"], tolerance) for record in self.records.values()):
                     break
+        if not self._members:
+            return
         estimate = max(record["warmup"][-1]["round_s"] for record in self.records.values())
         count = max(least, min(wanted, math.floor(slice_s / max(estimate, 1e-6))))
         self._repeat(count, least)
@@ -75,7 +199,8 @@ class Group:
         limit, kept, loads = float(self._protocol["max_other_cpu"]), 0, []
         for _ in range(min(MAX_ROUNDS, count + max(3, count))):
             self._round("timed")
-            self._require_finite()
+            if not self._members:
+                return
             other = next(iter(self.records.values()))["repeats"][-1]["other_cpu"]
             fine = other is None or other <= limit
             for record in self.records.values():
@@ -92,7 +217,7 @@ class Group:
         """One turn of everybody; its seconds of work."""
         order = list(self._members)
         self._turn += 1
-        at = self._turn % len(order)
+        at = self._turn % max(1, len(order))
         order = order[at:] + order[:at]
         turns: dict[int, Turn] = {}
         for index in order:
@@ -102,17 +227,28 @@ class Group:
         gc.disable()
         try:
             for index in order:
-                turns[index] = self._members[index].turn()
-            for _ in range(max(sequence.decode for sequence in self._members.values())):
+                try:
+                    turns[index] = self._members[index].turn()
+                except Exception as error:  # noqa: BLE001 - the others go on
+                    self._drop(index, one_line(error))
+            for _ in range(max((sequence.decode for sequence in self._members.values()), default=0)):
                 for index in order:
-                    turns[index].step()
+                    if index not in self._members:
+                        continue
+                    try:
+                        turns[index].step()
+                    except Exception as error:  # noqa: BLE001
+                        self._drop(index, one_line(error))
         finally:
             if collecting:
                 gc.enable()
         other = self._load.since_mark()
+        for index in [index for index, sequence in self._members.items() if not sequence.last_finite()]:
+            self._drop(index, "the logits are not finite")
         spent = sum(turn.ns for turn in turns.values()) * 1e-9
         self._seconds[phase] += spent
-        for index, turn in turns.items():
+        for index in self._members:
+            turn = turns[index]
             repeat: dict[str, Any] = {
                 "prefill_ns": turn.prefill_ns,
                 "ttft_ns": turn.ttft_ns,
@@ -124,7 +260,6 @@ class Group:
             self.records[index]["warmup" if phase == "warmup" else "repeats"].append(repeat)
         return spent
 
-    def _require_finite(self) -> None:
-        for index, sequence in self._members.items():
-            if not sequence.last_finite():
-                raise JobFailure("invalid", f"point {index}: the logits are not finite")
+    def _drop(self, index: int, reason: str) -> None:
+        self.failed[index] = reason
+        del self._members[index], self.records[index]

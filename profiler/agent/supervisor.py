@@ -9,7 +9,7 @@ import os
 import time
 from pathlib import Path
 
-from .agreement import disagreement, wanted_repeats, widest_interval
+from .agreement import disagreements, wanted_repeats, widest_interval
 from .conditions import OtherLoad, busiest_others, clocks_mhz, environment, process_seconds, temperature_c
 from .crew import Assignment, Crew
 from .lease import Lease
@@ -177,8 +177,7 @@ class Supervisor:
             self._watch.tell("timing", process=len(done) + 1, processes=most)
             task = self._task(repeats=repeats, slice_s=budget / least, turn=len(done))
             done.append(self._crew.run("timing", task))
-            if reason := disagreement(done):
-                raise JobFailure("invalid", reason)
+            self._judge(done)
             if len(done) < least:
                 continue
             used = time.monotonic() - begun
@@ -191,6 +190,28 @@ class Supervisor:
             else:
                 continue
             return
+
+    def _judge(self, done: list[Json]) -> None:
+        """Look whether all processes computed the same; a contender that failed or did not is left out from now on."""
+        failed = {int(at): str(reason) for at, reason in done[-1].get("failed", {}).items()}
+        for index, reason in disagreements(done).items():
+            if not self._models:
+                raise JobFailure("invalid", f"point {index}: {reason}")
+            failed.setdefault(self._job["points"][index]["contender"], reason)
+        for at, reason in failed.items():
+            self._models[at] = None
+            self._result["contenders"][at]["error"] = reason
+        if not failed:
+            return
+        if all(entry["error"] for entry in self._result["contenders"]):
+            first = self._result["contenders"][0]
+            raise JobFailure("invalid", f"none of the contenders runs here; {first['name']}: {first['error']}")
+        for process in done:
+            process["points"] = [
+                samples
+                for samples in process["points"]
+                if self._models[self._job["points"][samples["point"]]["contender"]] is not None
+            ]
 
     def _finish(self) -> int:
         self._crew.dismiss()

@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
+from . import comparison
 from .cache import DEFAULT_LIMIT_MIB, WeightCache
-from .checks import operators, run_check
-from .comparison import Group
+from .checks import failed_text, operators, run_check
 from .conditions import OtherLoad
 from .memory import MemoryMeter, evict_from_page_cache
 from .protocol import JobFailure, Json, finite, one_line
-from .session import open_session, pin, share_threads
+from .session import open_session, pin
 from .timing import PointTimer, Sequence
 
 _MEMORY_WORDS = ("bad_alloc", "bad alloc", "failed to allocate", "out of memory", "available memory", "cannot allocate")
@@ -96,7 +96,7 @@ def time_points(task: Json, record: Json, say: Say) -> None:
     """Load, then warm up and repeat every point; `repeats` and `slice_s` of the task say how often."""
     job = task["job"]
     if "contenders" in job["model"]:
-        compare(task, record, say)
+        comparison.compare(task, record, say)
         return
     load = OtherLoad(time.process_time)
     session = _load(task, record, say)
@@ -112,39 +112,6 @@ def time_points(task: Json, record: Json, say: Say) -> None:
         timer.warm_up(samples, _slice_left_s(task, seconds) / left)
         say("phase", name="timed", point=index)
         timer.repeat(samples, int(task["repeats"][index]), _slice_left_s(task, seconds) / left)
-
-
-def compare(task: Json, record: Json, say: Say) -> None:
-    """Load every contender that has a model, then time their points group by group, in turns."""
-    job, seconds = task["job"], record["seconds"]
-    load = OtherLoad(time.process_time)
-    say("phase", name="load")
-    begun = time.perf_counter()
-    share_threads(job["runtime"])
-    contenders = job["model"]["contenders"]
-    sessions = [
-        None if path is None else open_session(Path(path), job["runtime"], shared=True) for path in task["models"]
-    ]
-    seconds.update(load=time.perf_counter() - begun, warmup=0.0, timed=0.0)
-    record["load_ms"] = seconds["load"] * 1000
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for index, point in enumerate(job["points"]):
-        if sessions[point["contender"]] is not None:
-            sizes = (point["batch"], point["prompt"], point["decode"], point.get("depth", 0), point.get("chunk", 0))
-            groups.setdefault(sizes, []).append(index)
-    for number, (_, indices) in enumerate(sorted(groups.items())):
-        members = {}
-        for index in indices:
-            at = job["points"][index]["contender"]
-            members[index] = Sequence(
-                sessions[at], contenders[at]["signature"], job["points"][index], int(job["protocol"].get("seed", 0))
-            )
-        group = Group(members, job["protocol"], load, seconds, turn=int(task["turn"]))
-        say("phase", name="timed", point=indices[0])
-        repeats = max(int(task["repeats"][index]) for index in indices)
-        group.measure(repeats, _slice_left_s(task, seconds) / (len(groups) - number))
-        record["points"] += group.records.values()
-    record["points"].sort(key=lambda samples: samples["point"])
 
 
 def _slice_left_s(task: Json, seconds: Json) -> float:
@@ -185,7 +152,7 @@ def prepare(task: Json, record: Json, say: Say) -> None:
     begun = time.monotonic()
     say("phase", name="weights")
     if "contenders" in model:
-        prepare_contenders(task, record, say, cache)
+        comparison.prepare(task, record, say, cache)
         return
     if "path" in model:
         path = Path(model["path"])
@@ -203,7 +170,7 @@ def prepare(task: Json, record: Json, say: Say) -> None:
         record["checks"].append(run_check(check, block, job["runtime"]))
     seconds["check"] = time.monotonic() - begun
     if wrong := [check for check in record["checks"] if not check["ok"]]:
-        raise JobFailure("invalid", _said(wrong[0]))
+        raise JobFailure("invalid", failed_text(wrong[0]))
 
     begun = time.monotonic()
     say("phase", name="load")
@@ -212,60 +179,6 @@ def prepare(task: Json, record: Json, say: Say) -> None:
         path, job["signature"], job["runtime"], job["points"], folder, loaded=lambda: say("phase", name="check")
     )
     seconds["check"] += time.monotonic() - begun - seconds["load"]
-
-
-def prepare_contenders(task: Json, record: Json, say: Say, cache: WeightCache) -> None:
-    """The same for every contender of a comparison; one that fails is left out, with its reason."""
-    job, folder, seconds = task["job"], Path(task["folder"]), record["seconds"]
-    record["checks"], record["contenders"] = [], []
-    for at, contender in enumerate(job["model"]["contenders"]):
-        entry: Json = {"name": contender["name"], "error": "", "model": None, "bytes": 0, "cached": False}
-        record["contenders"].append(entry)
-        begun = time.monotonic()
-        say("phase", name="weights")
-        placed = cache.place(folder / contender["graph"], folder / contender["recipe"])
-        entry.update(bytes=placed.size, cached=placed.cached)
-        seconds["weights"] += time.monotonic() - begun
-        say("phase", name="check")
-        begun = time.monotonic()
-        checks = [check for check in job.get("checks", []) if check["contender"] == at]
-        entry["error"] = _failed_check(checks, record, folder, cache, job["runtime"])
-        seconds["check"] += time.monotonic() - begun
-        if entry["error"]:
-            continue
-        entry["model"] = str(placed.model)
-        if not contender["traced"]:
-            continue
-        begun = time.monotonic()
-        say("phase", name="load")
-        try:
-            points = [point for point in job["points"] if point["contender"] == at]
-            entry["operators"], entry["providers"], _ = operators(
-                placed.model, contender["signature"], job["runtime"], points, folder, loaded=lambda: None
-            )
-        except MemoryError:
-            raise
-        except Exception as error:  # noqa: BLE001 - a kernel that this device lacks: the others are compared
-            entry.update(error=one_line(error), model=None)
-        seconds["load"] += time.monotonic() - begun
-    if all(entry["error"] for entry in record["contenders"]):
-        first = record["contenders"][0]
-        raise JobFailure("invalid", f"none of the contenders runs here; {first['name']}: {first['error']}")
-
-
-def _failed_check(checks: list[Json], record: Json, folder: Path, cache: WeightCache, runtime: Json) -> str:
-    for check in checks:
-        model = cache.place(folder / check["graph"], folder / check["recipe"]).model
-        done = run_check(check, model, runtime)
-        record["checks"].append(done)
-        if not done["ok"]:
-            return _said(done)
-    return ""
-
-
-def _said(check: Json) -> str:
-    found = f"relative RMS {check['rel_rms']:.2g}, tolerance {check['tolerance']:.2g}; {check['message']}"
-    return f"check {check['name']} failed: {found}"
 
 
 def _beside(path: Path) -> int:

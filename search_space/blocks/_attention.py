@@ -67,11 +67,6 @@ class Attention(Mixer):
                     object.__setattr__(self, declared.name, declared.default)
 
     @property
-    def visible(self) -> int | None:
-        """How many tokens back a query sees, itself included; None for all."""
-        return None
-
-    @property
     def rotary_dim(self) -> int:
         """Rotated dimensions of each head, even."""
         return int(self.head_dim * self.rotary_fraction) // 2 * 2

@@ -198,6 +198,11 @@ class Mixer(Block):
     color: ClassVar[str]
     is_global: ClassVar[bool] = False
 
+    @property
+    def visible(self) -> int | None:
+        """Tokens that one looks back on, itself included; None for all of them, in whatever form they are kept."""
+        return None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeedForward(Block):

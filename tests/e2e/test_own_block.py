@@ -51,11 +51,46 @@ def test_a_module_with_a_loop_is_refused_in_one_line(cli: Cli):
     assert "for t in range(T)" in said
 
 
+def test_a_pinned_lowering_that_cannot_be_is_told_before_a_study_is_made(cli: Cli):
+    said = cli.refused(
+        "run", "--space", "tiny", "--workload", "16/4", "--trials", "1", "--study", "pinned",
+        "--anchor", "LC:width=64,vocab=512,ffn=96", "--lowering", "gla=exported",
+    )  # fmt: skip
+    assert "anchor LC: gla cannot be exported by torch" in said
+    assert not (cli.folder / "runs").exists()
+
+
+def test_a_candidate_that_cannot_be_exported_is_invalid_and_the_search_goes_on(cli: Cli):
+    space = cli.folder / "gla.yaml"
+    space.write_text(UNEXPORTED)
+    rows = cli(
+        "run", "--space", space, "--workload", "16/4", "--no-tune", "--trials", "3", "--sampler", "random",
+        "--lowering", "gla=exported", "--study", "mixed", "--format", "json",
+    ).json()  # fmt: skip
+    status = {row["code"]: row["status"] for row in rows if not row["anchor"]}
+    assert status == {"CG": "ok", "LG": "invalid", "GG": "ok"}
+    [why] = [row["reason"] for row in rows if row["status"] == "invalid"]
+    assert "gla cannot be exported by torch" in why
+
+
 def test_a_broken_plug_in_is_told(cli: Cli, plugin: Path):
     (plugin / "my_blocks.py").write_text("import nothing_of_that_name\n")
     said = cli.refused("describe", "CG:width=64,vocab=512,head_dim=16")
     assert "block plug-in token_shift = 'my_blocks:TokenShift' of package my-blocks does not load" in said
 
+
+UNEXPORTED = """\
+width: 64
+depth: 2
+embedding: {vocab_size: 512, tied: true}
+mixers:
+  short_conv: {}
+  gla: {heads: 1, key_dim: 32, value_dim: 64}
+  gqa: {heads: 4, kv_heads: 1, head_dim: 16}
+pattern: "[CLG]G"
+ffn: {hidden: 96}
+anchors: ["CG:width=64,vocab=512,ffn=128,head_dim=16"]
+"""
 
 SPACE = """\
 width: 64

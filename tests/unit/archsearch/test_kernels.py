@@ -11,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archsearch.block_table import contestants
+from archsearch.comparisons import beside, compared, left_out, lowering_entrants
 from archsearch.kernels import KernelTime, Tuning, capped, choose, kernel_times, stored_times, tuning_rows
-from archsearch.measurement import BLOCKS, Measurement, rows
+from archsearch.measurement import BLOCKS, Measurement, conditions, rows
 from archsearch.potential import KernelBook, potentials
 from archsearch.roofline import Rates, decode_roof_ms, prefill_roof_ms, read_rates
-from archsearch.stacks import bytes_per_step, cache_bytes, decode_copies, entrant_name, stack
-from archsearch.tuning import alike, compared, left_out, lowering_entrants, representative
+from archsearch.stacks import bytes_per_step, cache_bytes, decode_copies, stack
+from archsearch.tuning import alike, representative
 from profiler.results import Result
 from profiler.workloads import Point, Workload, parse_workload
 from reports.ranking import rank
@@ -26,10 +27,12 @@ from search_space.blocks.short_conv import ShortConv
 from search_space.blocks.swa import SWA
 from search_space.blocks.swiglu import SwiGLU
 from search_space.cost import weight_bytes
+from search_space.graph.precision import PrecisionName
 from search_space.layout import block_id, block_name
 from tests.unit.archsearch.samples import ANCHOR_LAYOUT, LAYOUT, measurement
 
-RATES = Rates(precision="int4", bandwidth=20e9, linear=400e9, plain=100e9, job_id="rates")
+CONDITIONS = conditions({"method": "m"})
+RATES = Rates(precision="int4", bandwidth=20e9, linear=400e9, plain=100e9)
 
 
 def time_of(lowering: str, *costs: float, error: str = "") -> KernelTime:
@@ -60,6 +63,7 @@ def comparison(
 ) -> Measurement:
     """A stored comparison: contenders (name, points, error) and for every point that ran TTFT and decode in ms."""
     processes = []
+    starts = [sum(count for _, count, _ in contenders[:at]) for at in range(len(contenders))]
     for index, factor in enumerate((0.99, 1.0, 1.01)):
         points, at, sample = [], 0, iter(samples)
         for _, count, error in contenders:
@@ -82,7 +86,10 @@ def comparison(
                 "status": "ok",
                 "environment": {},
                 "processes": processes,
-                "contenders": [{"name": name, "error": error} for name, _, error in contenders],
+                "contenders": [
+                    {"name": name, "error": error, "points": list(range(start, start + count))}
+                    for start, (name, count, error) in zip(starts, contenders, strict=True)
+                ],
             }
         )
     )
@@ -105,12 +112,10 @@ def test_times_are_of_one_copy_and_costs_of_the_whole_workload():
     )
     assert a.copies == (8, 4)
     assert b.error == "bad kernel"
-    same, again = stored_times(made, workload)
-    assert same == workload
-    assert again[0].costs_ms == a.costs_ms  # what was weighed then is weighed now
-    stored, times = stored_times(replace(made, points=(*workload.points, *workload.points)))
-    assert [(p.prompt, p.batch) for p in stored.points] == [(64, 1), (256, 1)]
+    stored, times, rates = stored_times(replace(made, points=(*workload.points, *workload.points)))
+    assert [(p.prompt, p.batch) for p in stored] == [(64, 1), (256, 1)]
     assert [time.lowering for time in times] == ["a", "b"]
+    assert rates is None
     block = ShortConv()
     tuning = Tuning(
         block=block,
@@ -121,15 +126,17 @@ def test_times_are_of_one_copy_and_costs_of_the_whole_workload():
         times=(a, b),
         choice="a",
         why="w",
+        rates=RATES,
         job_id="j",
     )
-    found = list(tuning_rows(tuning, RATES))
+    found = list(tuning_rows(tuning))
     assert [(row["lowering"], row["prompt"], row["chosen"]) for row in found] == [
         ("a", 64, True), ("a", 256, True), ("b", 64, False), ("b", 256, False),
     ]  # fmt: skip
     point = workload.points[1]
     assert found[1]["prefill_roof_share"] == pytest.approx(prefill_roof_ms(block, 64, RATES, point) / 5.0, rel=1e-3)
     assert found[2]["prefill_ms"] is None
+    assert (found[0]["warm"], found[2]["warm"]) == (True, None)
 
 
 def test_a_workload_is_weighed_at_prompts_that_can_be_compared():
@@ -177,18 +184,32 @@ def test_hidden_widths_are_rounded_by_a_sixteenth_at_most(hidden: int):
     assert near.activation == "gelu_tanh"
 
 
-def test_stacks_cannot_wait_in_the_cache():
-    block, cache = ShortConv(), 32 << 20
+def test_a_stack_has_copies_enough_that_its_start_does_not_count():
+    block = ShortConv()
     each = bytes_per_step(block, 1024, "int4", context=512)
     one, two = (weight_bytes(stack(block, 1024, n), "int4") for n in (1, 2))
     assert each == two - one + 2 * 1024 * 4  # its weights and norm, and two carried rows
-    alone = decode_copies(block, 1024, "int4", context=512, batch=1, cache_bytes=cache // 4, others=1)
-    assert alone * each >= cache > (alone - 1) * each
-    company = decode_copies(block, 1024, "int4", context=512, batch=1, cache_bytes=cache // 4, others=5)
-    assert company * each * 5 >= cache
+    copies = decode_copies(block, 1024, "int4", context=512, batch=1)
+    assert copies * each >= 20 << 20 > (copies - 1) * each
+    assert decode_copies(ShortConv(), 256, "int4", context=512, batch=1) == 16
     attention = GQA(heads=16, kv_heads=8, head_dim=64)
-    far = decode_copies(attention, 1024, "int4", context=65_536, batch=1, cache_bytes=cache, others=1)
-    assert far == 2  # the state alone is far larger than the cache
+    assert decode_copies(attention, 1024, "int4", context=65_536, batch=1) == 2  # its state alone is large
+
+
+@pytest.mark.parametrize("precision", ["int4", "fp32"])
+def test_beside_every_step_more_is_read_than_the_cache_holds(precision: PrecisionName):
+    cache = 32 << 20
+    workload = parse_workload("512/8;16/8@4")
+    products, *others = beside(precision, workload, cache)
+    assert [entrant.name.partition("*")[0] for entrant in (products, *others)] == (
+        ["rates:fp32"] if precision == "fp32" else ["rates:fp32", "rates:int4"]
+    )
+    assert weight_bytes(products.layout, "fp32") > 4 * cache
+    # In turns with all that must not find its weights in the cache: the steps, and prefills of a few tokens.
+    assert [point.text for point in products.workload.points] == ["256/1", "511+1/16", "15+1/16", "16/1@4"]
+    entrants = list(lowering_entrants(ShortConv(), 128, precision, workload))
+    steps = {point for entrant in entrants for point in entrant.workload.points if point.depth}
+    assert steps <= set(products.workload.points)
 
 
 @pytest.mark.parametrize(
@@ -201,13 +222,10 @@ def test_cache_sizes_as_the_kernel_writes_them(text: object, size: int):
 
 def test_every_lowering_of_a_comparison_has_weights_of_its_own():
     workload = Workload(name="w", points=(Point(prompt=8, decode=4),), description="")
-    entrants = list(lowering_entrants(ShortConv(), 128, "int4", workload, 1 << 16, contenders=4, prefix="x:"))
+    entrants = list(lowering_entrants(ShortConv(), 128, "int4", workload, prefix="x:"))
     assert len({entrant.prepared.recipe_id for entrant in entrants}) == len(entrants)
     assert [entrant.name.partition("*")[0] for entrant in entrants[:2]] == ["x:shifted/prefill", "x:shifted/decode0"]
-    assert all(
-        entrant.name == entrant_name(*entrant.name.partition("*")[0].split("/"), len(entrant.layout.layers))
-        for entrant in entrants
-    )
+    assert all(entrant.name.endswith(f"*{len(entrant.layout.layers)}") for entrant in entrants)
     assert [point.text for point in entrants[1].workload.points] == ["7+1/16"]
 
 
@@ -243,18 +261,29 @@ def test_the_roofline_is_the_slower_of_bytes_and_operations():
     assert prefill_roof_ms(attention, width, RATES, double) == pytest.approx(2 * wanted)
 
 
-def test_rates_come_from_large_products():
-    made = comparison(
-        [("fp32/prefill*2", 1, ""), ("fp32/decode*1", 1, ""), ("int4/prefill*2", 1, ""), ("int4/decode*7", 1, "")],
-        [(2000.0, 1.0), (1.0, 10.0), (500.0, 1.0), (1.0, 12.0)],
-    )
+def with_rates(
+    contenders: list[tuple[str, int, str]], samples: list[tuple[float, float]], **changes: Any
+) -> Measurement:
+    """A comparison with its products: 100 ms for each prefill of two copies, 10 ms for a step of three."""
+    return comparison(
+        [*contenders, ("rates:fp32*3", 2, ""), ("rates:int4*2", 1, "")],
+        [*samples, (300.0, 1.0), (1.0, 10.0), (50.0, 1.0)], **changes,
+    )  # fmt: skip
+
+
+def test_rates_come_from_the_products_beside():
+    made = with_rates([("a/prefill*2", 1, ""), ("a/decode0*8", 1, "")], [(4.0, 0.0), (1.0, 0.8)])
     rates = read_rates(made, "int4")
     assert rates is not None
-    flops = 2 * (2 * 256 * 3 * 2048 * 8192)
-    assert rates.linear == pytest.approx(flops / 0.5, rel=1e-3)
-    assert rates.plain == pytest.approx(flops / 2.0, rel=1e-3)
-    norm = 2048 * 4
-    assert rates.bandwidth == pytest.approx((3 * 2048 * 8192 * 4 + norm) / 10e-3, rel=1e-3)
+    flops = 2 * 256 * 3 * 1024 * 4096
+    assert rates.linear == pytest.approx(2 * flops / 0.05, rel=1e-3)
+    assert rates.plain == pytest.approx(3 * flops / 0.3, rel=1e-3)
+    norm = 1024 * 4
+    assert rates.bandwidth == pytest.approx(3 * (3 * 1024 * 4096 * 4 + norm) / 10e-3, rel=1e-3)
+    assert read_rates(made, "fp32") == replace(rates, precision="fp32", linear=rates.plain)
+    failed = comparison([("rates:fp32*3", 2, ""), ("rates:int4*2", 1, "no kernel")], [(300.0, 1.0), (1.0, 10.0)])
+    assert read_rates(failed, "int4") is None
+    assert [time.lowering for time in stored_times(replace(made, points=(Point(prompt=8, decode=1),) * 5))[1]] == ["a"]
 
 
 class Comparisons:
@@ -267,7 +296,7 @@ class Comparisons:
         from archsearch.records import to_record
         from profiler.jobs import MeasurementKey
 
-        key = MeasurementKey(fields={"method": "m"})
+        key = MeasurementKey(fields=json.loads(CONDITIONS))
         return [
             to_record(
                 m, study=study, key=key, device_fingerprint="f",
@@ -282,29 +311,28 @@ def test_a_layout_that_only_a_poor_kernel_keeps_off_the_front_is_named():
     gqa = next(layer.mixer for layer in LAYOUT.layers if layer.mixer.kind == "gqa")
     other = next(layer.mixer for layer in ANCHOR_LAYOUT.layers if layer.mixer.kind == "gqa")
     width = LAYOUT.width
-    rates = comparison(
-        [("fp32/prefill*2", 1, ""), ("fp32/decode*1", 1, ""), ("int4/prefill*2", 1, ""), ("int4/decode*7", 1, "")],
-        [(2000.0, 1.0), (1.0, 10.0), (500.0, 1.0), (1.0, 12.0)], name="rates",
-    )  # fmt: skip
 
-    def kernels(block: Any, prefill: float, decode: float) -> Measurement:
-        return comparison(
+    def kernels(block: Any, prefill: float, decode: float, **changes: Any) -> Measurement:
+        return with_rates(
             [(f"{name}/{part}*1", 1, "") for name in ("poor", "good") for part in ("prefill", "decode0")],
             [(prefill, 1.0), (1.0, decode), (prefill / 4, 1.0), (1.0, decode / 4)],
-            name=block_name(representative(block), width), points=(point, point, point, point),
+            name=block_name(representative(block), width), points=(point,) * 7, **changes,
         )  # fmt: skip
 
     lowerings = {block_id(gqa, width): "poor"}
-    slow = measurement(5.0, times={"ttft_ms": 5.0, "decode_ms": 1.0}, lowerings=lowerings)
+    slow = measurement(5.0, times={"ttft_ms": 5.0, "decode_ms": 1.0}, lowerings=lowerings, conditions=CONDITIONS)
     faster = replace(
-        measurement(6.0, times={"ttft_ms": 4.0, "decode_ms": 0.8}), layout=ANCHOR_LAYOUT, job_id="faster", trial=1
+        measurement(6.0, times={"ttft_ms": 4.0, "decode_ms": 0.8}, conditions=CONDITIONS),
+        layout=ANCHOR_LAYOUT,
+        job_id="faster",
+        trial=1,
     )
     made = [slow, faster]
     table = rows(made)
     ranking = rank(table, ["ttft_ms", "decode_ms"], ())
     assert [entry.front for entry in ranking.ranked] == ["on", "dominated"]
     assert gqa == other
-    book = KernelBook(Comparisons(rates, kernels(gqa, 3.0, 0.6)), "blocks")  # type: ignore[arg-type]
+    book = KernelBook(Comparisons(kernels(gqa, 9.0, 9.0), kernels(gqa, 3.0, 0.6)), "blocks")  # type: ignore[arg-type]
     [found] = potentials(ranking, table, made, book, reference=None, across="worst")
     assert (found.layout_id, found.kind) == (LAYOUT.layout_id, "gqa")
     now, then = found.times_ms["ttft_ms"]
@@ -314,5 +342,8 @@ def test_a_layout_that_only_a_poor_kernel_keeps_off_the_front_is_named():
     # Where the kernel is as good as any seen, nothing is promised.
     best = replace(slow, lowerings={block_id(gqa, width): "good"})
     assert potentials(ranking, rows([best, faster]), [best, faster], book, reference=None, across="worst") == []
+    # Nor where the kernels were compared under other conditions: more threads, another runtime.
+    elsewhere = [replace(m, conditions="others") for m in made]
+    assert potentials(ranking, table, elsewhere, book, reference=None, across="worst") == []
     empty = KernelBook(Comparisons(), "blocks")  # type: ignore[arg-type]
     assert potentials(ranking, table, made, empty, reference=None, across="worst") == []

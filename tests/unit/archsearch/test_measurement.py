@@ -50,6 +50,13 @@ def test_a_failure_shows_no_measured_number(status: str):
     assert row["ttft_ms_high"] is None
 
 
+def test_a_time_known_so_badly_that_it_may_be_nothing_gives_a_rate_without_upper_end():
+    [row] = rows([measurement(1, times={"noise": 0.9})])
+    assert row["ttft_ms_low"] == 0
+    assert row["prefill_tokens_per_s_low"] < row["prefill_tokens_per_s"]
+    assert row["prefill_tokens_per_s_high"] is None
+
+
 def test_bytes_that_are_not_known_are_not_zero():
     [attached] = rows([measurement(1, bytes_sent=0)])
     assert attached["bytes_sent"] is None

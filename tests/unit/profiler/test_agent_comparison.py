@@ -17,11 +17,12 @@ SIZES = (Point(prompt=12, decode=6), Point(prompt=1, decode=9, depth=40))
 
 
 def compared(
-    work: Path, contenders: dict[str, tuple[bytes, Any, Any]], checks: Any = (), **changes: Any
+    work: Path, contenders: dict[str, tuple[bytes, Any, Any]], checks: Any = (), traced: bool = True, **changes: Any
 ) -> tuple[Job, dict[str, Any]]:
     """Run a comparison of these models at both sizes to its end."""
     theirs = tuple(
-        Contender(name=name, signature=model[2], content_id=name, points=SIZES) for name, model in contenders.items()
+        Contender(name=name, signature=model[2], content_id=name, points=SIZES, traced=traced)
+        for name, model in contenders.items()
     )
     job = Job(
         job_id="job-1", label="a comparison", signature={}, runtime=Runtime(threads=1),
@@ -50,7 +51,7 @@ def test_contenders_take_turns_and_all_are_measured(tmp_path: Path):
         tmp_path, {"one": models.hybrid(), "two": models.hybrid(scale=0.3)}, protocol={"memory_pass": True}
     )
     assert result["status"] == "ok", result["reason"]
-    assert [entry["name"] for entry in result["contenders"]] == ["one", "two"]
+    assert [(entry["name"], entry["points"]) for entry in result["contenders"]] == [("one", [0, 1]), ("two", [2, 3])]
     assert all(entry["operators"]["GroupQueryAttention"] == 1 for entry in result["contenders"])
     timing = [process for process in result["processes"] if process["kind"] == "timing"]
     for process in timing:
@@ -90,6 +91,37 @@ def test_a_contender_that_is_wrong_or_does_not_load_is_left_out_with_its_reason(
     assert right["error"] == ""
     timing = next(process for process in result["processes"] if process["kind"] == "timing")
     assert [samples["point"] for samples in timing["points"]] == [2, 3]
+
+
+@pytest.mark.parametrize("why", ["logits", "load", "states", "run"])
+def test_a_contender_that_fails_while_it_is_timed_is_left_out_and_the_others_go_on(tmp_path: Path, why: str):
+    graph, recipe, signature = models.hybrid(scale=3e38) if why == "logits" else models.hybrid()
+    if why == "load":
+        graph = b"no graph at all"
+    elif why == "states":
+        signature["states"][0]["input"] = "past_nothing"
+    elif why == "run":
+        signature["vocab_size"] = 10**6  # tokens that its table does not have
+    _, result = compared(
+        tmp_path, {"wrong": (graph, recipe, signature), "right": models.hybrid()}, traced=False,
+        protocol={"memory_pass": True},
+    )  # fmt: skip
+    assert result["status"] == "ok", result["reason"]
+    wrong, right = result["contenders"]
+    said = {"logits": "logits are not finite", "load": "Protobuf", "states": "past_nothing", "run": "indices"}[why]
+    assert said in wrong["error"]
+    assert right["error"] == ""
+    timing = [process for process in result["processes"] if process["kind"] == "timing"]
+    assert len(timing) > 1
+    assert all([samples["point"] for samples in process["points"]] == [2, 3] for process in timing)
+    passes = [process["memory"]["point"] for process in result["processes"] if process["kind"] == "memory"]
+    assert passes == [2]
+
+
+def test_contenders_that_all_fail_while_they_are_timed_make_it_invalid(tmp_path: Path):
+    _, result = compared(tmp_path, {"a": models.hybrid(scale=3e38), "b": models.hybrid(scale=3e38)}, traced=False)
+    assert result["status"] == "invalid"
+    assert "none of the contenders runs here; a: the logits are not finite" in result["reason"]
 
 
 def test_a_comparison_of_which_nothing_runs_is_invalid(tmp_path: Path):

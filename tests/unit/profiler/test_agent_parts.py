@@ -14,7 +14,7 @@ from scipy import stats
 
 from profiler.agent import cache as cache_module
 from profiler.agent import conditions
-from profiler.agent.agreement import disagreement, half_width, median, relative_rms, wanted_repeats, widest_interval
+from profiler.agent.agreement import disagreements, half_width, median, relative_rms, wanted_repeats, widest_interval
 from profiler.agent.cache import WeightCache
 from profiler.agent.limits import MemoryCgroup, resident_mib
 from profiler.agent.protocol import JobFailure, finite, one_line, read_json, write_json
@@ -53,10 +53,10 @@ def test_median_of_even_and_odd_counts() -> None:
 
 def test_processes_must_agree() -> None:
     a = process(0, 1, 1)
-    assert disagreement([a, process(1, 1, 1)]) is None
-    assert "different logits" in str(disagreement([a, process(1, 1, 1, sample=[1.0, 2.1])]))
-    assert "different tokens" in str(disagreement([a, process(1, 1, 1, tokens=[1, 3])]))
-    assert disagreement([a, process(1, 1, 1, tokens=[1, 3], sample=[1.0, 2.0001])]) is None
+    assert disagreements([a, process(1, 1, 1)]) == {}
+    assert "different logits" in disagreements([a, process(1, 1, 1, sample=[1.0, 2.1])])[0]
+    assert "different tokens" in disagreements([a, process(1, 1, 1, tokens=[1, 3])])[0]
+    assert disagreements([a, process(1, 1, 1, tokens=[1, 3], sample=[1.0, 2.0001])]) == {}
 
 
 def sequences(*times: tuple[float, float]) -> list[dict[str, Any]]:

@@ -43,6 +43,16 @@ def test_overlapping_intervals_are_uncertain():
     assert [entry.front for entry in ranking.entries] == ["on", "uncertain", "dominated"]
 
 
+def test_an_interval_without_upper_end_overlaps_all_above():
+    fast = row("fast", decode_tokens_per_s=100.0, decode_tokens_per_s_low=98.0, decode_tokens_per_s_high=102.0)
+    vague = row("vague", decode_tokens_per_s=80.0, decode_tokens_per_s_low=40.0, decode_tokens_per_s_high=None)
+    exact = row("exact", decode_tokens_per_s=80.0)
+    for others in ({}, {"reference": "id-fast"}):
+        ranking = rank([fast, vague, exact], ["decode_tokens_per_s"], **others)
+        fronts = {entry.rows[0]["code"]: entry.front for entry in ranking.entries}
+        assert fronts == {"fast": "on", "vague": "uncertain", "exact": "dominated"}
+
+
 def test_rows_without_ok_are_listed_with_their_reason_and_never_ranked():
     ranking = rank([row("slow", status="timeout"), row("a"), row("gone", status="failed")], OBJECTIVES)
     assert [(e.rows[0]["code"], e.rank, e.reason) for e in ranking.entries] == [
