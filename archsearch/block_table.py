@@ -40,7 +40,7 @@ WINDOW = 512
 STEPS_WEIGHED = 256
 """Decode steps that a choice of lowering weighs against one prefill of the context."""
 TABLE_PROTOCOL = Protocol(
-    min_processes=3, max_processes=3, min_repeats=2, max_repeats=3, max_warmups=3, time_budget_s=60.0, memory_pass=False
+    min_processes=3, max_processes=3, min_repeats=2, max_repeats=3, max_warmups=6, time_budget_s=60.0, memory_pass=False
 )
 MEMORY_PROTOCOL = Protocol(
     min_processes=1, max_processes=1, min_repeats=1, max_repeats=1, max_warmups=2, time_budget_s=1.0, memory_pass=True

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from archsearch.measuring import Measurer, OnStatus
 
 TUNING_PROTOCOL = Protocol(
-    min_processes=3, max_processes=3, min_repeats=2, max_repeats=2, max_warmups=3, time_budget_s=9.0, memory_pass=False
+    min_processes=3, max_processes=3, min_repeats=2, max_repeats=2, max_warmups=6, time_budget_s=9.0, memory_pass=False
 )
 SEARCH_PROTOCOL = replace(TUNING_PROTOCOL, min_processes=2, max_processes=2, time_budget_s=6.0)
 """In a search, whose time is for candidates: enough for a choice, too little for its intervals."""

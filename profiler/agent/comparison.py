@@ -25,6 +25,8 @@ from .session import open_session, share_threads
 from .timing import Sequence, Turn, settled, summary_of
 
 MAX_ROUNDS = 64
+CHEAP_WARMUP_S = 0.2
+"""Warm-up that takes no longer than this is not cut short."""
 Say = Callable[..., None]
 
 
@@ -171,7 +173,6 @@ class Group:
         Raises:
             JobFailure: Others used the processor too often.
         """
-        tolerance, cap = float(self._protocol["warmup_tolerance"]), max(2, int(self._protocol["max_warmups"]))
         first = self._round("warmup")
         for index, sequence in self._members.items():
             self.records[index]["logits"] = summary_of(sequence)
@@ -179,10 +180,7 @@ class Group:
         if 3 * first > slice_s:  # too long for a second one: the timed round tells whether one was enough
             least = 1
         else:
-            for _ in range(cap - 1):
-                self._round("warmup")
-                if all(settled(record["warmup"], tolerance) for record in self.records.values()):
-                    break
+            self._warm_up(first, slice_s / 2)
         if not self._members:
             return
         estimate = max(record["warmup"][-1]["round_s"] for record in self.records.values())
@@ -190,10 +188,30 @@ class Group:
         self._repeat(count, least)
         for record in self.records.values():
             kept = [repeat for repeat in record["repeats"] if repeat["kept"]]
-            tail = record["warmup"] if len(record["warmup"]) > 1 else [*record["warmup"], kept[0]]
-            record["warm"] = settled(tail, tolerance)
+            record["warm"] = record["warm"] or self._settled([*record["warmup"], kept[0]], record["point"])
             for repeat in (*record["warmup"], *record["repeats"]):
                 del repeat["round_s"]
+
+    def _warm_up(self, spent: float, within_s: float) -> None:
+        """Rounds until each member was seen to get no faster.
+
+        At most `max_warmups` of them, more where they cost next to nothing, and but two where they take `within_s`.
+        """
+        cap = max(2, int(self._protocol["max_warmups"]))
+        for number in range(1, MAX_ROUNDS):
+            enough = number >= cap or (number >= 2 and spent * (number + 1) / number > within_s)
+            if all(record["warm"] for record in self.records.values()) or (enough and spent > CHEAP_WARMUP_S):
+                return
+            spent += self._round("warmup")
+            for record in self.records.values():
+                record["warm"] = record["warm"] or self._settled(record["warmup"], record["point"])
+
+    def _settled(self, sequences: list[Json], index: int) -> bool:
+        """Whether a member's warm-up has ended; a call that stands alone beside what is measured says nothing of it."""
+        member = self._members[index]
+        return settled(
+            sequences, float(self._protocol["warmup_tolerance"]), prefill=not member.depth, steps=member.decode > 1
+        )
 
     def _repeat(self, count: int, least: int) -> None:
         limit, kept, loads = float(self._protocol["max_other_cpu"]), 0, []

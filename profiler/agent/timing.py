@@ -276,11 +276,12 @@ def _seconds(sequence: Json) -> float:
     return float(sequence["ttft_ns"] + sum(sequence["decode_ns"])) * 1e-9
 
 
-def settled(sequences: list[Json], tolerance: float) -> bool:
+def settled(sequences: list[Json], tolerance: float, *, prefill: bool = True, steps: bool = True) -> bool:
     """Whether warm-up has ended: the last sequence was no faster than the fastest before it, within the tolerance.
 
-    Prefill and median step are both looked at. Warming up makes things faster; noise moves them both ways. A test for
-    equality would warm up to the cap on every machine noisier than its tolerance, and learn nothing from it.
+    Prefill and median step are both looked at, or the one that is asked for. Warming up makes things faster; noise moves
+    them both ways. A test for equality would warm up to the cap on every machine noisier than its tolerance, and learn
+    nothing from it.
     """
     if len(sequences) < 2:
         return False
@@ -289,5 +290,5 @@ def settled(sequences: list[Json], tolerance: float) -> bool:
         return times[-1] * (1 + tolerance) < min(times[:-1])
 
     prefills = [sequence["prefill_ns"] for sequence in sequences]
-    steps = [median(sequence["decode_ns"]) for sequence in sequences if sequence["decode_ns"]]
-    return not gained(prefills) and not (steps and gained(steps))
+    middles = [median(sequence["decode_ns"]) for sequence in sequences if sequence["decode_ns"]]
+    return not (prefill and gained(prefills)) and not (steps and middles and gained(middles))
