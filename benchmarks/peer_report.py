@@ -11,6 +11,7 @@ from typing import Any
 from peer_measure import OURS, THEIRS, Ratio
 from peer_profile import REST, Phase
 from profiler.results import Result
+from profiler.stats import Interval
 
 LEAST_SHARE = 0.01
 """Of the slower side's time: entries below it on both sides are summed up in one line."""
@@ -26,12 +27,14 @@ class AtPrompt:
         ratios: By what is compared.
         results: The device's results, by side.
         phases: Traces by side, where one was asked for.
+        in_turns: Ratios of times within one process, where they were asked for.
     """
 
     prompt: int
     ratios: Mapping[str, Ratio]
     results: Mapping[str, Sequence[Result]]
     phases: Mapping[str, Mapping[str, Phase]] = field(default_factory=dict)
+    in_turns: Mapping[str, Interval] = field(default_factory=dict)
 
     def slower(self) -> list[str]:
         """What we are slower or larger in."""
@@ -98,6 +101,8 @@ def profile_tables(model: Compared) -> Iterator[str]:
                     f"traced: {ours.wall_ms:.2f} against {theirs.wall_ms:.2f} ms ({ours.wall_ms / theirs.wall_ms:.3f})"
                 )
                 yield f"{head}; {traced}"
+                if (turns := at.in_turns.get(what)) is not None:
+                    yield f"  in turns within one process: {turns.value:.3f} ({turns.low:.3f} to {turns.high:.3f})"
                 yield from _entries("operator", ours, theirs, ours.operators, theirs.operators)
                 yield from _entries("product", ours, theirs, ours.products, theirs.products)
             else:
@@ -175,6 +180,8 @@ def _point(at: AtPrompt, raw: bool) -> dict[str, Any]:
         point["profile"] = {
             side: {name: asdict(phase) for name, phase in phases.items()} for side, phases in at.phases.items()
         }
+    if at.in_turns:
+        point["in_turns"] = {what: asdict(interval) for what, interval in at.in_turns.items()}
     if raw:
         point["results"] = {
             side: [json.loads(result.model_dump_json()) for result in results] for side, results in at.results.items()
