@@ -27,6 +27,8 @@ from profiler.workloads import Point
 
 PAIRS, ROUNDS = 3, 4
 """Pairs of processes, and timed sequences of each side in a process."""
+SLICE_S = 30.0
+"""Of a process; sequences so long that three do not fit get one warm-up, and as many turns as fit, at least one."""
 MAX_STEPS = 32
 WHAT = {"ttft_ms": "ttft_ns", "decode_ms": "decode_ns"}
 
@@ -90,7 +92,7 @@ def measure(task: Mapping[str, Any]) -> dict[str, float]:
     members = {at: Sequence(sessions[at], dict(task["signatures"][at]), task["point"], 0) for at in (0, 1)}
     protocol = {"min_repeats": ROUNDS, "max_repeats": ROUNDS, "max_warmups": 2, "max_other_cpu": 1.0}
     group = Group(members, protocol, OtherLoad(time.process_time), {"warmup": 0.0, "timed": 0.0}, turn=first)
-    group.measure(ROUNDS, 3600.0)
+    group.measure(ROUNDS, SLICE_S)
     if group.failed:
         raise ValueError("; ".join(group.failed.values()))
 

@@ -279,9 +279,9 @@ def _seconds(sequence: Json) -> float:
 def settled(sequences: list[Json], tolerance: float, *, prefill: bool = True, steps: bool = True) -> bool:
     """Whether warm-up has ended: the last sequence was no faster than the fastest before it, within the tolerance.
 
-    Prefill and median step are both looked at, or the one that is asked for. Warming up makes things faster; noise moves
-    them both ways. A test for equality would warm up to the cap on every machine noisier than its tolerance, and learn
-    nothing from it.
+    Prefill and median step are both looked at, or the one that is asked for. Warming up makes things faster; noise
+    moves them both ways. A test for equality would warm up to the cap on every machine noisier than its tolerance, and
+    learn nothing from it.
     """
     if len(sequences) < 2:
         return False
