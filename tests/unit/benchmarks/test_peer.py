@@ -14,6 +14,7 @@ import pytest
 import peer_measure
 import peer_models
 import peer_profile
+import peer_turns
 from profiler.agent.driver import Driver
 from profiler.foreign import inspect
 from profiler.foreign_states import WINDOW_SLACK
@@ -209,3 +210,22 @@ def test_real_traces_account_for_every_call() -> None:
             assert sum(phase.operators.values()) == pytest.approx(phase.wall_ms)
             assert phase.counts["GroupQueryAttention"] == pytest.approx(1)
             assert any(key.startswith(f"MatMul {rows}x") for key in phase.products)
+
+
+def test_a_pair_of_processes_balances_who_was_loaded_first() -> None:
+    first, second = math.log(0.9), math.log(1.1)  # the first loaded is slower, whoever it is
+    found = peer_turns.over_pairs([(first, second)] * 3)
+    assert found.value == pytest.approx(math.sqrt(0.9 * 1.1))
+    assert found.low == pytest.approx(found.high)
+
+
+def test_two_models_step_in_turns_within_one_process() -> None:
+    graph, recipe, signature = agent_models.hybrid()
+    side = Traced({"signature": signature}, {"model.onnx": graph, "recipe.json": json.dumps(recipe).encode()})
+    found = peer_turns.ratios_in_turns({"a": side, "b": side}, Runtime(threads=1), Point(prompt=9, decode=40))
+    assert found.keys() == {"ttft_ms", "decode_ms"}
+    for interval in found.values():
+        assert 0 < interval.low <= interval.value <= interval.high
+    broken = Traced({"signature": {**signature, "vocab_size": 10**6}}, side.files)
+    with pytest.raises(peer_profile.NoTrace, match="indices"):
+        peer_turns.ratios_in_turns({"a": side, "b": broken}, Runtime(threads=1), Point(prompt=9, decode=4))
