@@ -68,7 +68,10 @@ def blocks_figure(rows: Sequence[Row]) -> Figure:
     figure.update_xaxes(
         type="log", title_text="context, tokens", tickvals=contexts, ticktext=[f"{c:,}" for c in contexts]
     )
-    figure.update_yaxes(type="log", exponentformat="none", dtick="D2", tickfont={"size": 10})
+    ticks = [digit * 10.0**power for power in range(-4, 8) for digit in (1, 2, 5)]
+    figure.update_yaxes(
+        type="log", tickfont={"size": 10}, tickvals=ticks, ticktext=[f"{t:,.4f}".rstrip("0").rstrip(".") for t in ticks]
+    )
     figure.update_layout(
         template="plotly_white", height=780, legend={"orientation": "h", "y": -0.12},
         title={"text": "Blocks against context: lower is better"},
