@@ -17,7 +17,7 @@ from archsearch.comparisons import beside, compared, left_out, lowering_entrants
 from archsearch.errors import ComparisonError
 from archsearch.kernels import KernelTime, choose, kernel_times
 from archsearch.measurement import BLOCKS
-from archsearch.roofline import Rates, decode_roof_ms, prefill_roof_ms, read_rates
+from archsearch.roofline import Rates, decode_roof_ms, not_emptied, prefill_roof_ms, read_rates
 from archsearch.stacks import PREFILL_COPIES, stack
 from archsearch.subjects import Entrant, Subject
 from profiler.jobs import Protocol
@@ -124,7 +124,7 @@ class Row:
             "block": self.block.title, "kind": self.block.kind, "letter": self.block.letter, "color": self.block.color,
             "device": self.device, "context": self.context, "width": self.width,
             "params": self.block.params(self.width), "lowering": self.choice, "why": self.why,
-            "state_bytes": state, "peak_rss_mib": self.peak_rss_mib, "warm": None if best is None else best.warm,
+            "state_bytes": state, "peak_rss_mib": self.peak_rss_mib, "warm": None if best is None else best.warm[0],
         }  # fmt: skip
         point = Point(prompt=self.context, decode=1)
         for phase in ("prefill", "decode"):
@@ -193,6 +193,8 @@ def measure_context(
     measurement = measurer.measure(subject, protocol=TABLE_PROTOCOL, on_status=on_status).measurement
     if measurement.status != "ok":
         raise ComparisonError(f"context {context}: {measurement.status}: {measurement.reason}")
+    if (missing := not_emptied(measurement)) is not None:
+        raise ComparisonError(f"context {context}: {missing}")
     found: dict[Mixer, tuple[tuple[KernelTime, ...], str | None, str]] = {}
     for mixer in mixers:
         prefix = f"{mixer.kind}:"
@@ -217,13 +219,17 @@ def _peaks(
     """Peak memory of each block's prefill, at the lowering that is shown."""
     load = replace(workload, points=tuple(prefill_point(point) for point in workload.points))
     chosen = [(mixer, name) for mixer, name in choices.items() if name is not None]
+    if not chosen:
+        return {}
     entrants = []
     for mixer, name in chosen:
         layout = stack(mixer, width, PREFILL_COPIES)
         prepared = prepare(
             layout, workload=load, precision=precision, lowerings={mixer.kind: name}, context=workload.max_context
         )
-        entrants.append(Entrant(name=f"memory of {mixer.kind}:{name}", layout=layout, prepared=prepared, workload=load))
+        entrants.append(
+            Entrant(name=f"memory of {mixer.kind}:{name}", layout=layout, prepared=prepared, points=load.points)
+        )
     subject = Subject(
         label=f"memory of blocks, {workload.name}", workload=workload, precision=precision, role=BLOCKS,
         entrants=tuple(entrants),

@@ -93,7 +93,7 @@ def lowering_entrants(
                 seed=number + len(block.lowerings) * place,
             )
             title = f"{prefix}{name}/{part}*{copies}"
-            yield Entrant(name=title, layout=layout, prepared=prepared, workload=load, traced=part == "prefill")
+            yield Entrant(name=title, layout=layout, prepared=prepared, points=points, traced=part == "prefill")
 
 
 def beside(precision: PrecisionName, workload: Workload, cache_bytes: int) -> Iterator[Entrant]:

@@ -54,7 +54,7 @@ class KernelTime:
         prefill_runs_ms: For each point, the median prefill of each process: what is compared pair by pair.
         decode_runs_ms: The same of a step.
         copies: In the stack of each point's steps.
-        warm: Whether warm-up was seen to end, of every stack in every process.
+        warm: For each point, whether warm-up was seen to end, of prefill and steps in every process.
     """
 
     lowering: str
@@ -65,7 +65,7 @@ class KernelTime:
     prefill_runs_ms: tuple[tuple[float, ...], ...] = ()
     decode_runs_ms: tuple[tuple[float, ...], ...] = ()
     copies: tuple[int, ...] = ()
-    warm: bool = True
+    warm: tuple[bool, ...] = ()
 
     @property
     def cost_ms(self) -> float:
@@ -164,7 +164,9 @@ def kernel_times(measurement: Measurement, names: Sequence[str], workload: Workl
                     summaries[at].decode_ms.scaled(1 / copies) for at, copies in zip(firsts, of_steps, strict=True)
                 ),
                 prefill_runs_ms=tuple(prefill_runs), decode_runs_ms=tuple(step_runs),
-                warm=all(summaries[at].warm for at in (*prefill.points, *firsts)),
+                warm=tuple(
+                    summaries[a].warm and summaries[b].warm for a, b in zip(prefill.points, firsts, strict=True)
+                ),
             )
         )  # fmt: skip
     return tuple(found)
@@ -200,7 +202,7 @@ def tuning_rows(tuning: Tuning) -> Iterator[dict[str, Any]]:
                 "why": tuning.why, "error": time.error, "batch": point.batch, "prompt": point.prompt,
                 "workload": tuning.workload.name, "decode_copies": time.copies[at] if time.copies else None,
                 "job_id": tuning.job_id,
-                "cost_ms": None if time.error else time.cost_ms, "warm": None if time.error else time.warm,
+                "cost_ms": None if time.error else time.cost_ms, "warm": time.warm[at] if time.warm else None,
             }  # fmt: skip
             for phase, times, roof_of in (
                 ("prefill", time.prefill_ms, prefill_roof_ms),

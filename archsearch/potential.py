@@ -22,7 +22,7 @@ from archsearch.tuning import representative
 from profiler.workloads import Point
 from reports.ranking import Entry, Ranking, Row, rank
 from search_space.blocks import Block
-from search_space.errors import LayoutError
+from search_space.errors import SearchSpaceError
 from search_space.layout import Layout, block_id, block_name
 from search_space.layout_file import parse_block
 
@@ -97,7 +97,7 @@ class KernelBook:
         for record in store.measurements(study):  # the latest come last
             if record.status != "ok" or not record.name:
                 continue
-            with suppress(LayoutError):  # of a plug-in that is no longer here
+            with suppress(SearchSpaceError):  # of a plug-in that is no longer here, or no longer exports
                 block, width = parse_block(record.name)
                 self._keep(from_record(record, {}), block, width)
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from archsearch.candidates import prepare
 from archsearch.stacks import PREFILL_COPIES, block_weight_bytes, bytes_per_step, stack
 from archsearch.subjects import Entrant
-from profiler.stats import summarise
+from profiler.stats import medians
 from profiler.workloads import Point, Workload
 from search_space.blocks import Block, Mixer
 from search_space.blocks.swiglu import SwiGLU
@@ -34,8 +34,13 @@ if TYPE_CHECKING:
 PROBE, PROBE_WIDTH = SwiGLU(hidden=4096), 1024
 PRODUCT = Point(prompt=256, decode=1)
 """Prefill whose products give the rate of operations."""
+STEP = Point(prompt=1, decode=16)
+"""Steps whose products give the rate of the memory, where none of the blocks' is of one sequence: with more of them a
+product is no longer bound by its weights."""
 SPILL = 4
 """Between two steps of a stack, the products read as much as the last-level cache holds, times this."""
+MAX_COPIES = 16
+"""Of the products: 0.8 GB, more than twice the largest caches."""
 _PREFIX = "rates:"
 
 
@@ -61,29 +66,48 @@ def probes(precision: PrecisionName, cold: tuple[Point, ...], cache_bytes: int) 
 
     Args:
         precision: Of the blocks.
-        cold: Points at which the blocks must not find their weights in the cache; at least one of them a step.
+        cold: Points at which the blocks must not find their weights in the cache.
         cache_bytes: Of the device's last-level cache.
     """
-    copies = max(PREFILL_COPIES, math.ceil(SPILL * cache_bytes / block_weight_bytes(PROBE, PROBE_WIDTH, "fp32")))
-    yield _probe("fp32", copies, (PRODUCT, *dict.fromkeys(cold)))
+    wanted = math.ceil(SPILL * cache_bytes / block_weight_bytes(PROBE, PROBE_WIDTH, "fp32"))
+    copies = min(MAX_COPIES, max(PREFILL_COPIES, wanted))
+    steps = () if any(map(_is_step, cold)) else (STEP,)
+    yield _probe("fp32", copies, (PRODUCT, *dict.fromkeys(cold), *steps))
     if precision != "fp32":
         yield _probe(precision, PREFILL_COPIES, (PRODUCT,))
 
 
 def _probe(precision: PrecisionName, copies: int, points: tuple[Point, ...]) -> Entrant:
-    load = Workload(name="rates", points=points, description="large products, for the roofline")
+    load = Workload(name="rates", points=(PRODUCT,), description="large products, for the roofline")
     layout = stack(PROBE, PROBE_WIDTH, copies)
-    prepared = prepare(layout, workload=load, precision=precision)
+    prepared = prepare(layout, workload=load, precision=precision, context=max(point.context for point in points))
     return Entrant(
-        name=f"{_PREFIX}{precision}*{copies}", layout=layout, prepared=prepared, workload=load, traced=False,
+        name=f"{_PREFIX}{precision}*{copies}", layout=layout, prepared=prepared, points=points, traced=False,
         checked=False,
     )  # fmt: skip
 
 
-def read_rates(measurement: Measurement, precision: PrecisionName) -> Rates | None:
-    """The rates that a comparison found beside its blocks; None where its products did not run."""
+def _is_step(point: Point) -> bool:
+    """Whether a point has steps of one sequence, several in a row."""
+    return point.batch == 1 and point.decode > 1
+
+
+def not_emptied(measurement: Measurement) -> str | None:
+    """Why nothing emptied the cache in a comparison, whose steps are then of no use; None when all is well."""
     assert measurement.result is not None
-    summaries = {summary.point: summary for summary in summarise(measurement.result)}
+    for contender in measurement.result.contenders:
+        if contender.name.startswith(f"{_PREFIX}fp32*") and contender.error:
+            return f"the products that empty the cache did not run: {contender.error}"
+    return None
+
+
+def read_rates(measurement: Measurement, precision: PrecisionName) -> Rates | None:
+    """The rates that a comparison found beside its blocks; None where its products did not run.
+
+    Those of the process that was fastest: a rate is what can be reached.
+    """
+    assert measurement.result is not None
+    result = measurement.result
     speeds: dict[str, float] = {}
     read: list[float] = []
     flops = PROBE.flops(PROBE_WIDTH, tokens=PRODUCT.prompt, context=PRODUCT.prompt)
@@ -92,9 +116,10 @@ def read_rates(measurement: Measurement, precision: PrecisionName) -> Rates | No
         if not contender.name.startswith(_PREFIX) or contender.error:
             continue
         product, *cold = contender.points
-        speeds[name] = flops * int(copies) / (summaries[product].ttft_ms.value * 1e-3)
+        speeds[name] = flops * int(copies) / (min(medians(result, product, "ttft")) * 1e-3)
         weights = block_weight_bytes(PROBE, PROBE_WIDTH, "fp32") * int(copies)
-        read += [weights / (summaries[at].decode_ms.value * 1e-3) for at in cold]
+        steps = [at for at in cold if _is_step(measurement.points[at])]
+        read += [weights / (min(medians(result, at, "decode")) * 1e-3) for at in steps]
     if not read or "fp32" not in speeds or precision not in speeds:
         return None
     return Rates(precision=precision, bandwidth=max(read), linear=speeds[precision], plain=speeds["fp32"])

@@ -37,11 +37,6 @@ def stack(block: Block, width: int, copies: int) -> Layout:
     return Layout(width=width, embedding=Embedding(vocab_size=STACK_VOCABULARY), layers=(layer,) * copies)
 
 
-def entrant_name(lowering: str, part: str, copies: int) -> str:
-    """What a stack is called in a comparison: ``shifted/prefill*2``, ``shifted/decode0*16``."""
-    return f"{lowering}/{part}*{copies}"
-
-
 @lru_cache(maxsize=512)
 def block_weight_bytes(block: Block, width: int, precision: PrecisionName) -> int:
     """Stored bytes of one block with the norm before it."""

@@ -30,7 +30,7 @@ class Entrant:
         name: Unlike the others'.
         layout: The layout, often a stack of one block.
         prepared: As exported.
-        workload: Its points.
+        points: What of it is timed.
         traced: Whether the device loads it beforehand and counts its operators.
         checked: Whether the device compares its blocks with their reference first.
     """
@@ -38,7 +38,7 @@ class Entrant:
     name: str
     layout: Layout
     prepared: Prepared
-    workload: Workload
+    points: tuple[Point, ...]
     traced: bool = True
     checked: bool = True
 
@@ -48,7 +48,7 @@ class Entrant:
             name=self.name,
             signature=self.prepared.candidate.signature,
             content_id=self.prepared.content_id,
-            points=self.workload.points,
+            points=self.points,
             traced=self.traced,
         )
 
@@ -88,7 +88,7 @@ class Subject:
     @property
     def points(self) -> tuple[Point, ...]:
         """What is timed: the workload's points, or those of all entrants, one after the other."""
-        theirs = tuple(point for entrant in self.entrants for point in entrant.workload.points)
+        theirs = tuple(point for entrant in self.entrants for point in entrant.points)
         return theirs or self.workload.points
 
     def job_fields(self) -> dict[str, Any]:

@@ -15,10 +15,10 @@ from archsearch.candidates import prepare
 from archsearch.comparisons import beside, compared, left_out, lowering_entrants
 from archsearch.kernels import KernelTime, Tuning, capped, choose, kernel_times
 from archsearch.measurement import BLOCKS, Measurement
-from archsearch.roofline import read_rates
+from archsearch.roofline import not_emptied, read_rates
 from archsearch.stacks import cache_bytes
 from archsearch.subjects import Subject
-from profiler.jobs import Protocol
+from profiler.jobs import MAX_JOB_POINTS, Protocol
 from profiler.workloads import Workload
 from search_space.blocks import Block, FeedForward
 from search_space.errors import LayoutError
@@ -55,6 +55,7 @@ class Tuner:
         self._exact = exact
         self._known: dict[tuple[PrecisionName, Workload], list[tuple[Block, int]]] = {}
         self._tunings: dict[tuple[Block, int, PrecisionName, Workload], Tuning | None] = {}
+        self._stored: dict[tuple[Block, int, PrecisionName, Workload], Tuning | None] = {}
 
     def tuned(self, subject: Subject, on_status: OnStatus | None = None) -> Subject:
         """The subject exported with the best lowerings for its workload on this device.
@@ -103,14 +104,23 @@ class Tuner:
         if key not in self._known:
             self._known[key] = list(self._compared_before(precision, workload))
         specs = self._known[key]
-        if (block, width) in specs:
-            return None  # of its own: `tuning` finds it
-        for known, at_width in reversed(specs):
-            if alike(block_name(block, width), block_name(known, at_width)):
-                outcome = self.measurer.known(self._subject(known, at_width, precision, workload))
-                if outcome is not None and outcome.measurement.status == "ok":
-                    return self._read(outcome.measurement, known, at_width, precision, workload)
+        alike_ones = [spec for spec in reversed(specs) if alike(block_name(block, width), block_name(*spec))]
+        for known, at_width in sorted(alike_ones, key=lambda spec: spec != (block, width)):  # its own first
+            tuning = self._looked_up(known, at_width, precision, workload)
+            if tuning is not None:
+                return tuning
         return None
+
+    def _looked_up(self, block: Block, width: int, precision: PrecisionName, workload: Workload) -> Tuning | None:
+        """A comparison of just this spec, if it is known."""
+        key = (block, width, precision, workload)
+        if key not in self._stored:
+            subject = self._subject(block, width, precision, workload)
+            outcome = self.measurer.known(subject) if len(subject.points) <= MAX_JOB_POINTS else None
+            known = None if outcome is None else outcome.measurement
+            usable = known is not None and known.status == "ok" and not_emptied(known) is None
+            self._stored[key] = self._read(known, *key) if known is not None and usable else None
+        return self._stored[key]
 
     def _compared_before(self, precision: PrecisionName, workload: Workload) -> list[tuple[Block, int]]:
         found = []
@@ -138,6 +148,7 @@ class Tuner:
         key = (block, width, precision, workload)
         if key not in self._tunings:
             tuning = self._tunings[key] = self._compare(block, width, precision, workload, on_status)
+            self._stored[key] = tuning
             if tuning is not None and (precision, workload) in self._known:
                 self._known[precision, workload].append((block, width))
         return self._tunings[key]
@@ -151,14 +162,24 @@ class Tuner:
         self, block: Block, width: int, precision: PrecisionName, workload: Workload, on_status: OnStatus | None
     ) -> Tuning | None:
         subject = self._subject(block, width, precision, workload)
+        where = f"{self.measurer.session.device.name}: {subject.label}"
+        if len(subject.points) > MAX_JOB_POINTS:
+            self._say(
+                f"{where}: {len(subject.points)} timings are more than a comparison may have ({MAX_JOB_POINTS}); the "
+                "first lowering is used, unless --lowering names one"
+            )
+            return None
         protocol = TUNING_PROTOCOL if self._exact else SEARCH_PROTOCOL
         outcome = self.measurer.measure(subject, protocol=protocol, on_status=on_status)
         known = outcome.measurement.result
         if outcome.reused and known is not None and len(known.timing) < protocol.min_processes:
             outcome = self.measurer.measure(subject, fresh=True, protocol=protocol, on_status=on_status)
-        measurement, where = outcome.measurement, f"{self.measurer.session.device.name}: {subject.label}"
+        measurement = outcome.measurement
         if measurement.status != "ok":
             self._say(f"{where}: {measurement.status}: {measurement.reason}; the first lowering is used")
+            return None
+        if (missing := not_emptied(measurement)) is not None:
+            self._say(f"{where}: {missing}; the first lowering is used")
             return None
         tuning = self._read(measurement, block, width, precision, workload)
         if not outcome.reused:

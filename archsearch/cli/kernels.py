@@ -62,7 +62,7 @@ def tune_command(
     print_list(rows, _TUNE, output_format, right=(4, 5, 6, 7, 8))
     if output_format == "table" and rows:
         console(stderr=True).print(_ROOF)
-    _say_unsettled(rows, lambda row: f"{row['block_id']} ({row['lowering']}) at prompt {row['prompt']}")
+    _say_unsettled(rows, lambda row: f"{row['block_id']} at prompt {row['prompt']}")
     return 0 if any(row["chosen"] for row in rows) else NOTHING_MEASURED
 
 
@@ -112,7 +112,7 @@ def blocks_command(
     if output_format == "table" and rows:
         console(stderr=True).print(_ROOF)
         console(stderr=True).print(_RATIO)
-    _say_unsettled(rows, lambda row: f"{row['block']} ({row['lowering']}) at context {row['context']:,}")
+    _say_unsettled(rows, lambda row: f"{row['block']} at context {row['context']:,}")
     if figure is not None and rows:
         _write_figure(rows, figure)
     return 0 if rows else NOTHING_MEASURED
@@ -151,12 +151,15 @@ def _on_each_device(
 
 
 def _say_unsettled(rows: Sequence[Row], title: Callable[[Row], str]) -> None:
-    """Name the rows whose times may not be those of a device that has warmed up."""
+    """Name what may not have the times of a device that has warmed up, its lowerings in one line."""
     from archsearch.measurement import NOT_WARM
 
+    found: dict[str, list[str]] = {}
     for row in rows:
         if row["warm"] is False:
-            console(stderr=True).print(f"{row['device']}: {title(row)}: {NOT_WARM}")
+            found.setdefault(f"{row['device']}: {title(row)}", []).append(row["lowering"])
+    for what, lowerings in found.items():
+        console(stderr=True).print(f"{what} ({', '.join(lowerings)}): {NOT_WARM}")
 
 
 def _contexts(text: str) -> list[int]:

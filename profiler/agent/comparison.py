@@ -20,7 +20,7 @@ from typing import Any
 from .cache import WeightCache
 from .checks import failed_text, operators, run_check
 from .conditions import OtherLoad
-from .protocol import PROTOCOL_DEFAULTS, JobFailure, Json, one_line
+from .protocol import PROTOCOL_DEFAULTS, JobFailure, Json, is_of_memory, one_line
 from .session import open_session, share_threads
 from .timing import Sequence, Turn, settled, summary_of
 
@@ -66,14 +66,19 @@ def prepare(task: Json, record: Json, say: Say, cache: WeightCache) -> None:
                 placed.model, contender["signature"], job["runtime"], [job["points"][index] for index in points],
                 folder, loaded=lambda: None,
             )  # fmt: skip
-        except MemoryError:
-            raise
         except Exception as error:  # noqa: BLE001 - a kernel that this device lacks: the others are compared
-            entry.update(error=one_line(error), model=None)
+            entry.update(error=_of_the_graph(error), model=None)
         seconds["load"] += time.monotonic() - begun
     if all(entry["error"] for entry in record["contenders"]):
         first = record["contenders"][0]
         raise JobFailure("invalid", f"none of the contenders runs here; {first['name']}: {first['error']}")
+
+
+def _of_the_graph(error: Exception) -> str:
+    """The error in one line; one of memory is raised again, since it says nothing of the graph that met it."""
+    if is_of_memory(error):
+        raise error
+    return one_line(error)
 
 
 def _failed_check(checks: list[Json], record: Json, folder: Path, cache: WeightCache, runtime: Json) -> str:
@@ -104,7 +109,7 @@ def compare(task: Json, record: Json, say: Say) -> None:
             try:
                 sessions[at] = open_session(Path(path), job["runtime"], shared=True)
             except Exception as error:  # noqa: BLE001 - the others are compared
-                failed[at] = one_line(error)
+                failed[at] = _of_the_graph(error)
     seconds.update(load=time.perf_counter() - begun, warmup=0.0, timed=0.0)
     record["load_ms"] = seconds["load"] * 1000
     groups: dict[tuple[int, ...], list[int]] = {}
@@ -123,7 +128,7 @@ def compare(task: Json, record: Json, say: Say) -> None:
                     sessions[at], contenders[at]["signature"], job["points"][index], int(job["protocol"].get("seed", 0))
                 )
             except Exception as error:  # noqa: BLE001 - states that do not fit, say
-                failed[at] = one_line(error)
+                failed[at] = _of_the_graph(error)
         group = Group(members, job["protocol"], load, seconds, turn=int(task["turn"]))
         say("phase", name="timed", point=indices[0])
         spent = float(seconds["warmup"]) + float(seconds["timed"])
@@ -174,8 +179,10 @@ class Group:
             JobFailure: Others used the processor too often.
         """
         first = self._round("warmup")
-        for index, sequence in self._members.items():
+        for index, sequence in list(self._members.items()):
             self.records[index]["logits"] = summary_of(sequence)
+            if not self.records[index]["logits"]["finite"]:
+                self._drop(index, "the logits are not finite")
         least = int(self._protocol["min_repeats"])
         if 3 * first > slice_s:  # too long for a second one: the timed round tells whether one was enough
             least = 1
@@ -248,7 +255,7 @@ class Group:
                 try:
                     turns[index] = self._members[index].turn()
                 except Exception as error:  # noqa: BLE001 - the others go on
-                    self._drop(index, one_line(error))
+                    self._drop(index, _of_the_graph(error))
             for _ in range(max((sequence.decode for sequence in self._members.values()), default=0)):
                 for index in order:
                     if index not in self._members:
@@ -256,7 +263,7 @@ class Group:
                     try:
                         turns[index].step()
                     except Exception as error:  # noqa: BLE001
-                        self._drop(index, one_line(error))
+                        self._drop(index, _of_the_graph(error))
         finally:
             if collecting:
                 gc.enable()

@@ -37,6 +37,14 @@ PROTOCOL_DEFAULTS: dict[str, Any] = {
 }
 
 
+_MEMORY_WORDS = ("bad_alloc", "bad alloc", "failed to allocate", "out of memory", "available memory", "cannot allocate")
+
+
+def is_of_memory(error: BaseException) -> bool:
+    """Whether an error says that an allocation failed: of the device's moment, and not of a graph."""
+    return isinstance(error, MemoryError) or any(word in str(error).lower() for word in _MEMORY_WORDS)
+
+
 class JobFailure(Exception):  # noqa: N818 - an outcome of a job, not a bug
     """The job ends with a status other than ok.
 

@@ -24,11 +24,10 @@ from .cache import DEFAULT_LIMIT_MIB, WeightCache
 from .checks import failed_text, operators, run_check
 from .conditions import OtherLoad
 from .memory import MemoryMeter, evict_from_page_cache
-from .protocol import JobFailure, Json, finite, one_line
+from .protocol import JobFailure, Json, finite, is_of_memory, one_line
 from .session import open_session, pin
 from .timing import PointTimer, Sequence
 
-_MEMORY_WORDS = ("bad_alloc", "bad alloc", "failed to allocate", "out of memory", "available memory", "cannot allocate")
 _PR_SET_PDEATHSIG = 1
 _MEMORY_STEPS = 8
 """Decode steps of the memory pass: the second already reuses what the first allocated."""
@@ -76,9 +75,8 @@ def main(parent: int) -> None:
     except MemoryError:
         say("error", status="out_of_memory", reason="an allocation failed", record=record)
     except Exception as error:  # noqa: BLE001 - reported to the supervisor, which writes the result
-        text = one_line(error)
-        memory = any(word in text.lower() for word in _MEMORY_WORDS)
-        say("error", status="out_of_memory" if memory else "failed", reason=text, record=record)
+        status = "out_of_memory" if is_of_memory(error) else "failed"
+        say("error", status=status, reason=one_line(error), record=record)
     os._exit(0)
 
 

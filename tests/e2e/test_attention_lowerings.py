@@ -21,7 +21,7 @@ PINS = (
 @pytest.mark.parametrize("pins", PINS, ids=" ".join)
 def test_a_pinned_lowering_is_measured_and_exported(cli: Cli, tmp_path: Path, pins: tuple[str, ...]):
     chosen = [word for pin in pins for word in ("--lowering", pin)]
-    (measured,) = cli("measure", LAYOUT, *SIZES, *chosen, "--format", "json").json()
+    (measured,) = cli("measure", LAYOUT, *SIZES, "--no-tune", *chosen, "--format", "json").json()
     assert measured["status"] == "ok"
     folder = tmp_path / "out"
     cli("export", LAYOUT, "--output", folder, "--context", "44", "--random-weights", *chosen)

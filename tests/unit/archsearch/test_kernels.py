@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,10 +15,12 @@ from archsearch.block_table import contestants
 from archsearch.comparisons import beside, compared, left_out, lowering_entrants
 from archsearch.kernels import KernelTime, Tuning, capped, choose, kernel_times, stored_times, tuning_rows
 from archsearch.measurement import BLOCKS, Measurement, conditions, rows
+from archsearch.measuring import Outcome
 from archsearch.potential import KernelBook, potentials
-from archsearch.roofline import Rates, decode_roof_ms, prefill_roof_ms, read_rates
+from archsearch.roofline import PRODUCT, Rates, decode_roof_ms, not_emptied, prefill_roof_ms, read_rates
 from archsearch.stacks import bytes_per_step, cache_bytes, decode_copies, stack
-from archsearch.tuning import alike, representative
+from archsearch.subjects import Subject
+from archsearch.tuning import Tuner, alike, representative
 from profiler.results import Result
 from profiler.workloads import Point, Workload, parse_workload
 from reports.ranking import rank
@@ -206,10 +209,15 @@ def test_beside_every_step_more_is_read_than_the_cache_holds(precision: Precisio
     )
     assert weight_bytes(products.layout, "fp32") > 4 * cache
     # In turns with all that must not find its weights in the cache: the steps, and prefills of a few tokens.
-    assert [point.text for point in products.workload.points] == ["256/1", "511+1/16", "15+1/16", "16/1@4"]
+    assert [point.text for point in products.points] == ["256/1", "511+1/16", "15+1/16", "16/1@4"]
     entrants = list(lowering_entrants(ShortConv(), 128, precision, workload))
-    steps = {point for entrant in entrants for point in entrant.workload.points if point.depth}
-    assert steps <= set(products.workload.points)
+    steps = {point for entrant in entrants for point in entrant.points if point.depth}
+    assert steps <= set(products.points)
+    # The rate of the memory is that of steps of one sequence: of its own where the blocks have none.
+    products, *_ = beside(precision, parse_workload("512/8", "4"), cache)
+    assert [(point.text, point.batch) for point in products.points] == [("256/1", 1), ("4x511+1/16", 4), ("1/16", 1)]
+    products, *_ = beside(precision, parse_workload("512/8"), 1 << 40)
+    assert len(products.layout.layers) == 16
 
 
 @pytest.mark.parametrize(
@@ -226,7 +234,7 @@ def test_every_lowering_of_a_comparison_has_weights_of_its_own():
     assert len({entrant.prepared.recipe_id for entrant in entrants}) == len(entrants)
     assert [entrant.name.partition("*")[0] for entrant in entrants[:2]] == ["x:shifted/prefill", "x:shifted/decode0"]
     assert all(entrant.name.endswith(f"*{len(entrant.layout.layers)}") for entrant in entrants)
-    assert [point.text for point in entrants[1].workload.points] == ["7+1/16"]
+    assert [point.text for point in entrants[1].points] == ["7+1/16"]
 
 
 @pytest.mark.parametrize("width", [512, 1024, 2048])
@@ -264,10 +272,14 @@ def test_the_roofline_is_the_slower_of_bytes_and_operations():
 def with_rates(
     contenders: list[tuple[str, int, str]], samples: list[tuple[float, float]], **changes: Any
 ) -> Measurement:
-    """A comparison with its products: 100 ms for each prefill of two copies, 10 ms for a step of three."""
+    """A comparison with its products: 300 ms for a prefill of three copies in fp32, 10 ms for a step, 50 for int4."""
+    theirs = sum(count for _, count, _ in contenders)
+    points = changes.pop("points", (Point(prompt=8, decode=1),) * theirs)
+    step = Point(prompt=1, decode=16, depth=7)
     return comparison(
-        [*contenders, ("rates:fp32*3", 2, ""), ("rates:int4*2", 1, "")],
-        [*samples, (300.0, 1.0), (1.0, 10.0), (50.0, 1.0)], **changes,
+        [*contenders, ("rates:fp32*3", 3, ""), ("rates:int4*2", 1, "")],
+        [*samples, (300.0, 1.0), (1.0, 10.0), (1.0, 2.0), (50.0, 1.0)],
+        points=(*points, PRODUCT, step, replace(step, batch=4), PRODUCT), **changes,
     )  # fmt: skip
 
 
@@ -276,14 +288,20 @@ def test_rates_come_from_the_products_beside():
     rates = read_rates(made, "int4")
     assert rates is not None
     flops = 2 * 256 * 3 * 1024 * 4096
-    assert rates.linear == pytest.approx(2 * flops / 0.05, rel=1e-3)
-    assert rates.plain == pytest.approx(3 * flops / 0.3, rel=1e-3)
+    fastest = 0.99  # of the three processes
+    assert rates.linear == pytest.approx(2 * flops / 0.05 / fastest, rel=1e-3)
+    assert rates.plain == pytest.approx(3 * flops / 0.3 / fastest, rel=1e-3)
     norm = 1024 * 4
-    assert rates.bandwidth == pytest.approx(3 * (3 * 1024 * 4096 * 4 + norm) / 10e-3, rel=1e-3)
+    assert rates.bandwidth == pytest.approx(3 * (3 * 1024 * 4096 * 4 + norm) / 10e-3 / fastest, rel=1e-3)
     assert read_rates(made, "fp32") == replace(rates, precision="fp32", linear=rates.plain)
-    failed = comparison([("rates:fp32*3", 2, ""), ("rates:int4*2", 1, "no kernel")], [(300.0, 1.0), (1.0, 10.0)])
+    failed = comparison(
+        [("rates:fp32*3", 2, ""), ("rates:int4*2", 1, "no kernel")], [(300.0, 1.0), (1.0, 10.0)], points=(PRODUCT,) * 3
+    )
     assert read_rates(failed, "int4") is None
-    assert [time.lowering for time in stored_times(replace(made, points=(Point(prompt=8, decode=1),) * 5))[1]] == ["a"]
+    assert not_emptied(failed) is None
+    broken = comparison([("rates:fp32*3", 2, "no kernel"), ("rates:int4*2", 1, "")], [(50.0, 1.0)])
+    assert "did not run: no kernel" in str(not_emptied(broken))
+    assert [time.lowering for time in stored_times(made)[1]] == ["a"]
 
 
 class Comparisons:
@@ -316,7 +334,7 @@ def test_a_layout_that_only_a_poor_kernel_keeps_off_the_front_is_named():
         return with_rates(
             [(f"{name}/{part}*1", 1, "") for name in ("poor", "good") for part in ("prefill", "decode0")],
             [(prefill, 1.0), (1.0, decode), (prefill / 4, 1.0), (1.0, decode / 4)],
-            name=block_name(representative(block), width), points=(point,) * 7, **changes,
+            name=block_name(representative(block), width), points=(point,) * 4, **changes,
         )  # fmt: skip
 
     lowerings = {block_id(gqa, width): "poor"}
@@ -347,3 +365,54 @@ def test_a_layout_that_only_a_poor_kernel_keeps_off_the_front_is_named():
     assert potentials(ranking, table, elsewhere, book, reference=None, across="worst") == []
     empty = KernelBook(Comparisons(), "blocks")  # type: ignore[arg-type]
     assert potentials(ranking, table, made, empty, reference=None, across="worst") == []
+
+
+class Known:
+    """A measurer that has these comparisons and makes no new one."""
+
+    session = SimpleNamespace(environment=SimpleNamespace(__pydantic_extra__={}), device=SimpleNamespace(name="d"))
+    study = "blocks"
+
+    def __init__(self, names: list[str], known: dict[str, Measurement]) -> None:
+        self.store = SimpleNamespace(names=lambda study, workload, precision: names)
+        self.asked: list[str] = []
+        self._known = known
+
+    def known(self, subject: Subject) -> Outcome | None:
+        self.asked.append(str(subject.name))
+        found = self._known.get(str(subject.name))
+        return None if found is None else Outcome(measurement=found, reused=True)
+
+
+def test_a_search_takes_the_choice_of_its_own_spec_or_of_the_latest_like_it_that_still_holds():
+    def spec(width: int) -> tuple[ShortConv, int, str]:
+        return ShortConv(), width, block_name(ShortConv(), width)
+
+    workload = capped(parse_workload("16/8"))
+    names = [f"{name}/{part}*2" for name in ShortConv.lowerings for part in ("prefill", "decode0")]
+    made = with_rates([(name, 1, "") for name in names], [(4.0, 1.0)] * len(names))
+    block, width, own = spec(512)
+    older, newer, far = spec(640)[2], spec(768)[2], spec(4096)[2]
+    for names_known, known, taken in (
+        ([own, newer], {own: made, newer: made}, own),
+        ([own, older, newer], {older: made, newer: made}, newer),  # its own is of another runtime
+        ([older, newer], {older: made}, older),
+        ([far], {far: made}, None),
+        ([own], {}, None),
+    ):
+        measurer = Known(names_known, known)
+        tuner = Tuner(measurer, lambda _: None, exact=False)  # type: ignore[arg-type]
+        found = tuner._like(block, width, "int4", workload)
+        assert (None if found is None else block_name(found.block, found.width)) == taken
+        asked = len(measurer.asked)
+        assert (tuner._like(block, width, "int4", workload) is None) == (taken is None)
+        assert len(measurer.asked) == asked  # what was looked up is remembered
+
+
+def test_more_timings_than_a_comparison_may_have_are_told():
+    said: list[str] = []
+    tuner = Tuner(Known([], {}), said.append, exact=False)  # type: ignore[arg-type]
+    workload = capped(parse_workload("64/4", "1,2,3,4,5,6,7"))
+    assert tuner._like(ShortConv(), 512, "int4", workload) is None
+    assert tuner.tuning(ShortConv(), 512, "int4", workload) is None
+    assert "more than a comparison may have (64); the first lowering is used" in said[0]
