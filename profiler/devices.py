@@ -195,12 +195,17 @@ class SshDevice(_DeviceFields):
     """A machine reached by SSH."""
 
     transport: Literal["ssh"]
-    host: Text = Field(description="Name or address.")
-    port: Port = Field(default=22, description="TCP port.")
-    user: Text | None = Field(default=None, description="Default: your own name.")
-    key_file: Text | None = Field(default=None, description="Private key; default: the agent's and ~/.ssh keys.")
-    jump: Text | None = Field(default=None, description="user@host:port to go through.")
-    known_hosts: Text = Field(default="~/.ssh/known_hosts", description="Host keys; unknown hosts are refused.")
+    host: Text = Field(description="Name, address, or a Host of ~/.ssh/config.")
+    port: Port | None = Field(default=None, description="TCP port; default: that of ~/.ssh/config, or 22.")
+    user: Text | None = Field(default=None, description="Default: that of ~/.ssh/config, or your own name.")
+    key_file: Text | None = Field(
+        default=None, description="Private key; default: those of ~/.ssh/config, of the agent and of ~/.ssh."
+    )
+    jump: Text | None = Field(default=None, description="user@host:port to go through; several with commas between.")
+    known_hosts: Text | None = Field(
+        default=None,
+        description="File of host keys beside that of `archsearch devices trust`; default: ~/.ssh/known_hosts.",
+    )
     threads: Count | None = Field(default=None, description="Threads of the runtime; default: its physical cores.")
     work_dir: Text = Field(default="~/.cache/archsearch", description="Folder on the device.")
     python: Text = Field(default="python3", description="Python on the device that has numpy and onnxruntime.")

@@ -20,7 +20,7 @@ app = typer.Typer(
     "5 nothing was measured, 130 stopped by Ctrl-C.",
 )
 space_app = typer.Typer(no_args_is_help=True, help="Search spaces: list, check, schema.")
-devices_app = typer.Typer(no_args_is_help=True, help="Devices: list, schema.")
+devices_app = typer.Typer(no_args_is_help=True, help="Devices: list, trust, schema.")
 app.add_typer(space_app, name="space")
 app.add_typer(devices_app, name="devices")
 
@@ -365,6 +365,21 @@ def devices_list(
     from archsearch.cli.devices import list_command
 
     list_command(devices, output_format=output_format)
+
+
+@devices_app.command("trust", epilog="Example: `archsearch devices trust ryzen --fingerprint SHA256:...`")
+def devices_trust(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="An ssh device of the device file.")],
+    devices: DevicesOption = Path("devices.yaml"),
+    fingerprint: Annotated[
+        str | None, typer.Option("--fingerprint", metavar="SHA256:...", help="Keep the key only if it is this one.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Show the host key of an SSH device, and keep it once you have compared it."""
+    from archsearch.cli.devices import trust_command
+
+    trust_command(name, devices=devices, fingerprint=fingerprint, yes=yes)
 
 
 @devices_app.command("schema")

@@ -7,7 +7,8 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from archsearch.cli.output import Row, print_json, print_list
+from archsearch.cli.exits import CommandError
+from archsearch.cli.output import Row, console, print_json, print_list
 
 
 def list_command(devices: Path, *, output_format: str) -> None:
@@ -36,3 +37,39 @@ def schema_command() -> None:
     from profiler.devices import devices_schema
 
     print_json(devices_schema())
+
+
+def trust_command(name: str, *, devices: Path, fingerprint: str | None, yes: bool) -> None:
+    """`archsearch devices trust`."""
+    import sys
+
+    import typer
+
+    from profiler.devices import SshDevice, load_devices
+    from profiler.transports import ssh
+
+    device = load_devices(devices).named(name)
+    if not isinstance(device, SshDevice):
+        raise CommandError(f"{name} has `transport: {device.transport}`; only ssh devices have host keys")
+    transport = ssh.SshTransport.from_device(device)
+    out = console(stderr=True)
+    while (unknown := transport.first_unknown()) is not None:
+        shown = ssh.fingerprint(unknown.key)
+        what = f"{unknown.place.title} shows {unknown.key.get_name()} {shown}"
+        if unknown.before is not None:
+            what += f"; known until now is {ssh.fingerprint(unknown.before)}"
+        out.print(what)
+        if fingerprint is not None and fingerprint != shown:
+            raise CommandError(f"that is not {fingerprint}; nothing was kept")
+        if fingerprint is None and not yes:
+            kind = unknown.key.get_name().removeprefix("ssh-").partition("-")[0]
+            there = f"on the device: ssh-keygen -lf /etc/ssh/ssh_host_{kind}_key.pub"
+            if not sys.stdin.isatty():
+                raise CommandError(
+                    "nothing was kept: nobody compared it", hint=f"{there}; then --fingerprint SHA256:... or --yes"
+                )
+            out.print(f"Compare it {there}")
+            if not typer.confirm("Is it the same?", default=False, err=True):
+                raise CommandError("nothing was kept")
+        out.print(f"kept in {unknown.trust()}")
+    out.print(f"{name}: every host key on the way is known")

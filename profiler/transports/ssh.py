@@ -1,0 +1,435 @@
+"""Devices over SSH, by paramiko.
+
+A host whose key is not known is refused: `archsearch devices trust NAME` shows its fingerprint and keeps the key in a
+file of this project's own; the user's `known_hosts` counts beside it. `~/.ssh/config` is honoured for host name, port,
+user, keys, jump hosts, proxy commands and known hosts; what the device file says goes before it.
+
+Files travel by SFTP. Commands are scripts for `sh` (`_shell.py`).
+"""
+
+from __future__ import annotations
+
+import base64
+import getpass
+import hashlib
+import io
+import os
+import select
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Self
+
+from profiler.errors import ConnectionLost, RemoteFileMissing, TransferError, TransportError
+from profiler.transports._base import Completed
+from profiler.transports._shell import ShellTransport, TimedOut
+
+if TYPE_CHECKING:
+    import paramiko
+
+    from profiler.devices import SshDevice
+
+DEFAULT_PORT = 22
+CONNECT_S = 15.0
+KEEPALIVE_S = 10
+LOST_AFTER_S = 40.0
+"""A link on which sent data stays unanswered for so long is lost (TCP_USER_TIMEOUT, where there is one)."""
+_BLOCK = 1 << 15
+_CONFIG = Path("~/.ssh/config")
+
+
+def own_known_hosts() -> Path:
+    """The file of host keys that `archsearch devices trust` writes."""
+    base = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
+    return Path(base).expanduser() / "archsearch" / "known_hosts"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """One host, as the device file and `~/.ssh/config` together describe it.
+
+    Attributes:
+        host: Name or address to connect to.
+        port: TCP port.
+        user: Account.
+        key_name: Under which its key stands in known_hosts files: ``host``, ``[host]:port``, or its alias.
+        keys: Private keys to try; none for the agent's and those of ``~/.ssh``.
+        jump: Hosts to go through, as OpenSSH writes them (``user@host:port``, commas between); None for none.
+        proxy_command: A command whose standard streams are the link, or None.
+        known_hosts: Files of host keys, the first that knows a host counts; the project's own comes first.
+    """
+
+    host: str
+    port: int
+    user: str
+    key_name: str
+    keys: tuple[str, ...]
+    jump: str | None
+    proxy_command: str | None
+    known_hosts: tuple[Path, ...]
+
+    @property
+    def title(self) -> str:
+        """For messages."""
+        return f"{self.user}@{self.host}:{self.port}"
+
+
+def endpoint(
+    alias: str,
+    *,
+    port: int | None = None,
+    user: str | None = None,
+    key_file: str | None = None,
+    jump: str | None = None,
+    known_hosts: str | None = None,
+    config: Path = _CONFIG,
+) -> Endpoint:
+    """What is known of a host: the arguments first, then OpenSSH's configuration, then its defaults.
+
+    Raises:
+        TransportError: The configuration file cannot be read.
+    """
+    import paramiko
+
+    said: Any = {}
+    path = config.expanduser()
+    if path.is_file():
+        try:
+            said = paramiko.SSHConfig.from_path(str(path)).lookup(alias)
+        except Exception as error:
+            raise TransportError(f"{path}: {error}") from error
+    host, number = said.get("hostname", alias), int(port or said.get("port", DEFAULT_PORT))
+    files = known_hosts or said.get("userknownhostsfile", "~/.ssh/known_hosts")
+    jump = jump or said.get("proxyjump")
+    command = said.get("proxycommand")
+    return Endpoint(
+        host=host, port=number, user=user or said.get("user") or getpass.getuser(),
+        key_name=said.get("hostkeyalias") or (host if number == DEFAULT_PORT else f"[{host}]:{number}"),
+        keys=(key_file,) if key_file else tuple(said.get("identityfile", ())),
+        jump=None if jump == "none" else jump, proxy_command=None if command == "none" else command,
+        known_hosts=(own_known_hosts(), *(Path(file).expanduser() for file in files.split())),
+    )  # fmt: skip
+
+
+def hops(place: Endpoint) -> Iterator[Endpoint]:
+    """The hosts on the way to a place, the first to be connected first."""
+    for text in (place.jump or "").split(","):
+        user, _, rest = text.strip().rpartition("@")
+        host, _, port = rest.partition(":")
+        if not host or (port and not port.isdecimal()):
+            if text.strip():
+                raise TransportError(f"jump {text.strip()!r} is not of the form user@host:port")
+            continue
+        yield endpoint(host, port=int(port) if port else None, user=user or None)
+
+
+def fingerprint(key: paramiko.PKey) -> str:
+    """As `ssh-keygen -l` shows it: ``SHA256:`` and the base64 of the hash."""
+    return "SHA256:" + base64.b64encode(hashlib.sha256(key.asbytes()).digest()).decode().rstrip("=")
+
+
+def _policy(place: Endpoint, device: str) -> paramiko.MissingHostKeyPolicy:
+    import paramiko
+
+    class Refuse(paramiko.MissingHostKeyPolicy):  # type: ignore[misc]
+        def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:  # noqa: ARG002
+            raise TransportError(
+                f"the key of {place.title} is not known ({key.get_name()} {fingerprint(key)})",
+                hint=f"`archsearch devices trust {device}` shows it and keeps it, once you have compared it.",
+            )
+
+    return Refuse()
+
+
+@contextmanager
+def _link(place: Endpoint, device: str) -> Iterator[None]:
+    """Errors of the link as ours."""
+    import paramiko
+
+    try:
+        yield
+    except paramiko.BadHostKeyException as error:
+        raise TransportError(
+            f"the key of {place.title} has changed: known is {fingerprint(error.expected_key)}, shown is "
+            f"{fingerprint(error.key)}; somebody may be in between",
+            hint=f"If the device was set up anew, `archsearch devices trust {device}` keeps the new key.",
+        ) from error
+    except paramiko.AuthenticationException as error:
+        raise TransportError(
+            f"{place.title} does not let us in: {error}",
+            hint=f"Does `ssh -p {place.port} {place.user}@{place.host}` work? Name the right `user` and `key_file`, or "
+            "load the key into your agent (ssh-add).",
+        ) from error
+    except socket.gaierror as error:
+        raise TransportError(f"{place.host}: {error.strerror}", hint="Is `host` right in the device file?") from error
+    except (paramiko.SSHException, EOFError, OSError) as error:
+        raise ConnectionLost(f"{place.title}: {str(error) or type(error).__name__}") from error
+
+
+def _active(client: paramiko.SSHClient) -> bool:
+    link = client.get_transport()
+    return link is not None and link.is_active()
+
+
+def _feed(channel: paramiko.Channel, data: bytes) -> None:
+    """Write all of a command's input; it may end before it has read it."""
+    with suppress(OSError, EOFError):
+        channel.sendall(data)
+        channel.shutdown_write()
+
+
+@contextmanager
+def _as_file(source: bytes | Path) -> Iterator[BinaryIO]:
+    if isinstance(source, bytes):
+        yield io.BytesIO(source)
+    else:
+        with source.open("rb") as file:
+            yield file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unknown:
+    """A host whose key is not known, or another than the known one.
+
+    Attributes:
+        place: Which.
+        key: What it shows.
+        before: What is known of it, or None.
+    """
+
+    place: Endpoint
+    key: paramiko.PKey
+    before: paramiko.PKey | None
+
+    def trust(self) -> Path:
+        """Keep the key in the project's own file, in place of any that was known there; the file.
+
+        Raises:
+            TransportError: It cannot be written.
+        """
+        path = own_known_hosts()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            old = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+            kind = self.key.get_name()
+            kept = [line for line in old if line.split()[:2] != [self.place.key_name, kind]]
+            new = path.with_name(f".known_hosts.{os.getpid()}")
+            new.write_text(
+                "\n".join([*kept, f"{self.place.key_name} {kind} {self.key.get_base64()}", ""]), encoding="utf-8"
+            )
+            new.replace(path)
+        except OSError as error:
+            raise TransportError(f"{path}: {error.strerror}") from error
+        return path
+
+
+def _keys(path: Path, place: Endpoint) -> dict[str, paramiko.PKey]:
+    """Keys of a place in a known_hosts file, by type."""
+    import paramiko
+
+    if not path.is_file():
+        return {}
+    try:
+        found = paramiko.HostKeys(str(path)).lookup(place.key_name)
+    except Exception as error:
+        raise TransportError(f"{path}: not a file of host keys ({error})") from error
+    return {} if found is None else dict(found)
+
+
+class SshTransport(ShellTransport):
+    """Commands over channels of one connection, files by SFTP."""
+
+    name: ClassVar[str] = "ssh"
+
+    def __init__(self, place: Endpoint, *, device: str, work_dir: str, python: str = "python3") -> None:
+        super().__init__(work_dir)
+        self._place = place
+        self._device = device
+        self._python = python
+        self._clients: list[paramiko.SSHClient] = []  # through jump hosts, the device last
+        self._files: paramiko.SFTPClient | None = None
+
+    @classmethod
+    def from_device(cls, device: SshDevice) -> Self:
+        """As the device file says."""
+        place = endpoint(
+            device.host, port=device.port, user=device.user, key_file=device.key_file, jump=device.jump,
+            known_hosts=device.known_hosts,
+        )  # fmt: skip
+        return cls(place, device=device.name, work_dir=device.work_dir, python=device.python)
+
+    @property
+    def python(self) -> tuple[str, ...]:
+        """The Python that the device file names."""
+        return (self._python,)
+
+    def open(self) -> None:
+        """Connect, through every jump host, and create the work folder."""
+        if self._clients and _active(self._clients[-1]):
+            return
+        self.close()
+        try:
+            for place in (*hops(self._place), self._place):
+                self._clients.append(self._connect(place))
+            self._make_work_dir()
+        except BaseException:
+            self.close()
+            raise
+
+    def _connect(self, place: Endpoint) -> paramiko.SSHClient:
+        import paramiko
+
+        client = paramiko.SSHClient()
+        for path in place.known_hosts:
+            if path.is_file():
+                try:
+                    client.load_host_keys(str(path))
+                except Exception as error:
+                    raise TransportError(f"{path}: not a file of host keys ({error})") from error
+        client.set_missing_host_key_policy(_policy(place, self._device))
+        with _link(place, self._device):
+            client.connect(  # over a link of ours: the name is only that of the key
+                place.key_name, username=place.user,
+                key_filename=[str(Path(key).expanduser()) for key in place.keys] or None,
+                sock=self._socket(place), timeout=CONNECT_S, banner_timeout=CONNECT_S, auth_timeout=CONNECT_S,
+                channel_timeout=CONNECT_S,
+            )  # fmt: skip
+            link = client.get_transport()
+            assert link is not None
+            link.set_keepalive(KEEPALIVE_S)
+        return client
+
+    def _socket(self, place: Endpoint) -> Any:
+        import paramiko
+
+        if self._clients:
+            before = self._clients[-1].get_transport()
+            assert before is not None
+            return before.open_channel("direct-tcpip", (place.host, place.port), ("", 0), timeout=CONNECT_S)
+        if place.proxy_command:
+            return paramiko.ProxyCommand(place.proxy_command)
+        link = socket.create_connection((place.host, place.port), timeout=CONNECT_S)
+        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            link.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(LOST_AFTER_S * 1000))
+        return link
+
+    def close(self) -> None:
+        """End the connection; detached processes go on."""
+        if self._files is not None:
+            with suppress(Exception):
+                self._files.close()
+            self._files = None
+        while self._clients:
+            with suppress(Exception):
+                self._clients.pop().close()
+
+    def first_unknown(self) -> Unknown | None:
+        """The first host on the way whose key is not known, or is not the known one; None when all are.
+
+        Raises:
+            TransportError: A host does not answer, or a known one before it does not let us in.
+        """
+        self.close()
+        try:
+            for place in (*hops(self._place), self._place):
+                unknown = self._look(place)
+                if unknown is not None:
+                    return unknown
+                if place != self._place:
+                    self._clients.append(self._connect(place))
+        finally:
+            self.close()
+        return None
+
+    def _look(self, place: Endpoint) -> Unknown | None:
+        import paramiko
+
+        known = {kind: key for path in reversed(place.known_hosts) for kind, key in _keys(path, place).items()}
+        with _link(place, self._device), closing(paramiko.Transport(self._socket(place))) as link:
+            options = link.get_security_options()
+            first = [
+                kind for kind in options.key_types if ("ssh-rsa" if kind.startswith("rsa-sha2") else kind) in known
+            ]
+            options.key_types = (*first, *(kind for kind in options.key_types if kind not in first))
+            link.start_client(timeout=CONNECT_S)
+            key = link.get_remote_server_key()
+        before = known.get(key.get_name())
+        return None if before == key else Unknown(place=place, key=key, before=before)
+
+    def _channel(self) -> paramiko.Channel:
+        link = self._clients[-1].get_transport() if self._clients else None
+        if link is None or not link.is_active():
+            raise ConnectionLost(f"{self._place.title}: not connected")
+        with _link(self._place, self._device):
+            return link.open_session(timeout=CONNECT_S)
+
+    def _execute(self, line: str, *, stdin: bytes, timeout_s: float) -> Completed:
+        until = time.monotonic() + timeout_s
+        channel = self._channel()
+        out, err = bytearray(), bytearray()
+        with _link(self._place, self._device), closing(channel):
+            channel.exec_command(line)
+            feeder = threading.Thread(target=_feed, args=(channel, stdin), daemon=True)
+            feeder.start()  # beside us: a command may write much before it has read all
+            while not (channel.eof_received or channel.closed) or channel.recv_ready() or channel.recv_stderr_ready():
+                left = until - time.monotonic()
+                if left <= 0:
+                    raise TimedOut(bytes(err))
+                select.select([channel], [], [], min(left, 1.0))
+                while channel.recv_ready():
+                    out += channel.recv(_BLOCK)
+                while channel.recv_stderr_ready():
+                    err += channel.recv_stderr(_BLOCK)
+            if not channel.status_event.wait(max(0.1, until - time.monotonic())):
+                raise TimedOut(bytes(err))
+            code = channel.exit_status
+        if code == -1:  # closed without one: the link broke, or the command died by a signal
+            if not _active(self._clients[-1]):
+                raise ConnectionLost(f"{self._place.title}: the connection closed before the command ended")
+            code = -9
+        return Completed(exit_code=code, stdout=bytes(out), stderr=bytes(err))
+
+    def _sftp(self) -> paramiko.SFTPClient:
+        import paramiko
+
+        if self._files is None:
+            channel = self._channel()
+            try:
+                channel.invoke_subsystem("sftp")
+            except paramiko.SSHException as error:
+                if not _active(self._clients[-1]):
+                    raise ConnectionLost(f"{self._place.title}: {error}") from error
+                raise TransportError(
+                    f"{self._place.title} has no SFTP",
+                    hint="Enable it: `Subsystem sftp internal-sftp` in its sshd_config.",
+                ) from error
+            self._files = paramiko.SFTPClient(channel)
+        return self._files
+
+    def _upload(self, source: bytes | Path, path: str) -> int:
+        size = 0
+        with _link(self._place, self._device), _as_file(source) as data:
+            files = self._sftp()
+            with files.open(path, "wb") as target:
+                target.set_pipelined(True)
+                while chunk := data.read(_BLOCK):
+                    target.write(chunk)
+                    size += len(chunk)
+        return size
+
+    def _download(self, path: str, max_bytes: int) -> bytes:
+        with _link(self._place, self._device):
+            try:
+                with self._sftp().open(path, "rb") as source:
+                    size = source.stat().st_size or 0
+                    if size > max_bytes:
+                        raise TransferError(f"{path}: {size} bytes, more than the {max_bytes} allowed")
+                    source.prefetch(size)
+                    return bytes(source.read(size))
+            except FileNotFoundError as error:
+                raise RemoteFileMissing(f"no such file: {path}") from error

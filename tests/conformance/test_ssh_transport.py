@@ -1,0 +1,72 @@
+"""The SSH transport passes the suite over a real OpenSSH server, and says what is wrong with a link."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from profiler.errors import ConnectionLost, TransportError
+from profiler.transports.ssh import Endpoint, SshTransport
+from tests.conformance.transports import TransportConformance
+from tests.sshd import SSHD, Sshd
+
+pytestmark = pytest.mark.skipif(SSHD is None, reason="needs OpenSSH's sshd (Debian: openssh-server)")
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    sshd = Sshd(tmp_path_factory.mktemp("sshd"))
+    sshd.start()
+    yield sshd
+    sshd.stop()
+
+
+def place_of(sshd: Sshd, **changes: object) -> Endpoint:
+    fields = {
+        "host": "127.0.0.1", "port": sshd.port, "user": sshd.user, "key_name": f"[127.0.0.1]:{sshd.port}",
+        "keys": (str(sshd.key),), "jump": None, "proxy_command": None, "known_hosts": (sshd.known_hosts,), **changes,
+    }  # fmt: skip
+    return Endpoint(**fields)  # type: ignore[arg-type]
+
+
+def transport_to(sshd: Sshd, folder: Path, **changes: object) -> SshTransport:
+    return SshTransport(place_of(sshd, **changes), device="box", work_dir=str(folder), python=sys.executable)
+
+
+class TestSshTransport(TransportConformance):
+    @pytest.fixture
+    def transport(self, server: Sshd, tmp_path: Path) -> Iterator[SshTransport]:
+        with transport_to(server, tmp_path / "work, with a space") as transport:
+            yield transport
+
+
+def test_an_unknown_host_is_refused_with_its_fingerprint(server: Sshd, tmp_path: Path):
+    with pytest.raises(TransportError, match=r"is not known \(ssh-ed25519 SHA256:") as caught:
+        transport_to(server, tmp_path, known_hosts=()).open()
+    assert not isinstance(caught.value, ConnectionLost)
+    assert "archsearch devices trust box" in str(caught.value.hint)
+
+
+def test_a_changed_host_key_is_refused(server: Sshd, tmp_path: Path):
+    other = Sshd(tmp_path / "other")
+    known = tmp_path / "known"
+    known.write_text(other.known_hosts.read_text().replace(str(other.port), str(server.port)))
+    with pytest.raises(TransportError, match="has changed") as caught:
+        transport_to(server, tmp_path / "work", known_hosts=(known,)).open()
+    assert "in between" in str(caught.value)
+
+
+def test_a_key_that_is_not_taken_is_told(server: Sshd, tmp_path: Path):
+    other = Sshd(tmp_path / "other")
+    with pytest.raises(TransportError, match="does not let us in") as caught:
+        transport_to(server, tmp_path / "work", keys=(str(other.key),)).open()
+    assert "ssh-add" in str(caught.value.hint)
+
+
+def test_a_port_where_nobody_listens_is_a_lost_connection(tmp_path: Path):
+    sshd = Sshd(tmp_path / "sshd")
+    with pytest.raises(ConnectionLost, match=r"127\.0\.0\.1"):
+        transport_to(sshd, tmp_path / "work").open()
