@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import shlex
 import time
 import zipfile
@@ -44,7 +45,9 @@ from profiler.results import (
 )
 from profiler.transports import Transport, make_transport
 
-POLL_S: Final = 0.1
+TRUSTED_S: Final = 3.0
+"""After a heartbeat was seen to move, a process counts as alive for so long without being asked for: every question
+costs the device time that a measurement would have."""
 STALE_S: Final = 60.0
 COMPRESS_ABOVE: Final = 192 * 2**10
 _RETRY_WAITS_S: Final = (0.5, 2.0)
@@ -82,6 +85,7 @@ class JobHandle:
     bytes_sent: int = 0
     _heartbeat: float | None = None
     _seen_at: float = 0.0
+    _moved_at: float = -math.inf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +115,7 @@ class DeviceSession:
         device: Which one.
         transport: In place of the one that the device names.
         agent: In place of the bundled one.
-        poll_s: Pause between two looks at a job.
+        poll_s: Pause between two looks at a job; default: the transport's.
         stale_s: A heartbeat that has not moved for so long is a dead agent.
     """
 
@@ -121,13 +125,13 @@ class DeviceSession:
         *,
         transport: Transport | None = None,
         agent: AgentFile | None = None,
-        poll_s: float = POLL_S,
+        poll_s: float | None = None,
         stale_s: float = STALE_S,
     ) -> None:
         self.device = device
         self._transport = transport or make_transport(device)
         self._agent = agent
-        self._poll_s = max(poll_s, 0.02)
+        self._poll_s = max(self._transport.poll_s if poll_s is None else poll_s, 0.02)
         self._stale_s = stale_s
         self._environment: Environment | None = None
         self._agent_path = ""
@@ -251,10 +255,14 @@ class DeviceSession:
         now = time.monotonic()
         if status is not None:
             if status.heartbeat_unix != handle._heartbeat:
+                if handle._heartbeat is not None:
+                    handle._moved_at = now
                 handle._heartbeat, handle._seen_at = status.heartbeat_unix, now
             handle.pid = handle.pid or status.pid
             if status.state == "done" and self._has_result(handle.folder):
                 return Poll(done=True, status=status)
+            if now - handle._moved_at < TRUSTED_S:
+                return Poll(done=False, status=status)
         pid = handle.pid
         if pid is not None and self._retry(lambda: self._transport.alive(pid)):
             if now - handle._seen_at <= self._stale_s:
@@ -315,6 +323,7 @@ class DeviceSession:
     def kill(self, handle: JobHandle) -> None:
         """End a job's agent by force; a measurement in flight is lost."""
         pid = handle.pid
+        handle._moved_at = -math.inf
         if pid is not None:
             self._retry(lambda: self._transport.terminate(pid, force=True))
 

@@ -44,6 +44,8 @@ class Transport(ABC):
 
     name: ClassVar[str]
     """The value of `transport:` in devices.yaml."""
+    poll_s: ClassVar[float] = 0.1
+    """Pause between two looks at a job: a look must cost a device nothing that a measurement would notice."""
 
     @classmethod
     @abstractmethod

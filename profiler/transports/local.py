@@ -140,7 +140,7 @@ class LocalTransport(Transport):
         """SIGTERM to the process, or SIGKILL to its group; one that is gone is fine."""
         if pid <= 1:
             raise TransportError(f"{pid} is no process of ours")
-        with suppress(ProcessLookupError), _mapped(f"process {pid}"):
+        with _mapped(f"process {pid}"), suppress(ProcessLookupError):
             if force:
                 group = os.getpgid(pid)
                 if group == os.getpgrp():

@@ -13,6 +13,7 @@ import base64
 import getpass
 import hashlib
 import io
+import logging
 import os
 import select
 import socket
@@ -40,6 +41,9 @@ LOST_AFTER_S = 40.0
 """A link on which sent data stays unanswered for so long is lost (TCP_USER_TIMEOUT, where there is one)."""
 _BLOCK = 1 << 15
 _CONFIG = Path("~/.ssh/config")
+
+# What paramiko has to say of a link comes as an exception; its log would go to the terminal, in the middle of ours.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 
 def own_known_hosts() -> Path:
@@ -244,6 +248,7 @@ class SshTransport(ShellTransport):
     """Commands over channels of one connection, files by SFTP."""
 
     name: ClassVar[str] = "ssh"
+    poll_s: ClassVar[float] = 0.5
 
     def __init__(self, place: Endpoint, *, device: str, work_dir: str, python: str = "python3") -> None:
         super().__init__(work_dir)

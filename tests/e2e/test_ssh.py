@@ -80,7 +80,10 @@ def test_a_search_over_two_devices_survives_a_server_that_goes_away(cli: Cli, bo
     box.stop()  # the link is cut, the work there goes on
     time.sleep(0.5)
     box.start()
-    rows = cli.finish(running, timeout=180).json()
+    done = cli.finish(running, timeout=180)
+    assert "paramiko" not in done.err
+    assert "ocket exception" not in done.err
+    rows = done.json()
     assert {row["device"] for row in rows if row["status"] == "ok"} == {"local", "box"}
     assert sum(row["status"] == "ok" and not row["anchor"] for row in rows) == 6
     for device in ("local", "box"):

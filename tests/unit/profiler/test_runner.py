@@ -154,6 +154,31 @@ def test_a_dead_agent_is_told_with_its_last_words(session: DeviceSession):
     session.cleanup("job-1")
 
 
+def test_a_process_whose_heart_beats_is_not_asked_for(session: DeviceSession, monkeypatch: pytest.MonkeyPatch):
+    asked: list[int] = []
+    real = session._transport.alive
+    monkeypatch.setattr(session._transport, "alive", lambda pid: asked.append(pid) or real(pid))
+    handle = session.submit(make_job(label="slow"), FILES)
+    looks: list[object] = []
+
+    def look(status: object) -> None:
+        looks.append(status)
+        if len(looks) == 20:
+            session._transport.push(b"", f"{handle.folder}/go")
+
+    assert session.wait(handle, look)
+    assert len(looks) >= 20
+    assert len(asked) < 10  # until the heartbeat was seen to move
+    monkeypatch.setattr("profiler.runner.TRUSTED_S", 0.2)
+    dying = session.submit(make_job(job_id="job-2", label="slow"), FILES)
+    for _ in range(10):
+        session.poll(dying)
+        time.sleep(0.03)
+    session.kill(dying)
+    with pytest.raises(AgentDied, match="ended without a result"):
+        session.wait(dying)
+
+
 def test_a_silent_agent_is_told(session: DeviceSession):
     handle = session.submit(make_job(label="frozen"), FILES)
     with pytest.raises(AgentDied, match="no sign for 1 s"):
