@@ -12,6 +12,16 @@ from search_space.layout import by_kind
 from tests.e2e.conftest import Cli
 
 SMALL = "CG:width=128,vocab=256,ffn=128,head_dim=32"
+SPACE = """\
+width: 128
+depth: 2
+embedding: {vocab_size: [256, 512], tied: true}
+mixers:
+  short_conv: {}
+  gqa: {heads: 4, kv_heads: 2, head_dim: 32}
+pattern: CG
+ffn: {hidden: 128}
+"""
 
 
 @pytest.mark.usefixtures("state_space")
@@ -46,8 +56,10 @@ def test_a_choice_is_made_once_and_used_by_measure_and_run(cli: Cli):
     ).json()
     assert pinned["lowerings"] == {**row["lowerings"], "short_conv": other}
 
+    space = cli.folder / "small.yaml"  # of blocks that are known by now, or like them
+    space.write_text(SPACE)
     done = cli(
-        "run", "--space", "tiny", "--workload", "16/4", "--trials", "1", "--anchor", layout, "--lowering",
+        "run", "--space", space, "--workload", "16/4", "--trials", "1", "--anchor", layout, "--lowering",
         f"short_conv={other}", "--study", "pinned", "--format", "json",
     )  # fmt: skip
     assert {row["lowerings"]["short_conv"] for row in done.json() if "short_conv" in row["lowerings"]} == {other}
