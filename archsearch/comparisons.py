@@ -10,14 +10,11 @@ from dataclasses import replace
 
 from archsearch.candidates import prepare
 from archsearch.roofline import probes
-from archsearch.stacks import PREFILL_COPIES, decode_copies, stack
+from archsearch.stacks import PREFILL_COPIES, STEPS, decode_copies, stack
 from archsearch.subjects import Entrant
 from profiler.workloads import Point, Workload
 from search_space.blocks import Block
 from search_space.graph.precision import PrecisionName
-
-STEPS = 16
-"""Decode steps timed in a row."""
 
 FEW_TOKENS = 64
 """A prefill of fewer is bound by the memory, as a step is."""

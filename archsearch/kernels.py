@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from archsearch.comparisons import STEPS
 from archsearch.roofline import Rates, decode_roof_ms, prefill_roof_ms, read_rates
+from archsearch.stacks import STEPS
 from profiler.stats import Interval, medians, summarise
 from profiler.workloads import Point, Workload
 from search_space.blocks import Block

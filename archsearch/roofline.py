@@ -19,7 +19,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from archsearch.candidates import prepare
-from archsearch.stacks import PREFILL_COPIES, block_weight_bytes, bytes_per_step, stack
+from archsearch.stacks import PREFILL_COPIES, STEPS, block_weight_bytes, bytes_per_step, stack
 from archsearch.subjects import Entrant
 from profiler.stats import medians
 from profiler.workloads import Point, Workload
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 PROBE, PROBE_WIDTH = SwiGLU(hidden=4096), 1024
 PRODUCT = Point(prompt=256, decode=1)
 """Prefill whose products give the rate of operations."""
-STEP = Point(prompt=1, decode=16)
+STEP = Point(prompt=1, decode=STEPS)
 """Steps whose products give the rate of the memory, where none of the blocks' is of one sequence: with more of them a
 product is no longer bound by its weights."""
 SPILL = 4

@@ -18,6 +18,8 @@ from search_space.graph.precision import PrecisionName
 from search_space.layout import Embedding, Layer, Layout
 
 STACK_VOCABULARY = 64
+STEPS = 16
+"""Decode steps timed in a row."""
 PREFILL_COPIES = 2
 """A prefill reads its weights once for many tokens: few copies will do."""
 ASSUMED_CACHE = 32 << 20

@@ -154,6 +154,7 @@ class Supervisor:
         self._keep_checks(record)
         if "contenders" in record:
             self._models = [entry["model"] for entry in record["contenders"]]
+            self._require_a_contender()
         else:
             self._model = record["placed"]["model"]
 
@@ -203,15 +204,18 @@ class Supervisor:
             self._result["contenders"][at]["error"] = reason
         if not failed:
             return
-        if all(entry["error"] for entry in self._result["contenders"]):
-            first = self._result["contenders"][0]
-            raise JobFailure("invalid", f"none of the contenders runs here; {first['name']}: {first['error']}")
+        self._require_a_contender()
         for process in done:
             process["points"] = [
                 samples
                 for samples in process["points"]
                 if self._models[self._job["points"][samples["point"]]["contender"]] is not None
             ]
+
+    def _require_a_contender(self) -> None:
+        first, *_ = contenders = self._result["contenders"]
+        if all(entry["error"] for entry in contenders):
+            raise JobFailure("invalid", f"none of the contenders runs here; {first['name']}: {first['error']}")
 
     def _finish(self) -> int:
         self._crew.dismiss()

@@ -14,6 +14,7 @@ Paths on the device are POSIX strings, absolute or relative to `work_dir`.
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,31 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+
+_CHUNK = 1 << 20
+
+SPAWN = """\
+import subprocess, sys
+with open(sys.argv[1], "ab") as log:
+    child = subprocess.Popen(sys.argv[2:], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+print(child.pid, flush=True)
+child.returncode = 0
+"""
+"""Python code that starts a detached process from a log file and an argument list, prints its id and ends: what it
+started is then a child of the system's reaper."""
+
+
+def checksum(source: bytes | Path) -> tuple[int, str]:
+    """Size and sha256 in hex."""
+    if isinstance(source, bytes):
+        return len(source), hashlib.sha256(source).hexdigest()
+    digest, size = hashlib.sha256(), 0
+    with source.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+            size += len(chunk)
+    return size, digest.hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

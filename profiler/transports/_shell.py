@@ -16,9 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from profiler.errors import CommandTimeout, RemoteFileMissing, TransferError, TransportError
-from profiler.transports._base import Completed, Transport
+from profiler.transports._base import SPAWN, Completed, Transport, checksum
 
-_CHUNK = 1 << 20
 _SHORT_S = 30.0
 """For commands that touch a few files."""
 _MISSING, _OUTSIDE, _DIFFERENT = 64, 65, 66
@@ -49,13 +48,6 @@ case $d/ in "$1"/*) rm -rf -- "$3";; *) exit 65;; esac
 _ARRIVED = """
 if command -v sha256sum >/dev/null 2>&1; then s=$(sha256sum <"$1"); else s=$(shasum -a 256 <"$1"); fi
 if [ "${s%% *}" = "$3" ]; then mv -f -- "$1" "$2"; else wc -c <"$1"; rm -f -- "$1"; exit 66; fi
-"""
-_DETACH = """
-import subprocess, sys
-with open(sys.argv[1], "ab") as log:
-    child = subprocess.Popen(sys.argv[2:], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-print(child.pid, flush=True)
-child.returncode = 0
 """
 
 
@@ -162,7 +154,7 @@ class ShellTransport(Transport):
             raise RemoteFileMissing(f"no such program: {argv[0]}")
         target = self._path(log)
         self.mkdir(posixpath.dirname(target))
-        done = self.run([*self.python, "-c", _DETACH, target, *argv], timeout_s=_SHORT_S)
+        done = self.run([*self.python, "-c", SPAWN, target, *argv], timeout_s=_SHORT_S)
         if done.exit_code != 0 or not done.stdout.strip().isdigit():
             raise TransportError(f"{argv[0]} could not be started: {_said(done)}")
         return int(done.stdout)
@@ -180,7 +172,7 @@ class ShellTransport(Transport):
     def push(self, source: bytes | Path, remote: str) -> int:
         """Write beside the target, have the device compute its checksum, rename."""
         target = self._path(remote)
-        size, digest = _checksum(source)
+        size, digest = checksum(source)
         folder, name = posixpath.split(target)
         mark = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:16]
         partial = f"{folder}/.{mark}.{secrets.token_hex(4)}.part"
@@ -244,14 +236,3 @@ def _disk_hint(done: Completed) -> str | None:
     if b"ermission denied" in done.stderr or b"Read-only" in done.stderr:
         return "Set work_dir to a folder that you may write to."
     return None
-
-
-def _checksum(source: bytes | Path) -> tuple[int, str]:
-    if isinstance(source, bytes):
-        return len(source), hashlib.sha256(source).hexdigest()
-    digest, size = hashlib.sha256(), 0
-    with source.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-            size += len(chunk)
-    return size, digest.hexdigest()

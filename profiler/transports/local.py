@@ -20,20 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from profiler.errors import CommandTimeout, RemoteFileMissing, TransferError, TransportError
-from profiler.transports._base import Completed, Transport
+from profiler.transports._base import SPAWN, Completed, Transport, checksum
 
 if TYPE_CHECKING:
     from profiler.devices import LocalDevice
 
 _CHUNK = 1 << 20
-
-_SPAWN = """\
-import subprocess, sys
-with open(sys.argv[1], "ab") as log:
-    child = subprocess.Popen(sys.argv[2:], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-print(child.pid, flush=True)
-child.returncode = 0
-"""
 
 
 @contextmanager
@@ -119,7 +111,7 @@ class LocalTransport(Transport):
         target = self._path(log)
         with _mapped(log):
             target.parent.mkdir(parents=True, exist_ok=True)
-        done = self.run([sys.executable, "-I", "-S", "-c", _SPAWN, str(target), *argv], timeout_s=30)
+        done = self.run([sys.executable, "-I", "-S", "-c", SPAWN, str(target), *argv], timeout_s=30)
         if done.exit_code != 0 or not done.stdout.strip().isdigit():
             lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
             raise TransportError(f"{argv[0]} could not be started: {lines[-1]}")
@@ -158,7 +150,7 @@ class LocalTransport(Transport):
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
                 size, digest = _write(source, partial)
-                arrived = _checksum(partial)
+                arrived = checksum(partial)
                 if arrived != (size, digest):
                     raise TransferError(f"{remote}: {arrived[0]} bytes arrived of {size}, or their checksum differs")
                 partial.replace(target)
@@ -214,13 +206,4 @@ def _write(source: bytes | Path, target: Path) -> tuple[int, str]:
                 out.write(chunk)
                 digest.update(chunk)
                 size += len(chunk)
-    return size, digest.hexdigest()
-
-
-def _checksum(path: Path) -> tuple[int, str]:
-    digest, size = hashlib.sha256(), 0
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-            size += len(chunk)
     return size, digest.hexdigest()

@@ -402,7 +402,7 @@ class SshTransport(ShellTransport):
     def _sftp(self) -> paramiko.SFTPClient:
         import paramiko
 
-        if self._files is None:
+        if self._files is None or self._files.get_channel().closed:
             channel = self._channel()
             try:
                 channel.invoke_subsystem("sftp")
@@ -418,23 +418,36 @@ class SshTransport(ShellTransport):
 
     def _upload(self, source: bytes | Path, path: str) -> int:
         size = 0
-        with _link(self._place, self._device), _as_file(source) as data:
-            files = self._sftp()
-            with files.open(path, "wb") as target:
-                target.set_pipelined(True)
-                while chunk := data.read(_BLOCK):
-                    target.write(chunk)
-                    size += len(chunk)
+        with (
+            _as_file(source) as data,
+            _link(self._place, self._device),
+            self._file(path),
+            self._sftp().open(path, "wb") as target,
+        ):
+            while chunk := data.read(_BLOCK):  # each is answered: pipelined, paramiko drops what goes wrong
+                target.write(chunk)
+                size += len(chunk)
         return size
 
     def _download(self, path: str, max_bytes: int) -> bytes:
-        with _link(self._place, self._device):
-            try:
-                with self._sftp().open(path, "rb") as source:
-                    size = source.stat().st_size or 0
-                    if size > max_bytes:
-                        raise TransferError(f"{path}: {size} bytes, more than the {max_bytes} allowed")
-                    source.prefetch(size)
-                    return bytes(source.read(size))
-            except FileNotFoundError as error:
-                raise RemoteFileMissing(f"no such file: {path}") from error
+        with _link(self._place, self._device), self._file(path), self._sftp().open(path, "rb") as source:
+            size = source.stat().st_size or 0
+            if size > max_bytes:
+                raise TransferError(f"{path}: {size} bytes, more than the {max_bytes} allowed")
+            source.prefetch(size)
+            return bytes(source.read(size))
+
+    @contextmanager
+    def _file(self, path: str) -> Iterator[None]:
+        """What the device says of a file, apart from what happens to the link: paramiko has one class for both."""
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise RemoteFileMissing(f"no such file: {path}") from error
+        except OSError as error:
+            if self._files is None or self._files.get_channel().closed:
+                raise  # nobody answered
+            raise TransportError(
+                f"{path}: {error.strerror or error}",
+                hint="Is there space left on the device, and may the account write there? work_dir says where.",
+            ) from error

@@ -53,7 +53,7 @@ def test_detached_work_survives_the_death_of_the_driver(tmp_path: Path, signum: 
 def test_a_transfer_that_arrives_damaged_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with LocalTransport(tmp_path) as transport:
         transport.push(b"kept", "file")
-        monkeypatch.setattr(local, "_checksum", lambda path: (3, "wrong"))
+        monkeypatch.setattr(local, "checksum", lambda path: (3, "wrong"))
         with pytest.raises(TransferError, match="bytes arrived"):
             transport.push(b"new content", "file")
         assert transport.pull("file", max_bytes=10) == b"kept"

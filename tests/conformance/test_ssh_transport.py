@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from profiler.errors import ConnectionLost, TransportError
+from profiler.errors import ConnectionLost, RemoteFileMissing, TransportError
 from profiler.transports.ssh import Endpoint, SshTransport
 from tests.conformance.transports import TransportConformance
 from tests.sshd import SSHD, Sshd
@@ -70,3 +70,18 @@ def test_a_port_where_nobody_listens_is_a_lost_connection(tmp_path: Path):
     sshd = Sshd(tmp_path / "sshd")
     with pytest.raises(ConnectionLost, match=r"127\.0\.0\.1"):
         transport_to(sshd, tmp_path / "work").open()
+
+
+def test_a_device_that_cannot_write_is_no_lost_link(server: Sshd, tmp_path: Path):
+    with transport_to(server, tmp_path / "work") as transport:
+        with pytest.raises(TransportError) as caught:
+            transport._upload(b"data", "/dev/full")  # opens, and has no room
+        assert not isinstance(caught.value, ConnectionLost)
+        assert "space left" in str(caught.value.hint)
+        with pytest.raises(RemoteFileMissing):
+            transport._upload(b"data", f"{tmp_path}/no/such/folder/file")
+        # A file server that ended is started again; the connection still holds.
+        assert transport._files is not None
+        transport._files.get_channel().close()
+        transport.push(b"data", "file")
+        assert transport.pull("file", max_bytes=10) == b"data"
