@@ -15,12 +15,12 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
-from profiler.errors import CommandTimeout, RemoteFileMissing, TransferError, TransportError
+from profiler.errors import CommandTimeout, ConnectionLost, RemoteFileMissing, TransferError, TransportError
 from profiler.transports._base import SPAWN, Completed, Transport, checksum
 
 _SHORT_S = 30.0
 """For commands that touch a few files."""
-_MISSING, _OUTSIDE, _DIFFERENT = 64, 65, 66
+MISSING, _OUTSIDE, _DIFFERENT = 64, 65, 66
 
 _OPEN = """
 case $1 in "~/"*) set -- "$HOME/${1#??}";; esac
@@ -31,6 +31,9 @@ cd -- "$1" || exit 64; shift
 if command -v "$1" >/dev/null 2>&1; then echo "$$ found" >&2; exec "$@"; fi
 echo "$$ missing" >&2; exit 127
 """
+_BEGIN = r"printf '\036here\036\n'; printf '\036here\036\n' >&2"
+_MARK = b"\x1ehere\x1e\n"
+"""Every script begins with it on both streams: what a shell or its start files say before is none of ours."""
 _KILL = 'kill -s KILL -- "-$1" 2>/dev/null || kill -s KILL "$1" 2>/dev/null; true'
 _ALIVE = """
 kill -0 "$1" 2>/dev/null || exit 1
@@ -62,7 +65,24 @@ class TimedOut(Exception):  # noqa: N818 - caught here and nowhere else
 def quoted(script: str, *arguments: str) -> str:
     """The command line that runs a script of ours in `sh` with these arguments."""
     # `exec`: the number of that `sh` is then the number of its process group, whatever shell the account has.
-    return "exec " + shlex.join(["sh", "-c", script.strip(), "sh", *arguments])
+    return "exec " + shlex.join(["sh", "-c", f"{_BEGIN}\n{script.strip()}", "sh", *arguments])
+
+
+def heard(done: Completed) -> Completed:
+    """What a script of ours wrote, without what the shell said before it began.
+
+    Raises:
+        TransportError: It did not begin.
+    """
+    out, err = _after_mark(done.stdout), _after_mark(done.stderr)
+    if out is None or err is None:
+        raise TransportError(f"the device's shell does not run scripts: {said(done)}", hint="It needs a POSIX shell.")
+    return Completed(exit_code=done.exit_code, stdout=out, stderr=err)
+
+
+def _after_mark(data: bytes) -> bytes | None:
+    _, mark, rest = data.partition(_MARK)
+    return rest if mark else None
 
 
 class ShellTransport(Transport):
@@ -112,7 +132,7 @@ class ShellTransport(Transport):
         done = self._script(_OPEN, self._configured)
         if done.exit_code != 0:
             raise TransportError(
-                f"{self._configured}: {_said(done) or 'not writable'}",
+                f"{self._configured}: {said(done) or 'not writable'}",
                 hint="Set work_dir to a folder that you may write to.",
             )
         self._work = done.stdout.decode("utf-8", "surrogateescape").removesuffix("\n")
@@ -121,12 +141,12 @@ class ShellTransport(Transport):
         """Run one of our scripts.
 
         Raises:
-            TransportError: It did not end: the device is out of breath, or its shell is none.
+            ConnectionLost: It did not end, which none of them can take so long for: nobody is there.
         """
         try:
-            return self._execute(quoted(script, *arguments), stdin=b"", timeout_s=timeout_s)
+            return heard(self._execute(quoted(script, *arguments), stdin=b"", timeout_s=timeout_s))
         except TimedOut as error:
-            raise TransportError(f"the device's shell did not answer within {timeout_s:g} s") from error
+            raise ConnectionLost(f"the device's shell did not answer within {timeout_s:g} s") from error
 
     def run(self, argv: Sequence[str], *, timeout_s: float, stdin: bytes = b"") -> Completed:
         """Run in the work folder; at the time-out its process group is killed.
@@ -134,9 +154,9 @@ class ShellTransport(Transport):
         Both servers begin a command in a session of its own, so that the shell's number is that of the group.
         """
         try:
-            done = self._execute(quoted(_RUN, self._work, *argv), stdin=stdin, timeout_s=timeout_s)
+            done = heard(self._execute(quoted(_RUN, self._work, *argv), stdin=stdin, timeout_s=timeout_s))
         except TimedOut as error:
-            number = error.stderr.partition(b" ")[0]
+            number = (_after_mark(error.stderr) or b"").partition(b" ")[0]
             if number.isdigit() and int(number) > 1:
                 self._script(_KILL, number.decode())
             raise CommandTimeout(f"{argv[0]} did not end within {timeout_s:g} s") from error
@@ -144,7 +164,7 @@ class ShellTransport(Transport):
         if first.endswith(b" missing"):
             raise RemoteFileMissing(f"no such file: {argv[0]}")
         if not first.endswith(b" found"):
-            raise TransportError(f"{argv[0]} could not be started: {_said(done)}")
+            raise TransportError(f"{argv[0]} could not be started: {said(done)}")
         return Completed(exit_code=done.exit_code, stdout=done.stdout, stderr=stderr)
 
     def start_detached(self, argv: Sequence[str], *, log: str) -> int:
@@ -156,7 +176,7 @@ class ShellTransport(Transport):
         self.mkdir(posixpath.dirname(target))
         done = self.run([*self.python, "-c", SPAWN, target, *argv], timeout_s=_SHORT_S)
         if done.exit_code != 0 or not done.stdout.strip().isdigit():
-            raise TransportError(f"{argv[0]} could not be started: {_said(done)}")
+            raise TransportError(f"{argv[0]} could not be started: {said(done)}")
         return int(done.stdout)
 
     def alive(self, pid: int) -> bool:
@@ -183,7 +203,7 @@ class ShellTransport(Transport):
             arrived = done.stdout.decode(errors="replace").strip()
             raise TransferError(f"{remote}: {arrived} bytes arrived of {size}, or their checksum differs")
         if done.exit_code != 0:
-            raise TransportError(f"{remote}: {_said(done)}", hint=_disk_hint(done))
+            raise TransportError(f"{remote}: {said(done)}", hint=_disk_hint(done))
         return sent
 
     def pull(self, remote: str, *, max_bytes: int) -> bytes:
@@ -197,10 +217,10 @@ class ShellTransport(Transport):
     def listdir(self, remote: str) -> tuple[str, ...]:
         """Names in a folder, sorted."""
         done = self._script(_LIST, self._path(remote))
-        if done.exit_code == _MISSING:
+        if done.exit_code == MISSING:
             raise RemoteFileMissing(f"no such folder: {remote}")
         if done.exit_code != 0:
-            raise TransportError(f"{remote}: {_said(done)}")
+            raise TransportError(f"{remote}: {said(done)}")
         names = done.stdout.decode("utf-8", "surrogateescape").split("\0")[:-1]
         return tuple(sorted(name.removeprefix("./") for name in names))
 
@@ -208,7 +228,7 @@ class ShellTransport(Transport):
         """Create a folder and its parents."""
         done = self._script('mkdir -p -- "$1"', self._path(remote))
         if done.exit_code != 0:
-            raise TransportError(f"{remote}: {_said(done)}", hint=_disk_hint(done))
+            raise TransportError(f"{remote}: {said(done)}", hint=_disk_hint(done))
 
     def remove(self, remote: str) -> None:
         """Remove a file or folder inside the work folder; links on the way must not lead out of it."""
@@ -219,13 +239,14 @@ class ShellTransport(Transport):
         if done.exit_code == _OUTSIDE:
             raise TransportError(f"{remote}: a link leads out of {self._work}; nothing was removed")
         if done.exit_code != 0:
-            raise TransportError(f"{remote}: {_said(done)}")
+            raise TransportError(f"{remote}: {said(done)}")
 
     def _path(self, remote: str) -> str:
         return posixpath.join(self._work, remote)
 
 
-def _said(done: Completed) -> str:
+def said(done: Completed) -> str:
+    """The last line that a command complained with, or its exit code."""
     lines = done.stderr.decode(errors="replace").strip().splitlines()
     return lines[-1][:300] if lines else f"exit code {done.exit_code}"
 
