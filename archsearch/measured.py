@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from statistics import fmean
 from typing import Any
 
-from archsearch.measurement import ANCHOR, CANDIDATE, UNSETTLED, Drift, Measurement, rows
+from archsearch.measurement import ANCHOR, CANDIDATE, UNSETTLED, Drift, Measurement, moved, rows
 from archsearch.objectives import objectives as all_objectives
 from archsearch.records import load_measurements
 from archsearch.store import Store
@@ -44,17 +44,23 @@ class Measured:
             self._measurements.append(measurement)
 
     def latest_of(self, trial: int) -> dict[str, Measurement]:
-        """The last measurement of a trial on each device."""
-        return {m.device: m for m in self._measurements if m.trial == trial}
+        """The last measurement of a trial in each pool."""
+        return {m.pool: m for m in self._measurements if m.trial == trial}
 
-    def spoilt(self, anchor: Layout, devices: Iterable[str]) -> bool:
-        """Whether some device has nothing of an anchor but runs that others' work, or heat, made worthless."""
-        found = {
-            m.device
+    def settled(self, anchor: Layout, *, device: str | None = None, pool: str | None = None) -> bool:
+        """Whether an anchor has, on a device or in a pool, more than runs that others' work or heat made worthless."""
+        return any(
+            m.role == ANCHOR and m.layout == anchor and m.status not in UNSETTLED
+            and device in (None, m.device) and pool in (None, m.pool)
             for m in self._measurements
-            if m.role == ANCHOR and m.layout == anchor and m.status not in UNSETTLED
-        }
-        return any(device not in found for device in devices)
+        )  # fmt: skip
+
+    def unlike(self, anchor: Layout, one: str, other: str) -> str:
+        """How the first runs of an anchor on two devices differ by more than drift may; or an empty text."""
+        runs = {m.device: m for m in reversed(self._measurements) if m.role == ANCHOR and m.layout == anchor}
+        if one not in runs or other not in runs:
+            return ""
+        return moved(runs[one], runs[other])
 
     def rows(self) -> list[dict[str, Any]]:
         """The study as a plain table."""
@@ -64,10 +70,11 @@ class Measured:
         """How the devices moved, as far as is known now."""
         return Drift(self._measurements, self._watched)
 
-    def seconds_per_candidate(self) -> float | None:
-        """Mean time that candidates took on their device, before the first one that anchors did; None before those."""
+    def seconds_per_candidate(self, pool: str | None = None) -> float | None:
+        """Mean time that candidates took in a pool, or in all; before the first that of anchors; None before those."""
+        here = [m for m in self._measurements if pool in (None, m.pool)]
         for role in (CANDIDATE, ANCHOR):
-            mine = [m.result for m in self._measurements if m.role == role and m.result is not None]
+            mine = [m.result for m in here if m.role == role and m.result is not None]
             if mine:
                 return fmean(result.seconds.get("total", 0.0) for result in mine)
         return None

@@ -28,7 +28,7 @@ DRIFT_LIMIT = 0.03
 NOT_WARM = "warm-up was not seen to end in every process: may be unstable"
 """Reason beside an `ok` status."""
 
-UNSETTLED = ("throttled", "not_cooled")
+UNSETTLED = ("throttled", "not_cooled", "busy")
 """Statuses that say something of the moment and nothing of what was to be measured."""
 
 CANDIDATE, ANCHOR, WATCH, ADHOC, BLOCKS = "candidate", "anchor", "watch", "adhoc", "blocks"
@@ -59,6 +59,7 @@ class Measurement:
         lowerings: Lowering of each block, by `block_id`.
         conditions: As `conditions` gives them.
         foreign_state_bytes: State bytes per point of a foreign file.
+        group: Of the device; empty where it has none.
     """
 
     job_id: str
@@ -80,6 +81,12 @@ class Measurement:
     lowerings: Mapping[str, str] = field(default_factory=dict)
     conditions: str = ""
     foreign_state_bytes: tuple[int, ...] | None = None
+    group: str = ""
+
+    @property
+    def pool(self) -> str:
+        """The device's group, or the device where it has none: what tables call the device."""
+        return self.group or self.device
 
     @cached_property
     def counts(self) -> Parameters | None:
@@ -176,7 +183,8 @@ def _row(view: MeasuredPoint, drift: Drift) -> dict[str, Any]:
         "code": layout.code if layout else None,
         "name": measurement.name,
         "anchor": measurement.role == ANCHOR,
-        "device": measurement.device,
+        "device": measurement.pool,
+        "unit": measurement.device,
         "workload": measurement.workload,
         "prompt": view.point.prompt,
         "chunk": view.point.chunk or None,
@@ -248,7 +256,7 @@ class Drift:
         if block is None:
             return measurement.status, measurement.reason
         moved = _moved(*block)
-        return ("throttled", moved) if moved else (measurement.status, measurement.reason)
+        return ("throttled", f"{moved} around this measurement") if moved else (measurement.status, measurement.reason)
 
     def closed(self, measurement: Measurement) -> bool:
         """Whether it is settled if the device drifted: an anchor run after it is known, or none came before it."""
@@ -270,6 +278,14 @@ class Drift:
         return (runs[before], runs[after]) if before >= 0 and after < len(runs) and after != before else None
 
 
+def moved(before: Measurement, after: Measurement) -> str:
+    """How two runs of one layout differ by more than `DRIFT_LIMIT` and their noise, or an empty text."""
+    for a in _watch(before):
+        for b in _watch(after):
+            return _moved(a, b)
+    return ""
+
+
 def _watch(measurement: Measurement) -> Iterator[_Watch]:
     times = []
     for view in measurement.measured_points:
@@ -288,5 +304,5 @@ def _moved(before: _Watch, after: _Watch) -> str:
         change = b.value / a.value - 1
         noise = math.hypot(a.high - a.value, b.high - b.value) / a.value
         if abs(change) > max(DRIFT_LIMIT, noise):
-            return f"the anchor's {name} moved by {change:+.1%} around this measurement"
+            return f"the anchor's {name} moved by {change:+.1%}"
     return ""

@@ -22,7 +22,7 @@ from archsearch.store import Check as PassedCheck
 from archsearch.subjects import Subject, timeout_factor
 from archsearch.timing import Seconds
 from archsearch.verification import passed_checks, with_checks
-from profiler.errors import AgentDied, ProfilerError
+from profiler.errors import AgentDied, DeviceUnavailable, ProfilerError, ResultError, TransportError
 from profiler.jobs import Job, MeasurementKey, Protocol, new_job_id
 from profiler.results import Result, parse_result
 
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 SETTLED = ("ok", "out_of_memory", "invalid", "timeout", "infeasible")
 """Statuses that say something of the candidate: known, they are not measured again. The others are about the device's
 moment."""
+
+MAX_RERUNS = 2
+"""How often a job is run again whose agent died, or whose result is nonsense."""
 
 _FRESH = "-"
 """Stands in the claims of fresh measurements, and in no key."""
@@ -47,6 +50,10 @@ class Outcome:
 
     measurement: Measurement
     reused: bool
+
+
+class _OtherDevice(DeviceUnavailable):
+    """A result belongs to another series than the one it was asked for."""
 
 
 class Interrupted(Exception):  # noqa: N818 - the user's wish, not an error
@@ -66,7 +73,7 @@ class Measurer:
         study: Name of the study that the measurements belong to.
         protocol: How hard the agent tries.
         cancel: Set from outside to stop.
-        on_wait: Called with a sentence when somebody else is measuring the same thing.
+        say: Called with a sentence when somebody else is measuring the same thing, or a job is run again.
         tuner: Chooses the lowerings of this device; None for those of the subject.
     """
 
@@ -78,7 +85,7 @@ class Measurer:
         study: str,
         protocol: Protocol,
         cancel: Event | None = None,
-        on_wait: Callable[[str], None] | None = None,
+        say: Callable[[str], None] | None = None,
         tuner: Tuner | None = None,
     ) -> None:
         self.session = session
@@ -88,7 +95,8 @@ class Measurer:
         self.cancel = cancel or Event()
         self.waited_s = 0.0
         self.tuning_s = 0.0
-        self._on_wait = on_wait or (lambda _: None)
+        self._say = say or (lambda _: None)
+        session.stop = self.cancel
         self._tuner = tuner
 
     def measure(
@@ -109,8 +117,9 @@ class Measurer:
 
         Raises:
             Interrupted: `cancel` was set.
-            AgentDied: The agent died without a result.
-            TransportError: The device is out of reach.
+            AgentDied: The agent died without a result, and did so again.
+            ResultError: What it wrote is no result, and was not either when it was run again.
+            TransportError: The device is out of reach. The job goes on; a later run finds it.
             StoreError: The result could not be stored; the job stays on the device and is found again.
         """
         if self._tuner is not None:
@@ -119,6 +128,18 @@ class Measurer:
                 subject = self._tuner.tuned(subject, on_status)
             finally:
                 self.tuning_s += time.monotonic() - begun
+        for again in range(MAX_RERUNS, -1, -1):
+            try:
+                return self._measure(subject, fresh, protocol, on_status)
+            except (AgentDied, ResultError, _OtherDevice) as error:
+                if self.cancel.is_set():  # it did not end when asked to, and was killed
+                    raise Interrupted from error
+                if not again:
+                    raise
+                self._say(f"{self.session.device.name}: {subject.label}: {error}; it is run again")
+        raise AssertionError  # the last round returns or raises
+
+    def _measure(self, subject: Subject, fresh: bool, protocol: Protocol | None, on_status: OnStatus | None) -> Outcome:
         seconds = Seconds()
         job = self._job(subject, protocol or self.protocol)
         key = self.session.key(job)
@@ -144,11 +165,19 @@ class Measurer:
             raw = self._wait(handle, claim, on_status)
             seconds.lap("wait")
             result = parse_result(raw, job)
-        except (Exception, KeyboardInterrupt) as error:
-            if isinstance(error, AgentDied) and handle is not None:
-                with suppress(ProfilerError):  # one that hangs is alive: its folder stays
+            self._require_same_device(result)
+        except (AgentDied, ResultError, _OtherDevice):
+            if handle is not None:
+                with suppress(ProfilerError):
+                    self.session.kill(handle)  # one that hangs, or whose result is nonsense, may be alive
+                with suppress(ProfilerError):
                     self.session.cleanup(handle.job_id)
-            elif isinstance(error, KeyboardInterrupt) and handle is not None:
+            self.store.release(claim.key_hash)
+            raise
+        except TransportError:
+            raise  # the job goes on without us: the claim leads the next run to it
+        except (Exception, KeyboardInterrupt) as error:
+            if isinstance(error, KeyboardInterrupt) and handle is not None:
                 with suppress(ProfilerError):  # nobody waits any more, but the device must not go on
                     self.session.cancel(handle)
             self.store.release(claim.key_hash)
@@ -167,8 +196,18 @@ class Measurer:
             info["unattended_s"] = max(0.0, result.seconds.get("total", 0.0) - seconds.by_phase.get("wait", 0.0))
         checks = passed_checks(result, subject, session=self.session)
         self._keep(measurement, subject, key, raw=raw, info=info, claim=claim, checks=checks)
-        self.session.cleanup(job.job_id)
+        with suppress(TransportError):  # what is stored is stored; the folder is swept another time
+            self.session.cleanup(job.job_id)
         return Outcome(measurement=measurement, reused=False)
+
+    def _require_same_device(self, result: Result) -> None:
+        """Refuse what another device measured: one behind the same address, or this one after an update."""
+        if result.environment.machine is None:
+            return  # it ended before it looked around
+        changed = self.session.changed(result.environment)
+        if changed:
+            self.session.refresh()
+            raise _OtherDevice(f"the device is not what it was ({changed})")
 
     def known(self, subject: Subject) -> Outcome | None:
         """What is stored under the key that the subject would be measured under now; None where nothing is."""
@@ -248,6 +287,7 @@ class Measurer:
             "protocol": replace(protocol, max_other_cpu=device.cooling.max_other_cpu),
             "memory_mib": device.memory_limit_mib,
             "timeout_s": device.timeout_s * timeout_factor(subject.points),
+            "lease_s": device.lease_timeout_s,
             "cooling": device.cooling,
         }
         return Job(job_id=new_job_id(subject.label), **subject.job_fields(), **common)
@@ -288,7 +328,7 @@ class Measurer:
         on_status: OnStatus | None,
     ) -> Outcome:
         """Somebody else measures this very thing: wait for the result, or for the claim to end."""
-        self._on_wait(f"{subject.label} is being measured by another process ({claim.owner}); waiting for its result")
+        self._say(f"{subject.label} is being measured by another process ({claim.owner}); waiting for its result")
         begun = time.monotonic()
         known = None
         try:
@@ -340,4 +380,5 @@ class Measurer:
             lowerings=dict(subject.lowerings()),
             conditions=conditions(self.session.key(job).fields),
             foreign_state_bytes=subject.foreign_state_bytes(),
+            group=self.session.device.group or "",
         )

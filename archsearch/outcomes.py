@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from archsearch.objectives import objectives as all_objectives
 from reports.budgets import Budget
+from reports.objectives import quantity
+from reports.ranking import ACROSS, combined, place_of
 
 
 def latest_rows(mine: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -16,19 +17,35 @@ def latest_rows(mine: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def study_values(
-    mine: Sequence[Mapping[str, Any]], objectives: Sequence[str], devices: Iterable[str]
+    mine: Sequence[Mapping[str, Any]],
+    objectives: Sequence[str],
+    pools: Iterable[str],
+    *,
+    across: str = "worst",
+    reference: Sequence[Mapping[str, Any]] = (),
 ) -> list[float] | None:
-    """Objective values of one layout for the sampler: the worst over points and devices; None when any is missing."""
-    if not mine or any(not any(row["device"] == device for row in mine) for device in devices):
+    """Objective values of one layout for the sampler, as a ranking would have them; None when any is missing.
+
+    Args:
+        mine: The latest rows of the layout, one per place.
+        objectives: Names.
+        pools: Devices and groups that must have answered.
+        across: ``worst`` or ``geomean`` of the ratios to the reference, or one of the pools, which alone counts then.
+        reference: Rows of the anchor that values are relative to, where there are several places.
+    """
+    needed = [across] if across not in ACROSS else list(pools)
+    counted = [row for row in mine if row["device"] in needed]
+    if not counted or any(not any(row["device"] == pool for row in counted) for pool in needed):
         return None
-    if any(row["status"] != "ok" for row in mine):
+    if any(row["status"] != "ok" for row in counted):
         return None
+    base = {place_of(row): row for row in reference if row["status"] == "ok"} if len(counted) > 1 else {}
     values = []
     for name in objectives:
-        found = [row[name] for row in mine if row.get(name) is not None]
-        if not found:
+        found = combined(quantity(name), counted, base, across)
+        if found is None:
             return None
-        values.append(float(max(found) if all_objectives()[name].direction == "min" else min(found)))
+        values.append(found.value)
     return values
 
 

@@ -55,6 +55,7 @@ def to_record(
             "weights_bytes": measurement.weights_bytes,
             "lowerings": dict(measurement.lowerings),
             "foreign_state_bytes": measurement.foreign_state_bytes,
+            "group": measurement.group,
         },
         result=raw_result,
         created_unix=measurement.created_unix,
@@ -94,6 +95,7 @@ def from_record(record: MeasurementRecord, layouts: Mapping[str, Layout]) -> Mea
         lowerings=record.info.get("lowerings", {}),
         conditions=conditions(record.key),
         foreign_state_bytes=None if foreign is None else tuple(foreign),
+        group=record.info.get("group", ""),
     )
 
 

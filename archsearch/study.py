@@ -1,19 +1,23 @@
-"""The study loop: anchors first, then ask, measure, tell, until the trials or the time are used up.
+"""The study loop: every device measures the anchors, then candidates, until the trials or the time are used up.
 
-Every few candidates the first anchor is measured again. Two runs of it that differ by more than the drift limit throw
-the candidates between them away (status `throttled`); they are measured again (`archsearch.trials`). The sampler hears
-of a candidate when the anchor run after it is known.
+Each device goes its own way: whenever one is idle it gets what it is to do next; nobody waits for another. Devices of
+one group share the candidates among them. After every few candidates a device measures the first anchor again. Two runs
+of it that differ by more than the drift limit throw the candidates between them away (status `throttled`); they are
+measured again (`archsearch.trials`). The sampler hears of a candidate when the devices that the ranking needs have
+answered and the anchor runs after it are known.
 """
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Event
+from typing import Literal
 
 from archsearch.candidates import prepare
-from archsearch.fleet import Fleet
+from archsearch.fleet import Finished, Fleet, Task
 from archsearch.measured import Measured
 from archsearch.measurement import ANCHOR, CANDIDATE, WATCH
 from archsearch.measuring import Interrupted, Measurer
@@ -40,6 +44,11 @@ _FIRST_CANDIDATE_S = 20.0
 _WITH_WATCH = 1.35
 """A candidate and the anchor run that closes its stretch, in times of a candidate alone."""
 
+MAX_LEAD = 4 * WATCH_EVERY
+"""How many candidates of which the sampler has not heard there may be for each device: so far may a fast one run ahead.
+What it measured beyond would be of layouts drawn without knowing those before, and be of no use until the slow one has
+them too."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
@@ -62,12 +71,14 @@ class Ended:
         why: In words.
         interrupted: Whether the user stopped it.
         devices_lost: Devices that failed on the way, with the reason.
+        missing: Candidates that a pool has no result of, by pool.
         measured: All that the study has measured.
     """
 
     why: str
     interrupted: bool
     devices_lost: Mapping[str, str]
+    missing: Mapping[str, int]
     measured: Measured
 
 
@@ -102,22 +113,47 @@ def run_study(
     devices = sorted(measurer.session.device.name for measurer in measurers)
     store.add_event(name, RUN_STARTED, {"owner": owner, "devices": devices})
     measured = Measured(store, name, settings.watched.layout.layout_id if settings.watched else None)
-    fleet = Fleet(measurers, measured, observer, cancel)
+    fleet = Fleet(measurers, observer, cancel)
+    pools = fleet.pools()
     why, interrupted = "stopped", False
     try:
         with driver.book("resume"):
             fleet.sweep()
             measured.load()
-            trials = Trials(store, name, settings, measured, fleet.names, wanted=limits.trials)
+            trials = Trials(store, name, settings, measured, fleet.pools, wanted=limits.trials)
         why = _Loop(settings, limits, fleet, trials, measured, observer, driver).run(begun)
     except Interrupted:
         interrupted = True
     finally:
         fleet.close()
         driver.add("await", fleet.waited_s())
+        driver.add("idle", fleet.idle_s)
         driver.add("tuning", fleet.tuning_s())
         store.add_event(name, RUN_ENDED, {"owner": owner, "driver": driver.by_phase})
-    return Ended(why=why, interrupted=interrupted, devices_lost=fleet.lost, measured=measured)
+    numbers = [record.number for record in store.trials(name)]
+    missing = {pool: sum(pool not in measured.latest_of(number) for number in numbers) for pool in pools}
+    return Ended(
+        why=why, interrupted=interrupted, devices_lost=fleet.lost, missing=missing, measured=measured
+    )  # fmt: skip
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How far one device is.
+
+    Attributes:
+        anchor_tries: How often it measured an anchor, by layout id.
+        watches: How often it was watched.
+        unwatched: Candidates since then.
+        stale: Whether its first anchor run is older than this run: is the device still what it was?
+        limit: What ended its work, or empty.
+    """
+
+    anchor_tries: Counter[str] = field(default_factory=Counter)
+    watches: int = 0
+    unwatched: int = 0
+    stale: bool = False
+    limit: Literal["", "trials", "space", "time"] = ""
 
 
 class _Loop:
@@ -140,81 +176,157 @@ class _Loop:
         self._measured = measured
         self._observer = observer
         self._driver = driver
-        self._anchor_tries: dict[str, int] = {}
+        self._progress = {device: _Progress() for device in fleet.devices()}
+        self._anchors_at_work: set[tuple[str, str]] = set()  # pool and layout id
+        self._drawn_out = False
 
     def run(self, begun: float) -> str:
         """Measure until a limit is met; why it ended, in words."""
-        self._measure_anchors()
-        if self._anchor_is_older(begun):
-            self._watch()  # known from an earlier run or study: is the device still what it was?
-        since_watch = 0
-        while self._fleet.names():
-            why = self._limit_met()
-            trial = None if why else self._next()
-            if trial is not None:
-                self._measure(trial)
-                since_watch += 1
-                self._observer.settled(self._standing())
-                if not self._fleet.names():
-                    break
-            if since_watch and (trial is None or since_watch >= WATCH_EVERY):
-                self._watch()  # may find that candidates must be measured again
-                if not why:
-                    self._measure_anchors()
-                since_watch = 0
-            elif trial is None:
-                return why or "the space is used up: no new layout was drawn"
-        return "no device is left"
+        for device, progress in self._progress.items():
+            progress.stale = self._anchor_is_older(device, begun)
+        while True:
+            self._fleet.check_cancelled()
+            for device in self._fleet.idle():
+                task = self._task(device)
+                if task is not None:
+                    self._fleet.begin(device, task)
+            if not self._fleet.busy():
+                return self._why_idle()
+            self._take(self._fleet.next())
 
-    def _measure_anchors(self) -> None:
-        """Measure the anchors, or take what is known; later only those that somebody else's work has spoilt."""
+    def _why_idle(self) -> str:
+        said = {
+            "trials": f"{self._trials.done()} candidates are done",
+            "space": "the space is used up: no new layout was drawn",
+            "time": "the time budget is used up",
+            "": "stopped",
+        }
+        limits = [self._progress[device].limit for device in self._fleet.devices()]
+        return ", ".join(said[limit] for limit in dict.fromkeys(limits)) or "no device is left"
+
+    def _task(self, device: str) -> Task | None:
+        """What an idle device is to do next; None when there is nothing for it now."""
+        progress = self._progress[device]
+        task = self._anchor(device, progress)
+        if task is not None:
+            return task
+        if progress.stale or progress.unwatched >= WATCH_EVERY:
+            return self._watch()
+        task = self._candidate(device, progress)
+        if task is None and progress.unwatched:
+            return self._watch()  # may find that candidates must be measured again
+        return task
+
+    def _anchor(self, device: str, progress: _Progress) -> Task | None:
+        """The next anchor: the watched one is each device's own, the others are one's of its pool."""
+        pool = self._fleet.pool_of(device)
         for anchor in self._settings.anchors:
-            layout = anchor.layout
-            tries = self._anchor_tries.get(layout.layout_id, 0)
-            if not self._fleet.names() or tries >= MAX_TRIES:
+            identity = anchor.layout.layout_id
+            own = anchor is self._settings.watched
+            tries = progress.anchor_tries[identity]
+            # One that others' work has spoilt is measured again when some time has passed.
+            if tries >= MAX_TRIES or tries > progress.watches or (pool, identity) in self._anchors_at_work:
                 continue
-            if tries == 0 or self._measured.spoilt(layout, self._fleet.names()):
-                self._anchor_tries[layout.layout_id] = tries + 1
-                self._fleet.measure(self._subject(layout, ANCHOR, anchor.name or layout.code))
+            if not self._measured.settled(anchor.layout, **({"device": device} if own else {"pool": pool})):
+                progress.anchor_tries[identity] += 1
+                if not own:
+                    self._anchors_at_work.add((pool, identity))
+                return Task(subject=self._subject(anchor.layout, ANCHOR, anchor.name or anchor.layout.code))
+        return None
 
-    def _limit_met(self) -> str:
-        """Which limit ends the run now, in words; empty when none does."""
-        self._fleet.check_cancelled()
-        self._trials.learn_from_others()
-        wanted, deadline = self._limits.trials, self._limits.deadline
-        if wanted is not None and self._trials.done() >= wanted and self._trials.unmeasured() is None:
-            return f"{wanted} candidates are done"
-        if deadline is not None:
-            needed = _WITH_WATCH * (self._measured.seconds_per_candidate() or _FIRST_CANDIDATE_S)
-            if time.monotonic() + needed > deadline:
-                return "the time budget is used up"
-        return ""
+    def _watch(self) -> Task | None:
+        """The watched anchor once more, in a shorter way: has the device drifted?"""
+        anchor = self._settings.watched
+        if anchor is None:
+            return None
+        name = anchor.name or anchor.layout.code
+        subject = self._subject(anchor.layout, WATCH, name, label=f"{name} (watch for drift)")
+        return Task(subject=subject, fresh=True, protocol=WATCH_PROTOCOL)
 
-    def _next(self) -> Trial | None:
-        """A trial to measure again or for the first time, else a new one from the sampler."""
-        trial = self._trials.unmeasured()
-        if trial is not None:
-            return trial
-        with self._driver.book("ask"):
-            return self._trials.ask()
+    def _candidate(self, device: str, progress: _Progress) -> Task | None:
+        """The next candidate: one to be measured again, one that others have begun, else a new one."""
+        pool = self._fleet.pool_of(device)
+        while True:
+            self._fleet.check_cancelled()
+            if self._out_of_time(pool):
+                progress.limit = "time"
+                return None
+            self._trials.learn_from_others()
+            trial = self._trials.unmeasured(pool) or self._new(progress)
+            if trial is None:
+                return None
+            label = f"#{trial.number} {trial.layout.code}"
+            try:
+                subject = self._subject(trial.layout, CANDIDATE, None, label=label, trial=trial.number)
+            except SearchSpaceError as error:  # of a block of one's own, mostly: the others are measured
+                self._unmeasured(device, trial, self._unexported(trial, label), "invalid", str(error))
+                continue
+            impossible = self._impossible(subject)
+            if not impossible:
+                return Task(subject=subject, trial=trial, fresh=trial.tries[pool] > 0)
+            self._unmeasured(device, trial, subject, "infeasible", impossible)
 
-    def _measure(self, trial: Trial) -> None:
-        trial.tries += 1
-        label = f"#{trial.number} {trial.layout.code}"
-        try:
-            subject = self._subject(trial.layout, CANDIDATE, None, label=label, trial=trial.number)
-        except SearchSpaceError as error:  # of a block of one's own, mostly: the others are measured
-            self._fleet.store_unmeasured(self._unexported(trial, label), "invalid", str(error))
-            self._observer.say(f"{label}: invalid: {error}")
-            self._trials.settle()
-            return
-        impossible = self._impossible(subject)
-        if impossible:
-            self._fleet.store_unmeasured(subject, "infeasible", impossible)
-            self._observer.say(f"{label}: infeasible: {impossible}")
-        else:
-            self._fleet.measure(subject, fresh=trial.tries > 1)
+    def _new(self, progress: _Progress) -> Trial | None:
+        wanted = self._limits.trials
+        if wanted is not None and self._trials.begun() >= wanted:
+            progress.limit = "trials"
+        elif self._drawn_out:
+            progress.limit = "space"
+        elif self._trials.waiting() < MAX_LEAD * len(self._fleet.devices()):
+            with self._driver.book("ask"):
+                trial = self._trials.ask()
+            if trial is not None:
+                return trial
+            self._drawn_out = True
+            return self._new(progress)
+        return None
+
+    def _out_of_time(self, pool: str) -> bool:
+        needed = _WITH_WATCH * (self._measured.seconds_per_candidate(pool) or _FIRST_CANDIDATE_S)
+        return self._limits.deadline is not None and time.monotonic() + needed > self._limits.deadline
+
+    def _unmeasured(self, device: str, trial: Trial, subject: Subject, status: str, reason: str) -> None:
+        trial.tries[self._fleet.pool_of(device)] += 1
+        self._measured.add(self._fleet.store_unmeasured(device, subject, status, reason))
+        self._observer.say(f"{device}: {subject.label}: {status}: {reason}")
         self._trials.settle()
+        self._observer.settled(self._standing())
+
+    def _take(self, finished: Finished) -> None:
+        """Take up what a device has ended."""
+        device, subject, measurement = finished.device, finished.task.subject, finished.measurement
+        pool, progress = self._fleet.pool_of(device), self._progress[device]
+        assert subject.layout is not None
+        if measurement is not None:
+            self._measured.add(measurement)
+        if subject.role == ANCHOR:
+            self._anchors_at_work.discard((pool, subject.layout.layout_id))
+            self._compare_units(device)
+        elif subject.role == WATCH:
+            progress.watches, progress.unwatched, progress.stale = progress.watches + 1, 0, False
+            moved = self._measured.drift().latest().get(device)
+            if moved:
+                self._observer.say(f"{device}: {moved}; the candidates of this stretch are measured again")
+            self._trials.settle()
+        else:
+            progress.unwatched += 1
+            self._trials.settle()
+            self._observer.settled(self._standing())
+
+    def _compare_units(self, device: str) -> None:
+        """Leave a device out whose watched anchor says that it is not like the others of its group."""
+        watched = self._settings.watched
+        pool = self._fleet.pool_of(device)
+        others = [name for name in self._fleet.devices() if name != device and self._fleet.pool_of(name) == pool]
+        if watched is None or not others or device not in self._fleet.devices():
+            return
+        for other in others:
+            unlike = self._measured.unlike(watched.layout, other, device)
+            if unlike:
+                self._fleet.quarantine(
+                    device, f"it is not like {other}, of the same group: {unlike}; give it no group, or one of its own"
+                )
+                return
 
     def _impossible(self, subject: Subject) -> str:
         """Why a candidate cannot meet a memory budget, known without running it; or an empty text."""
@@ -227,24 +339,12 @@ class _Loop:
                 return f"its weights alone are {weights:.2f} MiB, and the budget is {budget}"
         return ""
 
-    def _watch(self) -> None:
-        """Measure the watched anchor once more, in a shorter way: has any device drifted?"""
-        anchor = self._settings.watched
-        if anchor is None:
-            return
-        name = anchor.name or anchor.layout.code
-        subject = self._subject(anchor.layout, WATCH, name, label=f"{name} (watch for drift)")
-        self._fleet.measure(subject, fresh=True, protocol=WATCH_PROTOCOL)
-        for device, moved in self._measured.drift().latest().items():
-            if moved:
-                self._observer.say(f"{device}: {moved}; the candidates of this stretch are measured again")
-        self._trials.settle()
-
-    def _anchor_is_older(self, begun: float) -> bool:
-        """Whether the watched anchor's first outcome is not of this run."""
+    def _anchor_is_older(self, device: str, begun: float) -> bool:
+        """Whether a device's first run of the watched anchor is not of this run."""
         watched = self._settings.watched
         return watched is not None and any(
-            m.role == ANCHOR and m.layout == watched.layout and m.created_unix < begun for m in self._measured
+            m.role == ANCHOR and m.layout == watched.layout and m.device == device and m.created_unix < begun
+            for m in self._measured
         )
 
     def _subject(

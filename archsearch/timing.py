@@ -1,8 +1,8 @@
 """Where a study's time went: the agent's phases, the driver's, and what is overhead.
 
 Work: load (fresh processes and sessions), warm-up, timed sequences, the memory pass. Waiting: cooling, leases, another
-run's result. Tuning is measuring too, of kernels. Everything else is overhead: weights and their hashing, block checks,
-sampling, export, transfers, polling, the store.
+run's result, other devices. Tuning is measuring too, of kernels. Everything else is overhead: weights and their
+hashing, block checks, sampling, export, transfers, polling, the store.
 
 Two times are told. `wall_s` is what a clock on the wall shows while at least one run was at work. `device_s` is what
 phases are shares of: every run books the phases of each of its devices by itself, at the same time as the others, so
@@ -22,7 +22,7 @@ from archsearch.store import MeasurementRecord, Store
 RUN_STARTED, RUN_ENDED = "run_started", "run_ended"
 """Kinds of events: a process began, or ended, to work on a study."""
 
-DriverPhase = Literal["resume", "ask", "export", "claim", "reference", "send", "wait", "await", "tuning"]
+DriverPhase = Literal["resume", "ask", "export", "claim", "reference", "send", "wait", "await", "idle", "tuning"]
 
 _AGENT: Mapping[str, str] = {
     "waiting": "waiting for the lease, a cool and quiet device",
@@ -42,6 +42,7 @@ _DRIVER: Mapping[DriverPhase, str] = {
     "claim": "looking for a known result, claiming the measurement in the store",
     "reference": "computing in torch what each new block must give on the device",
     "send": "bringing the job to the device and starting its agent",
+    "idle": "having nothing to do while other devices were at work",
     "await": "waiting for the result of another run that was measuring the same thing",
     "tuning": "comparing the lowerings of new blocks; kept for later runs",
 }
@@ -99,9 +100,10 @@ class TimingReport:
 
     @property
     def overhead_s(self) -> float:
-        """Device time that is neither load, warm-up, timed work, memory pass, tuning nor required waiting."""
+        """Device time that is neither load, warm-up, timed work, memory pass, tuning, idle nor required waiting."""
         work = sum(self.agent.get(phase, 0.0) for phase in _AGENT_WORK)
-        return max(0.0, self.device_s - work - self.driver.get("await", 0.0) - self.driver.get("tuning", 0.0))
+        others = sum(self.driver.get(phase, 0.0) for phase in ("await", "idle", "tuning"))
+        return max(0.0, self.device_s - work - others)
 
     @property
     def overhead_share(self) -> float:

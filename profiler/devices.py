@@ -128,6 +128,12 @@ class _DeviceFields(_Strict):
         json_schema_extra={"pattern": f"^{_NAME.pattern}$"},
     )
     enabled: bool = Field(default=True, description="Whether runs use it.")
+    group: str | None = Field(
+        default=None,
+        description="Name shared by devices of one make and model: a search measures each candidate on one of them, "
+        "and shows the group as one device. Default: the device's own name.",
+        json_schema_extra={"pattern": f"^{_NAME.pattern}$"},
+    )
     cores: Annotated[tuple[CoreId, ...], Field(min_length=1, strict=False)] | None = Field(
         default=None, description="Ids of the cores to run on; omit to allow all."
     )
@@ -150,11 +156,28 @@ class _DeviceFields(_Strict):
         le=86400,
         description="Longest time for one candidate, in seconds; grows with prompts beyond 4096 tokens.",
     )
+    lease_timeout_s: float = Field(
+        default=3600.0,
+        ge=0,
+        le=86400,
+        description="How long to wait for somebody else's measurement to end, in seconds.",
+    )
+    reconnect_s: float = Field(
+        default=300.0,
+        ge=0,
+        le=86400,
+        description="How long a device that went away while it was in use is waited for, in seconds.",
+    )
 
-    @field_validator("name")
+    @property
+    def pool(self) -> str:
+        """Its group, or its own name where it has none."""
+        return self.group or self.name
+
+    @field_validator("name", "group")
     @classmethod
-    def _safe_name(cls, value: str) -> str:
-        if not _NAME.fullmatch(value):
+    def _safe_name(cls, value: str | None) -> str | None:
+        if value is not None and not _NAME.fullmatch(value):
             raise ValueError("must be letters, digits, '.', '_' or '-', start with a letter or digit, at most 64 long")
         return value
 
@@ -301,6 +324,7 @@ def load_devices(path: Path) -> DevicesFile:
 
 def _check_list(devices: list[Any], positions: Positions, problems: Problems) -> None:
     first: dict[str, int] = {}
+    _check_groups(devices, positions, problems)
     for index, device in enumerate(devices):
         if not isinstance(device, dict):
             continue
@@ -314,6 +338,27 @@ def _check_list(devices: list[Any], positions: Positions, problems: Problems) ->
             problems.add(positions.line_of(["devices", index, key]), message)
         if device.get("transport") not in _MODELS:
             _check_common(device, index, positions, problems)
+
+
+_ALIKE = ("transport", "threads", "cores", "providers", "memory_limit_mib", "clock_policy")
+"""What devices of one group must have in common, or their numbers would differ for it."""
+
+
+def _check_groups(devices: list[Any], positions: Positions, problems: Problems) -> None:
+    first: dict[str, dict[str, Any]] = {}
+    names = {device.get("name"): device.get("group") for device in devices if isinstance(device, dict)}
+    for index, device in enumerate(devices):
+        group = device.get("group") if isinstance(device, dict) else None
+        if not isinstance(group, str):
+            continue
+        line = positions.line_of(["devices", index, "group"])
+        if group in names and names[group] != group:
+            problems.add(line, f"group: {group!r} is the name of a device that is not in it")
+        other = first.setdefault(group, device)
+        for key in _ALIKE:
+            if device.get(key) != other.get(key):
+                message = f"group: {group!r} is of like devices, and {key} is not that of {other.get('name')!r}"
+                problems.add(line, message)
 
 
 def _check_common(device: dict[str, Any], index: int, positions: Positions, problems: Problems) -> None:

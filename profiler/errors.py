@@ -10,6 +10,7 @@ ProfilerError
 ├── DeviceUnavailable      the device cannot measure now (no Python, no onnxruntime, no answer)
 └── TransportError         moving bytes or starting commands failed
     ├── UnsupportedTransport   no transport of that name here
+    ├── AccessRefused          the device, or we, refuse the link: a key is unknown, changed or not taken
     ├── ConnectionLost         the link broke; the only error that is ever tried again
     ├── CommandTimeout         a command ran longer than it was given
     ├── TransferError          what arrived is not what was sent
@@ -75,6 +76,10 @@ class TransportError(ProfilerError):
 
 class UnsupportedTransport(TransportError):  # noqa: N818
     """The device file names a transport that this version does not have."""
+
+
+class AccessRefused(TransportError):  # noqa: N818
+    """The device does not let us in, or we do not trust it; trying again changes nothing."""
 
 
 class ConnectionLost(TransportError):  # noqa: N818

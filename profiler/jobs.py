@@ -161,7 +161,8 @@ class Job:
         model_path: A file already on the device; None for a candidate sent as model.onnx and recipe.json.
         protocol: How hard the agent tries.
         memory_mib: Memory limit of the worker, or None.
-        timeout_s: Time limit of the whole job.
+        timeout_s: Time limit of the whole job, once it has the device to itself.
+        lease_s: How long it waits for that.
         cooling: What must hold before it starts.
         checks: Graphs compared first.
         contenders: The graphs of a comparison; `points` are then theirs, one after the other.
@@ -177,6 +178,7 @@ class Job:
     protocol: Protocol = field(default_factory=Protocol)
     memory_mib: int | None = None
     timeout_s: float = 300.0
+    lease_s: float = 3600.0
     cooling: Cooling = field(default_factory=Cooling)
     checks: tuple[Check, ...] = ()
     contenders: tuple[Contender, ...] = ()
@@ -227,7 +229,7 @@ class Job:
             "runtime": self.runtime.to_json(),
             "points": points,
             "protocol": asdict(self.protocol),
-            "limits": {"memory_mib": self.memory_mib, "timeout_s": self.timeout_s},
+            "limits": {"memory_mib": self.memory_mib, "timeout_s": self.timeout_s, "lease_s": self.lease_s},
             "cooling": self.cooling.model_dump(mode="json"),
             "checks": [
                 {

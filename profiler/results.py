@@ -18,7 +18,7 @@ MAX_STATUS_BYTES = 64 * 2**10
 _HOUR_NS = 3_600_000_000_000
 
 Status = Literal[
-    "ok", "invalid", "timeout", "out_of_memory", "not_cooled", "throttled", "failed", "cancelled"
+    "ok", "invalid", "timeout", "out_of_memory", "busy", "not_cooled", "throttled", "failed", "cancelled"
 ]  # fmt: skip
 AgentState = Literal["waiting_lease", "cooling", "weights", "checking", "timing", "memory", "done"]
 

@@ -3,7 +3,8 @@
 Threads: a session belongs to one thread; only `cancel` events may be set from others.
 Ownership: the agent owns its measurement. A session that ends, or a driver that is killed, leaves it running; `attach`
 finds it again. Polling is a sleep and one small read: on the local device the driver shares the cores with the work.
-Retries: `ConnectionLost` at most twice, with back-off. A measurement is never started twice.
+Retries: a lost connection is made again, with back-off: while the session is opened for a moment, later for as long as
+the device file says (`reconnect_s`). A measurement is never started twice.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from typing import Final, Self, TypeVar
 from profiler.agent.protocol import METHOD
 from profiler.devices import Device
 from profiler.errors import (
+    AccessRefused,
     AgentDied,
     CommandTimeout,
     ConnectionLost,
@@ -33,6 +35,7 @@ from profiler.errors import (
     JobError,
     RemoteFileMissing,
     ResultError,
+    TransportError,
 )
 from profiler.jobs import Job, MeasurementKey, Runtime, pack_files
 from profiler.results import (
@@ -50,7 +53,11 @@ TRUSTED_S: Final = 3.0
 costs the device time that a measurement would have."""
 STALE_S: Final = 60.0
 COMPRESS_ABOVE: Final = 192 * 2**10
-_RETRY_WAITS_S: Final = (0.5, 2.0)
+STARTED_S: Final = 15.0
+"""An agent that was started has said so within this time."""
+OPENING_S: Final = 3.0
+"""How long a device that does not answer is tried when a session is opened."""
+_LONGEST_WAIT_S: Final = 8.0
 _CANCEL_GRACE_S: Final = 10.0
 T = TypeVar("T")
 
@@ -108,6 +115,18 @@ def bundled_agent() -> AgentFile:
     return AgentFile(name=agent_name(), data=agent_bytes())
 
 
+def _identity(env: Environment) -> dict[str, object]:
+    return {
+        "machine": env.machine,
+        "cpu_model": env.cpu_model,
+        "cores": env.cores,
+        "memory_gib": None if env.memory_mib is None else round(env.memory_mib / 1024),
+        "os": env.os,
+        "libc": env.libc,
+        "governor": env.governor,
+    }
+
+
 class DeviceSession:
     """An open device. Use it as a context manager, from one thread.
 
@@ -117,6 +136,10 @@ class DeviceSession:
         agent: In place of the bundled one.
         poll_s: Pause between two looks at a job; default: the transport's.
         stale_s: A heartbeat that has not moved for so long is a dead agent.
+
+    Attributes:
+        on_link: Told when the link is lost, and when it is there again.
+        stop: Once set, a lost link is no longer waited for.
     """
 
     def __init__(
@@ -135,6 +158,8 @@ class DeviceSession:
         self._stale_s = stale_s
         self._environment: Environment | None = None
         self._agent_path = ""
+        self.on_link: Callable[[str], None] = lambda _: None
+        self.stop = Event()
 
     def open(self) -> None:
         """Connect, install the agent and ask it for the device's environment.
@@ -183,23 +208,36 @@ class DeviceSession:
 
     @property
     def fingerprint(self) -> str:
-        """Identity of the hardware and its fixed conditions, 16 hex digits.
+        """Identity of the device and its fixed conditions, 16 hex digits.
 
-        Hashed: machine, processor, core count, memory in GiB, operating system, libc, governor, clock policy. Host
-        name, kernel, addresses and the device's name in devices.yaml are not: they change without changing a number.
+        Hashed: its name in the device file (two of one make are not one: silicon and cooling differ), machine,
+        processor, core count, memory in GiB, operating system, libc, governor, clock policy. Host name, kernel and
+        addresses are not: they change without changing a number.
         """
-        env = self.environment
         fields = {
-            "machine": env.machine,
-            "cpu_model": env.cpu_model,
-            "cores": env.cores,
-            "memory_gib": None if env.memory_mib is None else round(env.memory_mib / 1024),
-            "os": env.os,
-            "libc": env.libc,
-            "governor": env.governor,
+            "name": self.device.name,
             "clock_policy": self.device.clock_policy,
+            **_identity(self.environment),
         }
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
+
+    def changed(self, environment: Environment) -> str:
+        """How a device, as it describes itself now, is not what it was when the session was opened; or an empty text.
+
+        An update, another governor, another device behind the same address: what it measures belongs to another series.
+        """
+        before, now = _identity(self.environment), _identity(environment)
+        return ", ".join(f"{name}: {before[name]} -> {now[name]}" for name in before if before[name] != now[name])
+
+    def refresh(self) -> None:
+        """Ask the device anew who it is.
+
+        Raises:
+            TransportError: It does not answer.
+            DeviceUnavailable: It can no longer measure.
+        """
+        self._environment = self._ask_environment()
+        self._require_providers()
 
     def runtime(self, session_config: Mapping[str, str] | None = None) -> Runtime:
         """The device's runtime settings with every default resolved to a number.
@@ -418,17 +456,21 @@ class DeviceSession:
         return self._retry(lambda: self._transport.push(data, remote))
 
     def _start(self, folder: str) -> int | None:
-        """Start the agent once. After a lost connection its status tells whether it runs; it is not started again."""
+        """Start the agent; its process id.
+
+        When the link is lost on the way, nobody knows whether it was started: its status tells, once the device is
+        there again. Without a status it is started anew; of two agents on one job the second ends at once.
+        """
         argv = (*self._transport.python, self._agent_path, "run", folder)
         try:
             return self._transport.start_detached(argv, log=f"{folder}/agent.log")
         except ConnectionLost:
-            for _ in range(20):
-                time.sleep(self._poll_s)
-                status = self._status(folder)
-                if status is not None:
-                    return status.pid
-            raise
+            until = time.monotonic() + STARTED_S
+            while (status := self._status(folder)) is None and time.monotonic() < until:
+                self.stop.wait(self._poll_s)
+            if status is not None:
+                return status.pid
+        return self._retry(lambda: self._transport.start_detached(argv, log=f"{folder}/agent.log"))
 
     def _status(self, folder: str) -> JobStatus | None:
         try:
@@ -449,15 +491,41 @@ class DeviceSession:
         return f": {lines[-1][:300]}" if lines else ""
 
     def _retry(self, action: Callable[[], T]) -> T:
-        """Run an action that may be repeated; a lost connection is tried again twice."""
-        for wait_s in _RETRY_WAITS_S:
+        """Run an action that may be repeated, over a new connection where the old one is lost.
+
+        Raises:
+            ConnectionLost: It stayed lost for as long as the device is waited for, or `stop` was set.
+            TransportError: What the action had to say, or a device that no longer lets us in.
+        """
+        patience = OPENING_S if self._environment is None else self.device.reconnect_s
+        until: float | None = None
+        wait_s, told = 0.5, False
+        while True:
             try:
-                return action()
-            except ConnectionLost:
-                time.sleep(wait_s)
-                try:
-                    self._transport.close()
-                    self._transport.open()
-                except ConnectionLost:
-                    continue
-        return action()
+                if until is not None:
+                    self._reopen()
+                done = action()
+            except ConnectionLost as error:
+                now = time.monotonic()
+                until = now + patience if until is None else until
+                if now >= until or self.stop.is_set():
+                    raise
+                if not told and self._environment is not None:
+                    told = True
+                    self.on_link(f"the link is lost ({error}); the device is waited for, up to {patience:g} s")
+                self.stop.wait(min(wait_s, until - now))
+                wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
+            else:
+                if told:
+                    self.on_link("the link is there again")
+                return done
+
+    def _reopen(self) -> None:
+        """Connect anew. What a device says that has only just come back (no shell yet, no folder) may pass."""
+        self._transport.close()
+        try:
+            self._transport.open()
+        except AccessRefused:
+            raise
+        except TransportError as error:
+            raise ConnectionLost(str(error), hint=error.hint) from error

@@ -195,7 +195,7 @@ def rank(
     unrelated = ""
     if relative:
         key, unrelated = _reference(grouped, reference)
-        base = {_place(row): row for row in grouped.get(key, ()) if row.get("status") == "ok"}
+        base = {place_of(row): row for row in grouped.get(key, ()) if row.get("status") == "ok"}
         title = None if unrelated else _entry_title(grouped[key])
     entries = [
         _entry(
@@ -221,9 +221,9 @@ def _group(rows: Sequence[Row]) -> dict[tuple[str, str], tuple[Row, ...]]:
     for row in rows:
         name = row.get("layout_id") or row.get("name") or row.get("code") or "?"
         own = found.setdefault((str(name), str(row.get("precision") or "")), {})
-        before = own.get(_place(row))
+        before = own.get(place_of(row))
         if before is None or row.get("status") == "ok" or before.get("status") != "ok":
-            own[_place(row)] = row
+            own[place_of(row)] = row
     return {key: tuple(own[place] for place in sorted(own, key=_sortable)) for key, own in found.items()}
 
 
@@ -231,10 +231,11 @@ def _places(grouped: Mapping[tuple[str, str], Sequence[Row]]) -> list[Place]:
     """Where candidates (or, without any, anchors) were measured."""
     some = [row for own in grouped.values() if not _is_anchor(own) for row in own]
     rows = some or [row for own in grouped.values() for row in own]
-    return sorted({_place(row) for row in rows}, key=_sortable)
+    return sorted({place_of(row) for row in rows}, key=_sortable)
 
 
-def _place(row: Row) -> Place:
+def place_of(row: Row) -> Place:
+    """Where a row was measured: device, workload and sizes."""
     return tuple(row.get(field) for field in _PLACE)
 
 
@@ -288,11 +289,11 @@ def _entry(
     if bad is None and unrelated:
         reason = unrelated
     elif bad is None:
-        missing = [place for place in places if place not in {_place(row) for row in rows}]
+        missing = [place for place in places if place not in {place_of(row) for row in rows}]
         if missing:
             reason = f"not measured at {' '.join(str(part) for part in missing[0] if part is not None)}"
         for objective in () if missing else objectives:
-            found = _combined(objective, rows, base, across)
+            found = combined(objective, rows, base, across)
             if found is None:
                 reason = reason or f"has no {objective.name}"
             else:
@@ -330,16 +331,19 @@ def _value(row: Row, name: str) -> Value | None:
     )
 
 
-def _combined(objective: Quantity, rows: Sequence[Row], base: Mapping[Place, Row], across: str) -> Value | None:
+def combined(objective: Quantity, rows: Sequence[Row], base: Mapping[Place, Row], across: str) -> Value | None:
     """The objective of a candidate: its own value, or the ratios to the reference in each place, combined.
 
-    A place counts where the reference has a number (peak memory is taken at a workload's largest point only).
+    Without a reference it is the worst of its own values. A place counts where the reference has a number (peak memory is taken at a workload's largest point only).
     """
+    worst: Callable[[Iterable[float]], float] = max if objective.direction == "min" else min
     if not base or objective.per_layout:
-        return next((found for row in rows if (found := _value(row, objective.name)) is not None), None)
+        own = [found for row in rows if (found := _value(row, objective.name)) is not None]
+        extreme = worst(found.value for found in own) if own else None
+        return next((found for found in own if found.value == extreme), None)
     ratios = []
     for row in rows:
-        reference = number(base[_place(row)].get(objective.name)) if _place(row) in base else None
+        reference = number(base[place_of(row)].get(objective.name)) if place_of(row) in base else None
         if not reference:
             continue
         found = _value(row, objective.name)
@@ -348,9 +352,7 @@ def _combined(objective: Quantity, rows: Sequence[Row], base: Mapping[Place, Row
         ratios.append(Value(value=found.value / reference, low=found.low / reference, high=found.high / reference))
     if not ratios:
         return None
-    combine: Callable[[Iterable[float]], float] = max if objective.direction == "min" else min
-    if across == "geomean":
-        combine = _geomean
+    combine = _geomean if across == "geomean" else worst
     return Value(
         value=combine(r.value for r in ratios), low=combine(r.low for r in ratios), high=combine(r.high for r in ratios)
     )

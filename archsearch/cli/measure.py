@@ -120,7 +120,7 @@ def _measure(
                 study=ADHOC_STUDY,
                 protocol=protocol,
                 cancel=cancel,
-                on_wait=panel.say,
+                say=panel.say,
                 tuner=tuners[name] if tune else None,
             )
             panel.say(f"{name}: measuring {subject.label} ({subject.workload.name}, {subject.precision})")

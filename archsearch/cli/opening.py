@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Event
@@ -42,6 +43,11 @@ def chosen_devices(path: Path, names: Sequence[str] | None) -> list[Device]:
     return chosen
 
 
+def _opened(session: DeviceSession) -> DeviceSession:
+    session.open()
+    return session
+
+
 @contextmanager
 def open_devices(path: Path, names: Sequence[str] | None) -> Iterator[list[DeviceSession]]:
     """Sessions of the chosen devices, or of all enabled ones; at least one.
@@ -56,13 +62,17 @@ def open_devices(path: Path, names: Sequence[str] | None) -> Iterator[list[Devic
     chosen = chosen_devices(path, names)
     sessions: list[DeviceSession] = []
     messages = []
-    with ExitStack() as stack:
-        for device in chosen:
+    with ExitStack() as stack, ThreadPoolExecutor(max_workers=len(chosen)) as threads:
+        opening = {device.name: threads.submit(_opened, DeviceSession(device)) for device in chosen}
+        for name, future in opening.items():
             try:
-                sessions.append(stack.enter_context(DeviceSession(device)))
+                session = future.result()
             except (TransportError, DeviceUnavailable) as error:
                 hint = f" (try: {error.hint})" if error.hint else ""
-                messages.append(f"{device.name}: {error}{hint}")
+                messages.append(f"{name}: {error}{hint}")
+            else:
+                stack.callback(session.close)
+                sessions.append(session)
         if not sessions:
             raise CommandError("no device can be used\n" + "\n".join(messages), code=NO_DEVICE)
         for message in messages:

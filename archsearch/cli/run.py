@@ -91,7 +91,7 @@ def run_command(
     # All that can be wrong is found before a study is made.
     require_layouts(settings(asked).space)
     _require_pins(settings(asked))
-    names = [device.name for device in chosen_devices(devices, device)]
+    names = list(dict.fromkeys(device.pool for device in chosen_devices(devices, device)))
     if options["across"] not in names:
         one_of(options["across"], (*ACROSS, *names), "--across")
     folder = runs / name
@@ -132,7 +132,7 @@ def run_command(
                     study=name,
                     protocol=CANDIDATE_PROTOCOL,
                     cancel=cancel,
-                    on_wait=progress.say,
+                    say=progress.say,
                     tuner=tuners[session.device.name] if chosen.tune else None,
                 )
                 for session in sessions
@@ -151,7 +151,10 @@ def run_command(
 
     log.print(f"{ended.why}; {duration(time.monotonic() - started)} in all, {len(ended.measured)} measurements")
     for lost, why in ended.devices_lost.items():
-        log.print(f"archsearch: device {lost} was lost on the way: {why}")
+        log.print(f"archsearch: device {lost} was left out on the way: {why}")
+    for pool, count in ended.missing.items():
+        if count and (ended.devices_lost or ended.interrupted or len(ended.missing) > 1):
+            log.print(f"archsearch: {pool} lacks {count} candidates; the next run of this study measures them")
     blocks = known_blocks(store=store, runs=runs)
     print_study(database, name, output_format=output_format, blocks=blocks)
     if blocks is not None:

@@ -39,7 +39,7 @@ def open_tuners(
         database.create_study(BLOCKS_STUDY, {"format": 1, "blocks": True})
         yield {
             session.device.name: Tuner(
-                Measurer(session, database, study=BLOCKS_STUDY, protocol=TUNING_PROTOCOL, cancel=cancel, on_wait=say),
+                Measurer(session, database, study=BLOCKS_STUDY, protocol=TUNING_PROTOCOL, cancel=cancel, say=say),
                 say,
                 exact=exact,
             )

@@ -16,6 +16,7 @@ Folders on the device; `WORK` belongs to archsearch alone::
             done                    written last; its modification time is the last use
         jobs/<job id>/
             job.json                the order, with model.onnx, recipe.json, check*.onnx and check*.json beside it
+            started                 made by the one agent that works on the job
             cancel                  whoever creates this file cancels the job
             status.json             what happens now, rewritten every second
             result.json             what was measured; its appearance ends the job

@@ -42,8 +42,10 @@ class Supervisor:
         }  # fmt: skip
 
     def run(self) -> int:
-        """Do the job. Returns 0 once a result is written, whatever its status."""
+        """Do the job. Returns 0 once a result is written, whatever its status; 1 when another agent does it."""
         self._seconds["start"] += time.monotonic() - self._begun
+        if not self._alone():
+            return 1
         try:
             self._read_job()
             self._take_lease()
@@ -64,6 +66,17 @@ class Supervisor:
             self._result.update(status="failed", reason=one_line(error))
         return self._finish()
 
+    def _alone(self) -> bool:
+        """Whether nobody was started on this job before us: the host may not know, and start us twice."""
+        try:
+            os.close(os.open(self._folder / "started", os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            os.write(2, b"another agent was started on this job\n")
+            return False
+        except OSError:
+            pass  # of a full disk, say: the result will tell
+        return True
+
     def _read_job(self) -> None:
         self._job = read_json(self._folder / "job.json")
         self._result["job_id"] = str(self._job["job_id"])
@@ -80,8 +93,11 @@ class Supervisor:
     def _take_lease(self) -> None:
         label = str(self._job.get("label") or self._job["job_id"])
         begun = time.monotonic()
+        until = begun + float(self._job["limits"].get("lease_s", 3600))
         try:
             while not self._lease.try_acquire(label):
+                if time.monotonic() >= until:
+                    raise JobFailure("busy", f"the device is {self._lease.holder()}")
                 self._watch.tell("waiting_lease", self._lease.holder())
                 self._watch.sleep(_LEASE_POLL_S)
         finally:

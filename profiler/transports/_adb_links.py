@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
-from profiler.errors import ConnectionLost, TransportError
+from profiler.errors import AccessRefused, ConnectionLost, TransportError
 
 CONNECT_S = 10.0
 CONFIRM_S = 20.0
@@ -198,7 +198,7 @@ class _Direct(Link):
 
     def _unauthorised(self) -> TransportError:
         self.close()
-        return TransportError(
+        return AccessRefused(
             f"{self.title} does not know our key ({own_key()}), and nobody allowed it within {CONFIRM_S:g} s",
             hint='Unlock the phone, and answer "Allow USB debugging?" with "Always allow"; then try again.',
         )
@@ -393,7 +393,7 @@ class UsbLink(_Direct):
         if self._serial is not None:
             found = [wire for wire in found if wire.serial_number == self._serial]
         if not found:
-            raise TransportError(
+            raise ConnectionLost(
                 f"{self.title} is not there",
                 hint="Is the cable in, the phone on, and USB debugging enabled (Settings, Developer options)?",
             )
@@ -443,7 +443,7 @@ class ServerLink(Link):
         state = states.get(serial)
         if state is None:
             there = f"; it knows {', '.join(states)}" if states else ""
-            raise TransportError(
+            raise ConnectionLost(
                 f"{self.title} is not there{there}",
                 hint="`adb devices` shows what is attached; is USB debugging enabled, or `adb connect` needed?",
             )

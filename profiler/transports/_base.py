@@ -2,7 +2,7 @@
 
 A transport moves files, runs short commands and starts detached ones. It knows nothing of jobs or measurements.
 
-Threads: an instance belongs to the thread that opened it; one thread per device. Nothing is shared between instances.
+Threads: an instance is used by one thread at a time. Nothing is shared between instances.
 Ownership: `open` acquires the link and `close` releases it; both may be repeated. A detached process belongs to the
 device: it outlives the transport, the driver and the connection.
 Commands are argument lists. No text ever passes through a shell of ours; a transport whose protocol knows only command

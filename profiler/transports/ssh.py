@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Self
 
-from profiler.errors import ConnectionLost, RemoteFileMissing, TransferError, TransportError
+from profiler.errors import AccessRefused, ConnectionLost, RemoteFileMissing, TransferError, TransportError
 from profiler.transports._base import Completed
 from profiler.transports._shell import ShellTransport, TimedOut
 
@@ -141,7 +141,7 @@ def _policy(place: Endpoint, device: str) -> paramiko.MissingHostKeyPolicy:
 
     class Refuse(paramiko.MissingHostKeyPolicy):  # type: ignore[misc]
         def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:  # noqa: ARG002
-            raise TransportError(
+            raise AccessRefused(
                 f"the key of {place.title} is not known ({key.get_name()} {fingerprint(key)})",
                 hint=f"`archsearch devices trust {device}` shows it and keeps it, once you have compared it.",
             )
@@ -157,13 +157,13 @@ def _link(place: Endpoint, device: str) -> Iterator[None]:
     try:
         yield
     except paramiko.BadHostKeyException as error:
-        raise TransportError(
+        raise AccessRefused(
             f"the key of {place.title} has changed: known is {fingerprint(error.expected_key)}, shown is "
             f"{fingerprint(error.key)}; somebody may be in between",
             hint=f"If the device was set up anew, `archsearch devices trust {device}` keeps the new key.",
         ) from error
     except paramiko.AuthenticationException as error:
-        raise TransportError(
+        raise AccessRefused(
             f"{place.title} does not let us in: {error}",
             hint=f"Does `ssh -p {place.port} {place.user}@{place.host}` work? Name the right `user` and `key_file`, or "
             "load the key into your agent (ssh-add).",

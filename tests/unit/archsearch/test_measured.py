@@ -30,8 +30,22 @@ def measured(tmp_path: Path):
 )
 def test_an_anchor_is_spoilt_until_a_run_of_it_says_something(measured: Measured, role: str, status: str, spoilt: bool):
     measured.add(measurement(1, role, layout=ANCHOR_LAYOUT, status=status))
-    assert measured.spoilt(ANCHOR_LAYOUT, ["local"]) is spoilt
-    assert measured.spoilt(LAYOUT, ["local"])
+    assert measured.settled(ANCHOR_LAYOUT, device="local") is not spoilt
+    assert not measured.settled(LAYOUT, device="local")
     measured.add(measurement(2, ANCHOR, layout=ANCHOR_LAYOUT))
-    assert not measured.spoilt(ANCHOR_LAYOUT, ["local"])
-    assert measured.spoilt(ANCHOR_LAYOUT, ["local", "phone"])
+    assert measured.settled(ANCHOR_LAYOUT, device="local")
+    assert not measured.settled(ANCHOR_LAYOUT, device="phone")
+    measured.add(measurement(3, ANCHOR, layout=ANCHOR_LAYOUT, device="phone1", group="phones"))
+    assert measured.settled(ANCHOR_LAYOUT, pool="phones")
+    assert not measured.settled(ANCHOR_LAYOUT, device="phone2")
+
+
+def test_devices_of_a_group_must_be_alike(measured: Measured):
+    for device, decode_ms in (("a", 1.0), ("b", 1.01), ("c", 1.2)):
+        measured.add(
+            measurement(ord(device), ANCHOR, layout=ANCHOR_LAYOUT, device=device, times={"decode_ms": decode_ms})
+        )
+    assert measured.unlike(ANCHOR_LAYOUT, "a", "b") == ""
+    assert "decode time at" in measured.unlike(ANCHOR_LAYOUT, "a", "c")
+    assert "+20.0%" in measured.unlike(ANCHOR_LAYOUT, "a", "c")
+    assert measured.unlike(ANCHOR_LAYOUT, "a", "not measured") == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,11 @@ ANCHOR_TEXT = "CG:width=64,vocab=512,ffn=96,head_dim=16"
 """Notation of `ANCHOR_LAYOUT`."""
 
 
-def study_settings(space: str) -> Settings:
+def study_settings(space: str, across: str = "worst") -> Settings:
     return settings(
         new_config({
             "space": space, "workload": "16/4", "precision": "int4", "objective": ["decode_ms"], "budget": [],
-            "anchor": [ANCHOR_TEXT], "sampler": "random", "seed": 0, "across": "worst",
+            "anchor": [ANCHOR_TEXT], "sampler": "random", "seed": 0, "across": across,
             "tune": False, "lowering": {},
         })
     )  # fmt: skip
@@ -53,12 +54,14 @@ def store(tmp_path: Path):
 class Run:
     """A run without devices: measurements are put in by hand, at ascending times."""
 
-    def __init__(self, store: Store, space: str = "tiny") -> None:
+    def __init__(
+        self, store: Store, space: str = "tiny", *, pools: Sequence[str] = ("local",), across: str = "worst"
+    ) -> None:
         self.store = store
-        self.devices = ["local"]
+        self.pools = list(pools)
         self.measured = Measured(store, "s", ANCHOR_LAYOUT.layout_id)
         self.measured.load()
-        self.trials = Trials(store, "s", study_settings(space), self.measured, lambda: self.devices, wanted=None)
+        self.trials = Trials(store, "s", study_settings(space, across), self.measured, lambda: self.pools, wanted=None)
 
     def add(self, found: Measurement) -> None:
         raw = None if found.result is None else found.result.model_dump_json().encode()
@@ -68,12 +71,12 @@ class Run:
         self.store.add_measurement(record, layout=layout_json(found.layout), code=found.layout.code)
         self.measured.add(found)
 
-    def anchor(self, at: float, role: str = WATCH, **times: float) -> None:
-        self.add(measurement(at, role, times=times))
+    def anchor(self, at: float, role: str = WATCH, *, device: str = "local", group: str = "", **times: float) -> None:
+        self.add(measurement(at, role, times=times, device=device, group=group))
 
     def measure(self, trial: Trial | None, at: float, **changes: Any) -> None:
         assert trial is not None
-        trial.tries += 1
+        trial.tries[changes.get("device", "local")] += 1
         self.add(measurement(at, layout=trial.layout, trial=trial.number, **changes))
         self.trials.settle()
 
@@ -103,9 +106,9 @@ def test_an_outcome_waits_for_the_anchor(store: Store):
     run = Run(store)
     run.anchor(1, ANCHOR)
     trial = run.trials.ask()
-    assert run.trials.unmeasured() is trial
+    assert run.trials.unmeasured("local") is trial
     run.measure(trial, 2)
-    assert run.trials.unmeasured() is None
+    assert run.trials.unmeasured("local") is None
     assert run.trials.done() == 1
     assert run.states() == ["open"]
     run.anchor(3)
@@ -118,11 +121,11 @@ def test_a_trial_that_the_device_moved_under_is_measured_again_but_not_for_ever(
     run.anchor(1, ANCHOR)
     trial = run.trials.ask()
     for attempt in range(MAX_TRIES):
-        assert run.trials.unmeasured() is trial
+        assert run.trials.unmeasured("local") is trial
         run.measure(trial, 10 * attempt + 2)
         run.anchor(10 * attempt + 3, decode_ms=1.1 + attempt)
         run.trials.settle()
-    assert run.trials.unmeasured() is None
+    assert run.trials.unmeasured("local") is None
     assert run.states() == ["failed"]
 
 
@@ -140,28 +143,77 @@ def test_a_lost_device_decides_nothing(store: Store):
     run.anchor(1, ANCHOR)
     trial = run.trials.ask()
     assert trial is not None
-    trial.tries += 1
-    run.devices = []
+    trial.tries["local"] += 1
+    run.pools = []
     run.trials.settle()
     assert run.states() == ["open"]
-    again = Run(store).trials.unmeasured()
+    again = Run(store).trials.unmeasured("local")
     assert again is not None
-    assert (again.number, again.layout, again.tries) == (trial.number, trial.layout, 0)
+    assert (again.number, again.layout, again.tries.total()) == (trial.number, trial.layout, 0)
 
 
 def test_only_devices_that_are_still_there_count(store: Store):
     run = Run(store)
-    run.devices = ["local", "phone"]
-    for device in run.devices:
+    run.pools = ["local", "phone"]
+    for device in run.pools:
         run.add(measurement(1, ANCHOR, device=device, job_id=device))
     trial = run.trials.ask()
     run.measure(trial, 2)
     run.anchor(3)
     run.trials.settle()
-    assert run.trials.unmeasured() is trial  # the phone has not measured it
-    run.devices = ["local"]
+    assert run.trials.unmeasured("local") is None
+    assert run.trials.unmeasured("phone") is trial
+    run.pools = ["local"]
     run.trials.settle()
     assert run.states() == ["done"]
+    # The phone comes back in a later run: what it lacks is queued, and the sampler knows the outcome already.
+    again = Run(store)
+    assert again.trials.unmeasured("local") is None
+    later = Run(store, pools=["local", "phone"])
+    missing = later.trials.unmeasured("phone")
+    assert missing is not None
+    assert (missing.number, missing.told) == (trial.number, True)
+    assert later.trials.unmeasured("local") is None
+
+
+@pytest.mark.parametrize(("across", "states"), [("worst", ["open", "open"]), ("local", ["open", "open"])])
+def test_the_sampler_is_told_when_the_pools_that_count_have_answered(store: Store, across: str, states: list[str]):
+    run = Run(store, pools=["local", "phone"], across=across)
+    for device in run.pools:
+        run.add(measurement(1, ANCHOR, device=device, job_id=device))
+    first, second = run.trials.ask(), run.trials.ask()
+    assert first is not None
+    assert second is not None
+    run.measure(first, 2)
+    run.measure(second, 3)
+    run.anchor(4)
+    run.trials.settle()
+    assert [first.told, second.told] == [across == "local"] * 2
+    assert run.trials.waiting() == (0 if across == "local" else 2)
+    assert run.states() == states, "open until the phone has them too"
+    run.measure(first, 5, device="phone")
+    run.add(measurement(6, WATCH, device="phone", job_id="watch on the phone"))
+    run.trials.settle()
+    assert first.told
+    assert run.states() == ["done", "open"]
+    assert run.trials.unmeasured("phone") is second
+
+
+def test_devices_of_a_group_share_the_trials(store: Store):
+    run = Run(store, pools=["phones"])
+    run.anchor(1, ANCHOR, device="phone1", group="phones")
+    trial, other = run.trials.ask(), run.trials.ask()
+    assert trial is not None
+    trial.begin("phones")
+    assert run.trials.unmeasured("phones") is other, "the first is at work"
+    trial.at_work.clear()
+    run.add(measurement(2, layout=trial.layout, trial=trial.number, device="phone1", group="phones"))
+    run.anchor(3, device="phone2", group="phones")
+    run.trials.settle()
+    assert not trial.told, "another device's anchor says nothing of this one"
+    run.anchor(4, device="phone1", group="phones")
+    run.trials.settle()
+    assert trial.told
 
 
 def test_another_run_goes_on_where_one_stopped(store: Store):
@@ -176,7 +228,7 @@ def test_another_run_goes_on_where_one_stopped(store: Store):
 
     second = Run(store)
     assert second.trials.done() == 2
-    taken = second.trials.unmeasured()
+    taken = second.trials.unmeasured("local")
     assert taken is not None
     assert (taken.number, taken.layout) == (waiting.number, waiting.layout)
     second.anchor(5)

@@ -49,7 +49,7 @@ def test_the_json_has_the_agreed_form():
         "threads": 2, "cores": [0, 1], "providers": [["CPUExecutionProvider", {"a": "b"}]], "session_config": {},
     }  # fmt: skip
     assert data["points"] == [{"batch": 1, "prompt": 16, "decode": 4}]
-    assert data["limits"] == {"memory_mib": 512, "timeout_s": 300.0}
+    assert data["limits"] == {"memory_mib": 512, "timeout_s": 300.0, "lease_s": 3600.0}
     assert data["cooling"] == {"max_temperature_c": None, "max_other_cpu": 0.1, "timeout_s": 60.0}
     assert data["protocol"]["min_processes"] == 3
     assert data["checks"][0]["calls"][0]["expected"] == [0.5]

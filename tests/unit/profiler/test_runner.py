@@ -108,8 +108,10 @@ def test_the_environment_and_the_fingerprint(session: DeviceSession, device: Loc
     with DeviceSession(fixed, agent=agent) as other:
         assert other.fingerprint != session.fingerprint
     with DeviceSession(renamed, agent=agent) as other:
-        assert other.fingerprint == session.fingerprint
-        assert other.key(make_job()).id == session.key(make_job()).id
+        assert other.fingerprint != session.fingerprint, "two of one make are two devices"
+    assert session.changed(session.environment) == ""
+    tuned = session.environment.model_copy(update={"governor": "performance", "host": "renamed"})
+    assert session.changed(tuned) == "governor: None -> performance"
 
 
 def test_threads_are_numbers(session: DeviceSession):
@@ -309,10 +311,14 @@ class Shaky(LocalTransport):
     def __init__(self, work_dir: str) -> None:
         super().__init__(work_dir)
         self.lose: dict[str, int] = {}
+        self.lose_before: dict[str, int] = {}
         self.calls: dict[str, int] = {}
 
     def _through(self, name: str, action: Callable[[], Any], *, after: bool = False) -> Any:
         self.calls[name] = self.calls.get(name, 0) + 1
+        if self.lose_before.get(name, 0) > 0:
+            self.lose_before[name] -= 1
+            raise ConnectionLost("the cable was pulled")
         lost = self.lose.get(name, 0) > 0
         if lost:
             self.lose[name] -= 1
@@ -332,7 +338,9 @@ class Shaky(LocalTransport):
 def shaky(
     device: LocalDevice, agent: AgentFile, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[tuple[DeviceSession, Shaky]]:
-    monkeypatch.setattr("profiler.runner._RETRY_WAITS_S", (0.0, 0.0))
+    monkeypatch.setattr("profiler.runner._LONGEST_WAIT_S", 0.01)
+    monkeypatch.setattr("profiler.runner.STARTED_S", 0.5)
+    device = device.model_copy(update={"reconnect_s": 1.0})
     transport = Shaky(device.work_dir)
     with DeviceSession(device, agent=agent, transport=transport, poll_s=0.03) as session:
         yield session, transport
@@ -345,13 +353,28 @@ def test_a_link_lost_twice_is_taken_up_again(shaky: tuple[DeviceSession, Shaky])
     assert session.wait(handle)
 
 
-def test_a_link_lost_three_times_is_an_error(shaky: tuple[DeviceSession, Shaky]):
+def test_a_link_is_waited_for_as_long_as_the_device_file_says(shaky: tuple[DeviceSession, Shaky]):
     session, transport = shaky
+    said: list[str] = []
+    session.on_link = said.append
     handle = session.submit(make_job(), FILES)
-    transport.lose["pull"] = 3
+    transport.lose["pull"] = 10**6
     with pytest.raises(ConnectionLost):
         session.wait(handle)
+    assert said == ["the link is lost (the cable was pulled); the device is waited for, up to 1 s"]
+    transport.lose["pull"] = 5
     assert session.wait(handle), "the work went on"
+    assert said[-1] == "the link is there again"
+
+
+def test_nobody_waits_for_a_link_after_the_user_stopped(shaky: tuple[DeviceSession, Shaky]):
+    session, transport = shaky
+    handle = session.submit(make_job(), FILES)
+    session.stop.set()
+    transport.lose["pull"] = 1
+    with pytest.raises(ConnectionLost):
+        session.wait(handle)
+    assert session.wait(handle)
 
 
 def test_a_measurement_is_never_started_twice(shaky: tuple[DeviceSession, Shaky]):
@@ -360,6 +383,14 @@ def test_a_measurement_is_never_started_twice(shaky: tuple[DeviceSession, Shaky]
     handle = session.submit(make_job(), FILES)
     assert session.wait(handle)
     assert transport.calls["start"] == 1
+
+
+def test_what_is_not_known_to_have_started_is_started_again(shaky: tuple[DeviceSession, Shaky]):
+    session, transport = shaky
+    transport.lose_before["start"] = 1
+    handle = session.submit(make_job(), FILES)
+    assert session.wait(handle)
+    assert transport.calls["start"] == 2
 
 
 def test_other_transport_errors_are_not_tried_again(
