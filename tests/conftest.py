@@ -17,6 +17,7 @@ from hypothesis import settings
 
 from tests.phone import Phone
 from tests.phone import missing as missing_for_a_phone
+from tests.phone_root import CACHE
 
 settings.register_profile("archsearch", deadline=None)
 settings.load_profile("archsearch")
@@ -57,6 +58,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     folder.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
+        patch.setenv("ARCHSEARCH_TEST_CACHE", str(CACHE))
         yield
 
 

@@ -71,7 +71,7 @@ def mount_all(root: Path, folder: Path, data_mib: int, qemu: str) -> Path:
     mount("-t", "devpts", "-o", "newinstance,ptmxmode=0666,mode=600", "none", top / "dev/pts")
     (top / "dev/ptmx").symlink_to("pts/ptmx")
     (top / "dev/fd").symlink_to("/proc/self/fd")
-    mount("-o", "remount,ro", top / "dev")
+    mount("-o", "remount,bind,ro", top / "dev")
     mount("--bind", "/sys/devices/system/cpu", top / "sys/devices/system/cpu")
     if data_mib:
         mount("-t", "tmpfs", "-o", f"size={data_mib}m,mode=771", "none", top / "data")

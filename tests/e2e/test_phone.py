@@ -62,7 +62,7 @@ def test_what_runs_detached_outlives_adbd_but_not_a_reboot(tmp_path: Path):
     try:
         with connected(phone) as link:
             boot = link.said("cat /proc/sys/kernel/random/boot_id")
-            pid = link.said("cd /data/local/tmp; nohup setsid sleep 1000 </dev/null >log 2>&1 & echo $!")
+            pid = link.said("cd /data/local/tmp; trap '' HUP; setsid sleep 1000 </dev/null >log 2>&1 & echo $!")
             phone.restart_adbd()
             with pytest.raises((OSError, AdbConnectionError)):
                 link.said("echo the link is broken")
@@ -90,7 +90,7 @@ def test_what_runs_detached_outlives_adbd_but_not_a_reboot(tmp_path: Path):
 
 def test_an_orphan_that_ends_is_gone(phone: Phone):
     with connected(phone) as link:
-        pid = link.said("nohup setsid sleep 0.1 </dev/null >/dev/null 2>&1 & echo $!")
+        pid = link.said("trap '' HUP; setsid sleep 0.1 </dev/null >/dev/null 2>&1 & echo $!")
         until = time.monotonic() + 10
         while "alive" in link.said(f"kill -0 {pid} && echo alive"):
             assert time.monotonic() < until
