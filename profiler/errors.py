@@ -7,6 +7,7 @@ ProfilerError
 ├── ForeignModelError      an ONNX file that this harness cannot drive: which input, and why
 ├── ResultError            what an agent wrote is not a result
 ├── AgentDied              the agent ended, or stopped, without a result
+├── BundleError            a Python for phones cannot be made here, or a file is none
 ├── DeviceUnavailable      the device cannot measure now (no Python, no onnxruntime, no answer)
 └── TransportError         moving bytes or starting commands failed
     ├── UnsupportedTransport   no transport of that name here
@@ -64,6 +65,10 @@ class ResultError(ProfilerError):
 
 class AgentDied(ProfilerError):  # noqa: N818 - an event, named as the caller reads it
     """The agent's process is gone, or its heartbeat stopped, and there is no result."""
+
+
+class BundleError(ProfilerError):
+    """A Python for phones could not be put together, or the file given is not one."""
 
 
 class DeviceUnavailable(ProfilerError):  # noqa: N818 - a state of the device

@@ -15,6 +15,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.phone import Phone
+from tests.phone import missing as missing_for_a_phone
+from tests.phone_root import CACHE
+
 settings.register_profile("archsearch", deadline=None)
 settings.load_profile("archsearch")
 
@@ -28,7 +32,6 @@ MODULES = {
 }
 COMMANDS = {
     "sshd": "apt-get install openssh-server",
-    "adbd": "apt-get install adbd",
     "chromium": "apt-get install chromium",
     "postgres": "apt-get install postgresql",
     "make": "apt-get install make",
@@ -37,6 +40,8 @@ COMMANDS = {
 
 def _missing(thing: str) -> str | None:
     """How to install a thing that is not here; None when it is."""
+    if thing == "phone":
+        return missing_for_a_phone()
     if thing in COMMANDS:
         path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin", *DEBIAN_POSTGRES])
         return None if shutil.which(thing, path=path) else COMMANDS[thing]
@@ -53,7 +58,17 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     folder.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
+        patch.setenv("ARCHSEARCH_TEST_CACHE", str(CACHE))
         yield
+
+
+@pytest.fixture(scope="session")
+def phone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Phone]:
+    """A phone that is on, for all tests of this process; who unplugs it plugs it in again. Its tests need `phone`."""
+    phone = Phone(tmp_path_factory.mktemp("phone"))
+    phone.start()
+    yield phone
+    phone.stop()
 
 
 def _one_torch_thread() -> None:
