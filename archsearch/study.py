@@ -179,11 +179,13 @@ class _Loop:
         self._progress = {device: _Progress() for device in fleet.devices()}
         self._anchors_at_work: set[tuple[str, str]] = set()  # pool and layout id
         self._drawn_out = False
+        self._begun = 0.0
 
     def run(self, begun: float) -> str:
         """Measure until a limit is met; why it ended, in words."""
+        self._begun = begun
         for device, progress in self._progress.items():
-            progress.stale = self._anchor_is_older(device, begun)
+            progress.stale = self._anchor_is_older(device)
         while True:
             self._fleet.check_cancelled()
             for device in self._fleet.idle():
@@ -301,6 +303,7 @@ class _Loop:
             self._measured.add(measurement)
         if subject.role == ANCHOR:
             self._anchors_at_work.discard((pool, subject.layout.layout_id))
+            progress.stale = progress.stale or self._anchor_is_older(device)
             self._compare_units(device)
         elif subject.role == WATCH:
             progress.watches, progress.unwatched, progress.stale = progress.watches + 1, 0, False
@@ -339,11 +342,11 @@ class _Loop:
                 return f"its weights alone are {weights:.2f} MiB, and the budget is {budget}"
         return ""
 
-    def _anchor_is_older(self, device: str, begun: float) -> bool:
-        """Whether a device's first run of the watched anchor is not of this run."""
+    def _anchor_is_older(self, device: str) -> bool:
+        """Whether a device's first run of the watched anchor was made before this run, maybe for another study."""
         watched = self._settings.watched
         return watched is not None and any(
-            m.role == ANCHOR and m.layout == watched.layout and m.device == device and m.created_unix < begun
+            m.role == ANCHOR and m.layout == watched.layout and m.device == device and m.created_unix < self._begun
             for m in self._measured
         )
 

@@ -19,6 +19,7 @@ from tests.phone import Phone
 from tests.phone import missing as missing_for_a_phone
 from tests.phone_root import CACHE
 
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before anything imports onnxruntime
 settings.register_profile("archsearch", deadline=None)
 settings.load_profile("archsearch")
 

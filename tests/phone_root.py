@@ -65,7 +65,9 @@ exec cat "/vendor/dumpsys/$1"
 ACCOUNTS = "root:x:0:0::/:/bin/sh\nshell:x:2000:2000::/:/bin/sh\n"
 GROUPS = "root:x:0:\nshell:x:2000:\n"
 FOLDERS = ("proc", "dev", "data", "vendor", "etc", "lib", "sys/devices/system/cpu", "system/bin", "system/lib64")
-FORMAT = 1
+_DEFAULT = b"/lib/aarch64-linux-gnu/"
+"""Where Debian's loader looks for libraries."""
+FORMAT = 2
 """Raised when the code below makes something else of the same recipe."""
 
 
@@ -111,7 +113,10 @@ def _make(beside: Path) -> None:
     libraries = packages / "usr/lib/aarch64-linux-gnu"
     shutil.copytree(libraries, root / "system/lib64", symlinks=True, ignore=shutil.ignore_patterns("gconv"),
                     dirs_exist_ok=True)  # fmt: skip
-    shutil.copy(libraries / "ld-linux-aarch64.so.1", root / "lib")
+    loader = (libraries / "ld-linux-aarch64.so.1").read_bytes()
+    here = b"/system/lib64/".ljust(len(_DEFAULT), b"/")  # or a program of the phone would need LD_LIBRARY_PATH
+    (root / "lib/ld-linux-aarch64.so.1").write_bytes(loader.replace(b"\0" + _DEFAULT, b"\0" + here))
+    (root / "lib/ld-linux-aarch64.so.1").chmod(0o755)
     programs = root / "system/bin"
     for program in ("usr/bin/mksh", "usr/bin/toybox", "usr/lib/android-sdk/platform-tools/adbd"):
         shutil.copy(packages / program, programs)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
 from .protocol import METHOD, finite
+
+# onnxruntime's releases send events home from a thread of their own, and keep an identifier in the account's cache
+# folder. Neither belongs into a measurement, nor on somebody's device. Workers inherit it.
+os.environ["ORT_DISABLE_TELEMETRY"] = os.environ["ORT_TELEMETRY_DISABLED"] = "1"
 
 _USAGE = "usage: agent.pyz run JOBDIR | agent.pyz info"
 

@@ -80,7 +80,6 @@ def test_a_finished_study_continues_with_nothing_to_measure(shared: Cli, study: 
         "json",
     )
     assert "continuing study first" in done.err
-    assert "known, not measured again" in done.err
     assert len([row for row in done.json() if not row["anchor"]]) == 3
     from archsearch.store import Store
 
@@ -230,20 +229,41 @@ def test_a_candidate_above_the_memory_limit_is_a_result(cli: Cli):
     assert all("16 MiB" in row["reason"] for row in rows)
 
 
-def test_an_agent_that_is_killed_costs_one_candidate(cli: Cli):
+def test_a_job_whose_agent_is_killed_is_run_again(cli: Cli):
     process = cli.start("run", *TINY, "--study", "killed", "--trials", "3", "--format", "json")
 
     def candidate() -> int | None:  # job ids begin with the label, and candidates' labels with their number
         return next((pid for job, state, pid in cli.jobs() if job[0].isdigit() and state == "timing"), None)
 
     os.kill(wait_until(candidate), signal.SIGKILL)
-    rows = [row for row in cli.finish(process).json() if not row["anchor"]]
-    failed = [row for row in rows if row["status"] == "failed"]
-    assert len(rows) == 3
-    assert len(failed) == 1
-    assert "ended without a result" in failed[0]["reason"]
+    done = cli.finish(process)
+    rows = [row for row in done.json() if not row["anchor"]]
+    assert [row["status"] for row in rows] == ["ok"] * 3
+    assert done.err.count("ended without a result; it is run again") == 1
+    nothing_twice(cli.measurements("killed"))
     wait_until(lambda: not cli.processes())
     assert not cli.jobs()  # its folder is cleared away
+
+
+def test_a_device_whose_agents_die_is_left_out(cli: Cli):
+    process = cli.start("run", *TINY, "--study", "dying", "--trials", "9", "--format", "json")
+    killed: set[int] = set()
+
+    def kill_candidates() -> bool:
+        for job, state, pid in cli.jobs():
+            if job[0].isdigit() and state == "timing" and pid not in killed:
+                killed.add(pid)
+                os.kill(pid, signal.SIGKILL)
+        return process.poll() is not None
+
+    wait_until(kill_candidates, 100)
+    done = cli.finish(process, code=None)
+    assert len(killed) == 6, "two candidates, each three times"
+    assert "local is left out from now on: its agent failed 2 tasks in a row" in done.err
+    assert "local lacks 1 candidates" not in done.err
+    rows = [row for row in done.json() if not row["anchor"]]
+    assert [row["status"] for row in rows] == ["failed"] * 2
+    nothing_twice(cli.measurements("dying"))
 
 
 # Stopping and going on
