@@ -1,4 +1,7 @@
-"""The command line of the agent: `run JOBDIR`, `info`, and `worker`, which only the supervisor calls."""
+"""The command line of the agent: `run JOBDIR`, `info`, `check WORKDIR`; and `worker`, which only the supervisor calls.
+
+What a command needs is imported when it runs: every millisecond of a worker's start counts.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from pathlib import Path
 
 from .protocol import METHOD, finite
 
-_USAGE = "usage: agent.pyz run JOBDIR | agent.pyz info"
+_USAGE = "usage: agent.pyz run JOBDIR | agent.pyz info | agent.pyz check WORKDIR"
 
 
 def main(arguments: list[str]) -> int:
@@ -25,6 +28,12 @@ def main(arguments: list[str]) -> int:
         from . import worker
 
         worker.main(int(arguments[1]))
+    if len(arguments) == 2 and arguments[0] == "check":
+        from .checkup import checkup
+
+        record = {**info(), **checkup(Path(arguments[1]).absolute())}
+        sys.stdout.write(json.dumps(finite(record), allow_nan=False) + "\n")
+        return 0
     if arguments == ["info"]:
         sys.stdout.write(json.dumps(finite(info()), allow_nan=False) + "\n")
         return 0
