@@ -10,7 +10,7 @@ from typing import Any
 
 Json = dict[str, Any]
 
-METHOD = "archsearch-5"
+METHOD = "archsearch-6"
 """Name of the way of measuring. Any change to what is timed or counted gets a new one: it separates series."""
 
 FORMAT = 1

@@ -128,8 +128,8 @@ class VenvInstaller:
             return f"{name}/bin/python"
         raise DeviceUnavailable(
             reason,
-            hint="Install another Python there (3.11 to 3.13 have most wheels), or here a version of onnxruntime that has "
-            "a wheel for it, or set `python` to one there with an onnxruntime of your own.",
+            hint="Install another Python there (3.11 to 3.13 have most wheels), or here an onnxruntime that has a wheel for "
+            "it, or set `python` to one there with an onnxruntime of your own.",
         )
 
     def _hash(self, base: BasePython) -> str:
