@@ -27,7 +27,7 @@ LEAST_BATTERY_PERCENT: Final = 20.0
 """Without a charger; below it phones save energy."""
 SAME_CLOCK: Final = 0.9
 """Cores whose highest clocks differ by less count as alike: makers let single cores go a little higher."""
-_SHELL: Final = 'uname -sr; uname -m; df -Pk . | tail -n 1 | awk "{print \\$4}"'
+_SHELL: Final = 'uname -r; uname -m; df -Pk . | tail -n 1 | awk "{print \\$4}"'
 
 
 class _Told(BaseModel):
@@ -105,7 +105,7 @@ class DeviceReport:
         reachable: It answered.
         work_dir: Its work folder; as configured when it did not answer.
         told: What its Python told; None where no Python of it could run the agent.
-        kernel: Name and release, as a shell tells; None where nothing was told.
+        kernel: Its release; None where nothing was told.
         machine: Such as x86_64, likewise.
         free_mib: Of the work folder's disk.
         reasons: Why it is not ready; empty when it is.
@@ -222,12 +222,15 @@ def _look(device: Device, transport: Transport) -> DeviceReport:
     )  # fmt: skip
 
 
-def ask(transport: Transport, python: Sequence[str] | None = None) -> tuple[Checkup | None, str]:
+def ask(
+    transport: Transport, python: Sequence[str] | None = None, *, briefly: bool = False
+) -> tuple[Checkup | None, str]:
     """What the agent tells of an open device; None, and why, where none of its Pythons can run it.
 
     Args:
         transport: Open.
         python: In place of the transport's.
+        briefly: Only what a job would know, versions above all.
 
     Raises:
         TransportError: The link broke.
@@ -235,8 +238,9 @@ def ask(transport: Transport, python: Sequence[str] | None = None) -> tuple[Chec
     """
     agent = place_agent(transport)
     prefix = tuple(python or transport.python)
+    command = ["info"] if briefly else ["check", transport.work_dir]
     try:
-        done = transport.run([*prefix, agent, "check", transport.work_dir], timeout_s=CHECK_S)
+        done = transport.run([*prefix, agent, *command], timeout_s=CHECK_S)
     except RemoteFileMissing:
         return None, f"it has no {prefix[0]}"
     except CommandTimeout as error:

@@ -70,11 +70,15 @@ def _print_report(report: DeviceReport) -> None:
 
 def _lines(report: DeviceReport) -> Iterator[tuple[str, str]]:
     told = report.told
+    kernel = report.kernel and f"kernel {report.kernel}"
     if told is None:
-        yield "system", _joined(report.kernel, report.machine)
+        yield "system", _joined(kernel, report.machine)
     else:
         yield "device", _joined(told.model, told.soc, told.cpu_model, _cores(told), _memory(told))
-        yield "system", _joined(told.os, told.os_build, told.kernel, told.machine, told.libc)
+        yield (
+            "system",
+            _joined(told.os, kernel, told.os_build, told.machine, told.libc),
+        )
         yield "runtime", _runtime(report, told)
         yield "now", _now(told)
         yield "measures", "nobody" if told.lease is None else told.lease.text

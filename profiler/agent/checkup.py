@@ -41,9 +41,9 @@ def checkup(work: Path) -> Json:
         "screen": _screen(),
         **contents(work),
     }
-    time.sleep(max(0.0, _LOOK_S - (time.monotonic() - begun)))
-    found["other_cpu"] = load.since_mark()
-    found["busiest"] = busiest_others([os.getpid()]) if (found["other_cpu"] or 0.0) > _BUSY else None
+    busiest = busiest_others([os.getpid()], max(0.3, _LOOK_S - (time.monotonic() - begun)))
+    found["other_cpu"] = other = load.since_mark()
+    found["busiest"] = busiest if other is not None and other > _BUSY else None
     return found
 
 
@@ -88,15 +88,14 @@ def identity() -> Json:
         "model": read_text("/proc/device-tree/model")
         or _named(read_text(dmi / "sys_vendor"), read_text(dmi / "product_name")),
         "soc": _named(read_text(soc / "family"), read_text(soc / "machine")) or compatible or None,
-        "os_build": _os_release("BUILD_ID") or _os_release("VERSION"),
+        "os_build": _os_build(),
     }
 
 
-def _os_release(key: str) -> str | None:
-    for line in (read_text("/etc/os-release") or "").splitlines():
-        if line.startswith(f"{key}="):
-            return line.partition("=")[2].strip("'\"") or None
-    return None
+def _os_build() -> str | None:
+    """Of systems that are built as images: SteamOS, rolling releases."""
+    lines = (read_text("/etc/os-release") or "").splitlines()
+    return next((line[9:].strip("'\"") for line in lines if line.startswith("BUILD_ID=")), None)
 
 
 def core_groups(folder: Path) -> list[Json]:

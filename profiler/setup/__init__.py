@@ -164,7 +164,7 @@ def _answers(transport: Transport, python: Sequence[str]) -> Checkup:
     Raises:
         DeviceUnavailable: It does not start there, or lacks a package.
     """
-    told, why = ask(transport, python)
+    told, why = ask(transport, python, briefly=True)
     missing = _missing(told, why)
     if missing or told is None:
         raise DeviceUnavailable(

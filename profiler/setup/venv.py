@@ -22,7 +22,7 @@ from profiler.checkup import printable
 from profiler.errors import CommandTimeout, DeviceUnavailable, RemoteFileMissing, ResultError, TransportError
 from profiler.results import MAX_STATUS_BYTES, Word, read_model
 from profiler.setup.site import Site
-from profiler.setup.wheels import DOWNLOAD_S, NoWheel, Target, fetch, last_error
+from profiler.setup.wheels import DOWNLOAD_S, NoWheel, Target, fetch, fetch_pip, last_error
 
 LEAST_PYTHON: Final = (3, 10)
 """What the agent's code asks for; the wheels of onnxruntime may ask for more."""
@@ -128,8 +128,8 @@ class VenvInstaller:
             return f"{name}/bin/python"
         raise DeviceUnavailable(
             reason,
-            hint="Install another Python there (3.11 to 3.13 have most wheels), or here an onnxruntime that has a wheel for "
-            "it, or set `python` to one there with an onnxruntime of your own.",
+            hint="Install another Python there (3.11 to 3.13 have most), or here an onnxruntime with one for it; or "
+            "set `python` to one there with an onnxruntime of your own.",
         )
 
     def _hash(self, base: BasePython) -> str:
@@ -169,10 +169,12 @@ class VenvInstaller:
         self._require(site, [base.path, "-s", "-m", "venv", "--without-pip", folder], _MAKE_S, "no virtual environment")
         python, version = f"{folder}/bin/python", f"{base.version[0]}.{base.version[1]}"
         with tempfile.TemporaryDirectory(prefix="archsearch-wheels-") as local:
-            [wheel] = fetch(["pip"], Path(local), Target(python=version, abis=("none",), platforms=("any",)))
+            wheel = fetch_pip(Path(local), version)
             pip = f"{site.scratch}/{wheel.name}"
             site.transport.push(wheel, pip)
-        install = [python, "-s", f"{pip}/pip", "--quiet", "install", "--only-binary=:all:", "--no-warn-script-location"]
+        # What is imported is compiled then; the rest of these packages, thousands of files, never needs to be.
+        options = ["--quiet", "--only-binary=:all:", "--no-compile", "--no-warn-script-location"]
+        install = [python, "-s", f"{pip}/pip", "install", *options]
         what = f"numpy and onnxruntime {self._onnxruntime}"
         site.say(f"asking its own pip for {what} (a minute or two on a slow link)")
         refusal = self._try(site, [*install, "--retries", "0", "--timeout", "10", *self._requirements])

@@ -13,11 +13,19 @@ from profiler.errors import DeviceUnavailable
 
 DOWNLOAD_S: Final = 1800.0
 """60 MB at the 40 kB/s of a bad link."""
-_NO_ANSWER = ("Retrying (", "Could not fetch URL", "ConnectionError", "Temporary failure", "timed out", "Max retries")
+_OFFLINE = "Set-up needs the internet, or an index of your own (pip's index-url), on this machine."
 
 
 class NoWheel(DeviceUnavailable):
-    """The index answers, and has nothing for this device and Python."""
+    """The index has nothing for this device and Python, or does not answer.
+
+    Attributes:
+        reason: What pip says.
+    """
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +41,21 @@ class Target:
     python: str
     abis: tuple[str, ...]
     platforms: tuple[str, ...]
+
+
+def fetch_pip(folder: Path, python: str) -> Path:
+    """Download the wheel of pip itself that suits a Python, such as ``3.12``; the file.
+
+    Raises:
+        DeviceUnavailable: This machine has no pip, or gets no answer.
+    """
+    try:
+        [wheel] = fetch(["pip"], folder, Target(python=python, abis=("none",), platforms=("any",)))
+    except NoWheel as error:  # every index has one: nobody answered, which pip tells in the same words
+        raise DeviceUnavailable(
+            f"pip could not be downloaded on this machine: {error.reason}", hint=_OFFLINE
+        ) from error
+    return wheel
 
 
 def fetch(requirements: Sequence[str], folder: Path, target: Target) -> list[Path]:
@@ -67,12 +90,9 @@ def _pip(arguments: Sequence[str], requirements: Sequence[str], where: str) -> N
             hint=f"{sys.executable} -m ensurepip",
         )
     reason = last_error(done.stderr)
-    if "No matching distribution" in done.stderr and not any(word in done.stderr for word in _NO_ANSWER):
-        raise NoWheel(f"there is no wheel of {wanted} ({reason})")
-    raise DeviceUnavailable(
-        f"{wanted} could not be downloaded on this machine: {reason}",
-        hint="Set-up needs the internet, or an index of your own (pip's index-url), on this machine.",
-    )
+    if "No matching distribution" in done.stderr:
+        raise NoWheel(f"there is no wheel of {wanted} ({reason})", reason=reason)
+    raise DeviceUnavailable(f"{wanted} could not be downloaded on this machine: {reason}", hint=_OFFLINE)
 
 
 def last_error(stderr: str) -> str:
