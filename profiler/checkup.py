@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from profiler.devices import Device
-from profiler.errors import CommandTimeout, RemoteFileMissing, ResultError, TransportError
+from profiler.errors import CommandTimeout, ConnectionLost, RemoteFileMissing, ResultError, TransportError
 from profiler.results import MAX_STATUS_BYTES, Environment, MiB, Text, Word, read_model
 from profiler.runner import place_agent
 from profiler.transports import Transport, make_transport
@@ -198,12 +198,14 @@ def check_device(device: Device) -> DeviceReport:
         transport.open()
         return _look(device, transport)
     except (TransportError, ResultError) as error:
+        lost = "is it switched on, and can it be reached from here?" if isinstance(error, ConnectionLost) else None
+        hint = error.hint or lost
         return DeviceReport(
             device=device,
             reachable=isinstance(error, ResultError),
             work_dir=device.work_dir,
             reasons=(printable(str(error)),),
-            advice=(printable(error.hint),) if error.hint else (),
+            advice=(printable(hint),) if hint else (),
         )
     finally:
         if transport is not None:
