@@ -214,7 +214,7 @@ def check_device(device: Device) -> DeviceReport:
 
 def _look(device: Device, transport: Transport) -> DeviceReport:
     told, why = ask(transport)
-    kernel, machine, free = _by_shell(transport) if told is None else (told.kernel, told.machine, told.free_mib)
+    kernel, machine, free = by_shell(transport) if told is None else (told.kernel, told.machine, told.free_mib)
     reasons, advice = judge(device, told, why=why, here=host_onnxruntime())
     if told is None and free is not None and free < LEAST_FREE_MIB:
         reasons.append(_no_room(free, transport.work_dir))
@@ -253,7 +253,7 @@ def ask(
     return parse_checkup(done.stdout), ""
 
 
-def _by_shell(transport: Transport) -> tuple[str | None, str | None, float | None]:
+def by_shell(transport: Transport) -> tuple[str | None, str | None, float | None]:
     """What needs no Python: kernel, machine, free MiB."""
     try:
         done = transport.run(["sh", "-c", _SHELL], timeout_s=30)

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from profiler.checkup import Checkup, ask, host_onnxruntime, printable
+from profiler.checkup import Checkup, ask, by_shell, host_onnxruntime, printable
 from profiler.devices import Device
 from profiler.errors import DeviceUnavailable, ProfilerError, TransportError, UnsupportedTransport
 from profiler.setup.site import Site
@@ -126,9 +126,10 @@ def _require_as_named(device: Device, missing: str) -> None:
 
 
 def _install(transport: Transport, installer: Installer, told: Checkup | None, say: Say) -> Checkup:
-    if told is not None and told.free_mib is not None and told.free_mib < NEEDED_MIB:
+    _, _, free = by_shell(transport) if told is None else (None, None, told.free_mib)
+    if free is not None and free < NEEDED_MIB:
         raise TransportError(
-            f"{transport.work_dir}: {told.free_mib:.0f} MiB are free, and set-up needs {NEEDED_MIB:.0f}",
+            f"{transport.work_dir}: {free:.0f} MiB are free, and set-up needs {NEEDED_MIB:.0f}",
             hint="Free some space there, or set work_dir to another disk.",
         )
     root = PYTHON_SCRIPT.partition("/")[0]
