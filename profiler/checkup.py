@@ -138,6 +138,7 @@ class DeviceReport:
         told = {} if self.told is None else self.told.model_dump(mode="json")
         wanted = [provider.name for provider in self.device.providers]
         absent = [name for name in wanted if self.told is not None and name not in self.told.providers]
+        big, threads = proposal(self.device, self.told)
         return {
             "device": self.device.name,
             "transport": self.device.transport,
@@ -151,7 +152,8 @@ class DeviceReport:
             "machine": self.machine,
             "free_mib": self.free_mib,
             "providers_missing": absent if self.set_up else None,
-            "proposed_cores": list(big_cores(self.told.core_groups)) or None if self.told else None,
+            "proposed_cores": list(big) or None,
+            "proposed_threads": threads or None,
             **{name: told.get(name) for name in names},
         }
 
@@ -336,12 +338,19 @@ def _advice(device: Device, told: Checkup, here: str) -> Iterator[str]:
         yield "it runs on its battery: plug it in, clocks may be lower without"
     if told.screen not in (None, "Awake"):
         yield f"its screen is off ({told.screen}): phones lower their clocks then"
-    if not device.cores and (big := big_cores(told.core_groups)):
-        threads = sum(group.physical for group in told.core_groups if set(group.cores) <= set(big))
+    big, threads = proposal(device, told)
+    if big:
         yield (
             f"its cores differ ({core_text(told.core_groups)}) and share the work evenly: for the fast ones alone set "
             f"`cores: [{', '.join(map(str, big))}]` and `threads: {threads}`; `archsearch measure` tells what is faster"
         )
+
+
+def proposal(device: Device, told: Checkup | None) -> tuple[tuple[int, ...], int]:
+    """Ids of the fast cores and how many they really are, for a device file that names none; else nothing and 0."""
+    big = () if told is None or device.cores else big_cores(told.core_groups)
+    groups = told.core_groups if told is not None else ()
+    return big, sum(group.physical for group in groups if set(group.cores) <= set(big))
 
 
 def big_cores(groups: Sequence[CoreGroup]) -> tuple[int, ...]:

@@ -6,11 +6,13 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from archsearch.cli.exits import INTERRUPTED, NOTHING_MEASURED, OK
+from archsearch.cli.exits import INTERRUPTED, NOTHING_MEASURED, OK, CommandError
 from archsearch.cli.opening import stop_on_signals
 from archsearch.cli.output import console
 
 if TYPE_CHECKING:
+    from threading import Event
+
     from archsearch.measurement import Measurement
     from profiler.devices import Device
 
@@ -26,12 +28,16 @@ def setup_command(name: str, *, devices: Path, again: bool, python: str | None) 
     from profiler.setup import set_up
 
     device = load_devices(devices).named(name)
+    if python is not None and (device.transport != "ssh" or getattr(device, "python", None)):
+        raise CommandError(
+            "--python goes with ssh devices for which the device file names no `python`: it is what set-up begins with"
+        )
     log = console(stderr=True)
 
     def say(line: str) -> None:
         log.print(f"{name}: {line}")
 
-    done = set_up(device, say=say, again=again, python=python)
+    done = set_up(device, say=say, again=again or python is not None, python=python)
     has = f"Python {done.told.python}, numpy {done.told.numpy}, onnxruntime {done.told.onnxruntime}"
     if not done.changed and device.transport != "local" and not again:
         print(f"{name}: set up already, nothing to do ({has}); --again makes it anew")
@@ -47,10 +53,8 @@ def setup_command(name: str, *, devices: Path, again: bool, python: str | None) 
     return OK if measurement.status == "ok" else NOTHING_MEASURED
 
 
-def _prove(device: Device, cancel: object) -> Measurement | None:
+def _prove(device: Device, cancel: Event) -> Measurement | None:
     """Measure the tiny model; None when it was interrupted. Nothing of it is kept."""
-    from threading import Event
-
     from archsearch.candidates import prepare
     from archsearch.measuring import Interrupted, Measurer
     from archsearch.store import Store
@@ -60,7 +64,6 @@ def _prove(device: Device, cancel: object) -> Measurement | None:
     from profiler.workloads import parse_workload
     from search_space.notation import resolve
 
-    assert isinstance(cancel, Event)
     workload = parse_workload(PROOF_WORKLOAD, None)
     layout = resolve(PROOF).layout
     subject = Subject(

@@ -14,7 +14,7 @@ import pytest
 from profiler.agent import checkup as looks
 from profiler.agent.lease import Lease
 from profiler.agent_bundle import agent_bytes, agent_name
-from profiler.checkup import Checkup, big_cores, core_text, judge, parse_checkup, printable
+from profiler.checkup import Checkup, big_cores, core_text, judge, parse_checkup, printable, proposal
 from profiler.devices import Cooling, LocalDevice, Provider, SshDevice
 from profiler.errors import ResultError
 from tests.unit.profiler.samples import ENVIRONMENT
@@ -71,6 +71,8 @@ class TestCores:
         _, [advice] = judge(box(), phone, here=HERE)
         assert "`cores: [6, 7]` and `threads: 2`" in advice
         assert judge(box(cores=(0, 1)), phone, here=HERE) == ([], [])
+        assert proposal(box(), phone) == ((6, 7), 2)
+        assert proposal(box(cores=(0, 1)), phone) == ((), 0)
 
     def test_two_threads_of_a_core_are_one_core(self, tmp_path: Path) -> None:
         groups = self.cpus(tmp_path, [5000000] * 4 + [3000000] * 2, ["0,2", "1,3", "0,2", "1,3", "4", "5"])

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from profiler.devices import AdbDevice
+from profiler.checkup import host_onnxruntime
+from profiler.devices import AdbDevice, LocalDevice
 from profiler.errors import DeviceUnavailable, UnsupportedTransport
-from profiler.setup import _installer
+from profiler.setup import _installer, set_up
 from profiler.setup.venv import BasePython
 from profiler.setup.wheels import NoWheel, Target, fetch, fetch_pip, last_error
 
@@ -68,6 +69,18 @@ def test_the_last_error_of_pip_is_its_reason() -> None:
     assert last_error("WARNING: a\nERROR: first\nERROR: second\n[notice] update\n") == "second"
     assert last_error("Traceback\nKeyError: x\n") == "KeyError: x"
     assert last_error("") == "no reason given"
+
+
+def test_nothing_is_installed_on_this_machine(tmp_path: Path) -> None:
+    device = LocalDevice(name="here", transport="local", python="/no/python", work_dir=str(tmp_path / "work"))
+    said: list[str] = []
+    with pytest.raises(DeviceUnavailable, match="it has no /no/python") as caught:
+        set_up(device, say=said.append, again=True)
+    assert "name a Python with numpy and onnxruntime" in str(caught.value.hint)
+    assert said == []
+    with_all = LocalDevice(name="here", transport="local", work_dir=str(tmp_path / "work"))
+    done = set_up(with_all, say=said.append)
+    assert (done.changed, done.told.onnxruntime) == (False, host_onnxruntime())
 
 
 def test_a_transport_without_an_installer_is_told() -> None:
