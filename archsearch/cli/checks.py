@@ -12,8 +12,9 @@ from archsearch.cli.opening import chosen_devices
 from archsearch.cli.output import Row, console, one_of, print_list
 
 if TYPE_CHECKING:
-    from profiler.checkup import Checkup, DeviceReport
+    from profiler.checkup import Checkup
     from profiler.devices import Device
+    from profiler.readiness import DeviceReport
 
 MOST_AT_ONCE = 8
 
@@ -36,7 +37,7 @@ def check_command(name: str | None, *, devices: Path, output_format: str) -> int
 
 def _look_at(devices: Sequence[Device]) -> list[DeviceReport]:
     """Reports in the devices' order. This machine comes last: its load would be our own while we look at others."""
-    from profiler.checkup import check_device
+    from profiler.readiness import check_device
 
     with ThreadPoolExecutor(MOST_AT_ONCE) as pool:
         far = {device.name: pool.submit(check_device, device) for device in devices if device.transport != "local"}
@@ -91,7 +92,7 @@ def _joined(*parts: str | None) -> str:
 
 
 def _cores(told: Checkup) -> str:
-    from profiler.checkup import core_text
+    from profiler.readiness import core_text
 
     clocks = core_text(told.core_groups)
     physical = sum(group.physical for group in told.core_groups)

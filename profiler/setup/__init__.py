@@ -13,9 +13,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from profiler.checkup import Checkup, ask, by_shell, host_onnxruntime, printable
+from profiler.checkup import Checkup, ask, by_shell, printable
 from profiler.devices import Device
 from profiler.errors import DeviceUnavailable, ProfilerError, TransportError, UnsupportedTransport
+from profiler.readiness import host_onnxruntime
 from profiler.setup.site import Site
 from profiler.setup.venv import VenvInstaller
 from profiler.transports import Transport, make_transport

@@ -9,8 +9,9 @@ import pytest
 
 from archsearch.cli.checks import COLUMNS, _print_report
 from archsearch.cli.output import print_list
-from profiler.checkup import DeviceReport, parse_checkup
+from profiler.checkup import parse_checkup
 from profiler.devices import SshDevice
+from profiler.readiness import DeviceReport
 
 TOLD: dict[str, Any] = {
     "model": "GMKtec EVO-X2", "cpu_model": "AMD RYZEN AI MAX+ 395", "cores": 32, "memory_mib": 127_000.0,

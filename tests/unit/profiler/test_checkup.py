@@ -14,9 +14,10 @@ import pytest
 from profiler.agent import checkup as looks
 from profiler.agent.lease import Lease
 from profiler.agent_bundle import agent_bytes, agent_name
-from profiler.checkup import Checkup, big_cores, core_text, judge, parse_checkup, printable, proposal
+from profiler.checkup import Checkup, parse_checkup, printable
 from profiler.devices import Cooling, LocalDevice, Provider, SshDevice
 from profiler.errors import ResultError
+from profiler.readiness import big_cores, check_device, core_text, judge, proposal
 from tests.unit.profiler.samples import ENVIRONMENT
 
 HERE = "1.31.1"
@@ -230,3 +231,20 @@ def test_what_a_device_says_moves_no_cursor() -> None:
 def test_what_is_no_answer_is_refused(raw: bytes) -> None:
     with pytest.raises(ResultError, match="the device's answer"):
         parse_checkup(raw)
+
+
+def test_what_a_shell_alone_can_tell(tmp_path: Path) -> None:
+    device = LocalDevice(name="here", transport="local", python="/no/python", work_dir=str(tmp_path / "work"))
+    report = check_device(device)
+    assert (report.reachable, report.set_up, report.told) == (True, False, None)
+    assert (report.kernel, report.machine) == (os.uname().release, os.uname().machine)
+    assert report.free_mib is not None
+    assert report.free_mib > 1
+    assert report.reasons[0].startswith("not set up (it has no /no/python)")
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    report = check_device(LocalDevice(name="here", transport="local", work_dir=str(tmp_path / "file" / "work")))
+    assert (report.ready, report.reachable) == (False, False)
+    assert "Not a directory" in report.reasons[0]

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from profiler.checkup import host_onnxruntime
 from profiler.devices import AdbDevice, LocalDevice
 from profiler.errors import DeviceUnavailable, UnsupportedTransport
+from profiler.readiness import host_onnxruntime
 from profiler.setup import _installer, set_up
 from profiler.setup.venv import BasePython
 from profiler.setup.wheels import NoWheel, Target, fetch, fetch_pip, last_error
