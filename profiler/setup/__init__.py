@@ -22,8 +22,8 @@ from profiler.setup.venv import VenvInstaller
 from profiler.transports import Transport, make_transport
 from profiler.transports._base import PYTHON_SCRIPT
 
-NEEDED_MIB: Final = 700.0
-"""Free space that set-up asks for: wheels, what they unpack to, and a little to work with."""
+NEEDED_MIB: Final = 400.0
+"""Free space that set-up asks for: 40 MB of wheels, 130 MB that they unpack to, and as much to work with."""
 
 
 class Installer(Protocol):
