@@ -39,7 +39,8 @@ def setup_command(name: str, *, devices: Path, again: bool, python: str | None) 
 
     done = set_up(device, say=say, again=again or python is not None, python=python)
     has = f"Python {done.told.python}, numpy {done.told.numpy}, onnxruntime {done.told.onnxruntime}"
-    if not done.changed and device.transport != "local" and not again:
+    as_it_is = device.transport == "local" or getattr(device, "python", None)  # ours to look at, and not to make
+    if not done.changed and not as_it_is and not again:
         print(f"{name}: set up already, nothing to do ({has}); --again makes it anew")
         return OK
     say(f"it has {has}; measuring a tiny model there")
