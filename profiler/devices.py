@@ -231,7 +231,10 @@ class SshDevice(_DeviceFields):
     )
     threads: Count | None = Field(default=None, description="Threads of the runtime; default: its physical cores.")
     work_dir: Text = Field(default="~/.cache/archsearch", description="Folder on the device.")
-    python: Text = Field(default="python3", description="Python on the device that has numpy and onnxruntime.")
+    python: Text | None = Field(
+        default=None,
+        description="Python on the device that has numpy and onnxruntime; default: that of `archsearch devices setup`.",
+    )
 
 
 class AdbDevice(_DeviceFields):

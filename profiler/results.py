@@ -248,7 +248,18 @@ class JobStatus(BaseModel):
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def _parse(model: type[Model], raw: bytes, limit: int, what: str) -> Model:
+def read_model(model: type[Model], raw: bytes, limit: int, what: str) -> Model:
+    """JSON text as one of the models.
+
+    Args:
+        model: Which.
+        raw: The text.
+        limit: Most bytes that it may have.
+        what: For messages.
+
+    Raises:
+        ResultError: It is longer, or not of that form.
+    """
     if len(raw) > limit:
         raise ResultError(f"{what}: {len(raw)} bytes, more than the {limit} allowed")
     try:
@@ -269,7 +280,7 @@ def parse_environment(raw: bytes) -> Environment:
     Raises:
         ResultError: It is not an environment record.
     """
-    return _parse(Environment, raw, MAX_STATUS_BYTES, "the agent's environment")
+    return read_model(Environment, raw, MAX_STATUS_BYTES, "the agent's environment")
 
 
 def parse_status(raw: bytes) -> JobStatus:
@@ -278,7 +289,7 @@ def parse_status(raw: bytes) -> JobStatus:
     Raises:
         ResultError: It is not a status.
     """
-    return _parse(JobStatus, raw, MAX_STATUS_BYTES, "the agent's status")
+    return read_model(JobStatus, raw, MAX_STATUS_BYTES, "the agent's status")
 
 
 def read_result(raw: bytes) -> Result:
@@ -287,7 +298,7 @@ def read_result(raw: bytes) -> Result:
     Raises:
         ResultError: It is not a result.
     """
-    return _parse(Result, raw, MAX_RESULT_BYTES, "a stored result")
+    return read_model(Result, raw, MAX_RESULT_BYTES, "a stored result")
 
 
 def parse_result(raw: bytes, job: Job) -> Result:
@@ -296,7 +307,7 @@ def parse_result(raw: bytes, job: Job) -> Result:
     Raises:
         ResultError: It is not a result, belongs to another job, or lacks what an `ok` result must hold.
     """
-    result = _parse(Result, raw, MAX_RESULT_BYTES, f"the result of job {job.job_id}")
+    result = read_model(Result, raw, MAX_RESULT_BYTES, f"the result of job {job.job_id}")
     where = f"the result of job {job.job_id}"
     if result.job_id != job.job_id:
         raise ResultError(f"{where} is of job {result.job_id!r}")

@@ -108,6 +108,13 @@ class Poll:
     status: JobStatus | None
 
 
+def _remedy(device: Device) -> str:
+    if device.transport == "local":
+        return "set `python` in the device file"
+    own = f"`archsearch devices setup {device.name}` installs them"
+    return f"set another `python` in the device file, or none: then {own}" if getattr(device, "python", None) else own
+
+
 def bundled_agent() -> AgentFile:
     """The agent of this version."""
     from profiler.agent_bundle import agent_bytes, agent_name
@@ -125,6 +132,19 @@ def _identity(env: Environment) -> dict[str, object]:
         "libc": env.libc,
         "governor": env.governor,
     }
+
+
+def place_agent(transport: Transport, agent: AgentFile | None = None) -> str:
+    """Put the agent into the work folder of an open transport, unless it is there; its path on the device.
+
+    Raises:
+        TransportError: The device could not be written to.
+    """
+    agent = agent or bundled_agent()
+    path = str(PurePosixPath(transport.work_dir) / agent.name)
+    if not transport.exists(path):
+        transport.push(agent.data, path)
+    return path
 
 
 class DeviceSession:
@@ -169,12 +189,9 @@ class DeviceSession:
             TransportError: The device does not answer.
             DeviceUnavailable: It answers but lacks Python, numpy or onnxruntime.
         """
-        agent = self._agent or bundled_agent()
         self._retry(self._transport.open)
         try:
-            self._agent_path = str(PurePosixPath(self._transport.work_dir) / agent.name)
-            if not self._retry(lambda: self._transport.exists(self._agent_path)):
-                self._retry(lambda: self._transport.push(agent.data, self._agent_path))
+            self._agent_path = self._retry(lambda: place_agent(self._transport, self._agent))
             self._environment = self._ask_environment()
             self._require_providers()
         except BaseException:
@@ -400,7 +417,7 @@ class DeviceSession:
     def _ask_environment(self) -> Environment:
         argv = (*self._transport.python, self._agent_path, "info")
         where = f"device {self.device.name!r}"
-        hint = "It needs Python 3.11 or newer with numpy and onnxruntime; set `python` in the device file."
+        hint = f"It needs Python 3.11 or newer with numpy and onnxruntime: {_remedy(self.device)}."
         try:
             done = self._retry(lambda: self._transport.run(argv, timeout_s=120))
         except (RemoteFileMissing, CommandTimeout) as error:

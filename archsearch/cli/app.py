@@ -20,7 +20,7 @@ app = typer.Typer(
     "5 nothing was measured, 130 stopped by Ctrl-C.",
 )
 space_app = typer.Typer(no_args_is_help=True, help="Search spaces: list, check, schema.")
-devices_app = typer.Typer(no_args_is_help=True, help="Devices: list, trust, schema.")
+devices_app = typer.Typer(no_args_is_help=True, help="Devices: list, trust, setup, check, clean, schema.")
 app.add_typer(space_app, name="space")
 app.add_typer(devices_app, name="devices")
 
@@ -380,6 +380,52 @@ def devices_trust(
     from archsearch.cli.devices import trust_command
 
     trust_command(name, devices=devices, fingerprint=fingerprint, yes=yes)
+
+
+@devices_app.command("setup", epilog="Examples: `archsearch devices setup mini-pc`; anew: `... mini-pc --again`")
+def devices_setup(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A device of the device file, enabled or not.")],
+    devices: DevicesOption = Path("devices.yaml"),
+    again: Annotated[bool, typer.Option("--again", help="Make anew what is there.")] = False,
+    python: Annotated[
+        str | None,
+        typer.Option("--python", metavar="PATH", help="A Python there to begin with. Default: one that fits."),
+    ] = None,
+) -> None:
+    """Put the agent, Python packages and onnxruntime on a device, and measure a tiny model there."""
+    from archsearch.cli.setup import setup_command
+
+    raise typer.Exit(setup_command(name, devices=devices, again=again, python=python))
+
+
+@devices_app.command("check", epilog="Examples: `archsearch devices check`; `archsearch devices check mini-pc -f json`")
+def devices_check(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Only this device. Default: all that are enabled.")
+    ] = None,
+    devices: DevicesOption = Path("devices.yaml"),
+    output_format: FormatOption = "table",
+) -> None:
+    """Say what devices are, and whether they are ready to measure; exit code 3 when any is not."""
+    from archsearch.cli.checks import check_command
+
+    raise typer.Exit(check_command(name, devices=devices, output_format=output_format))
+
+
+@devices_app.command(
+    "clean", epilog="Examples: `archsearch devices clean mini-pc`; `... clean mini-pc --weights --yes`"
+)
+def devices_clean(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A device of the device file, enabled or not.")],
+    devices: DevicesOption = Path("devices.yaml"),
+    weights: Annotated[bool, typer.Option("--weights", help="Only cached weights.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="End a job that is at work there.")] = False,
+) -> None:
+    """Remove from a device what this program put there, and its work folder once that is empty."""
+    from archsearch.cli.devices import clean_command
+
+    clean_command(name, devices=devices, weights=weights, yes=yes, force=force)
 
 
 @devices_app.command("schema")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from archsearch.cli.exits import CommandError
-from archsearch.cli.output import Row, console, print_json, print_list
+from archsearch.cli.output import Row, console, mib, print_json, print_list
 
 
 def list_command(devices: Path, *, output_format: str) -> None:
@@ -73,3 +73,37 @@ def trust_command(name: str, *, devices: Path, fingerprint: str | None, yes: boo
                 raise CommandError("nothing was kept")
         out.print(f"kept in {unknown.trust()}")
     out.print(f"{name}: every host key on the way is known")
+
+
+def clean_command(name: str, *, devices: Path, weights: bool, yes: bool, force: bool) -> None:
+    """`archsearch devices clean`."""
+    import sys
+
+    import typer
+
+    from profiler.checkup import printable
+    from profiler.cleaning import clean, survey
+    from profiler.devices import load_devices
+    from profiler.transports import make_transport
+
+    device = load_devices(devices).named(name)
+    out = console(stderr=True)
+    with make_transport(device) as transport:
+        where = f"{name}: {printable(transport.work_dir)}"
+        found = survey(transport, weights_only=weights)
+        if found.running and not force:
+            clean(transport, found)  # says why not
+        if found.ours and not yes:
+            what = f"{len(found.ours)} cached weights" if weights else ", ".join(found.ours)
+            out.print(f"{where} holds {what}: {mib(found.disk_bytes)}")
+            if found.finished and not weights:
+                out.print(f"{found.finished} jobs have ended, and nobody has fetched what they measured")
+            if not sys.stdin.isatty():
+                raise CommandError("nothing was removed: nobody was asked", hint="--yes removes it without asking")
+            if not typer.confirm("Remove it?", default=False, err=True):
+                raise CommandError("nothing was removed")
+        gone = clean(transport, found, force=force)
+    freed = f"{found.disk_bytes:,} bytes ({mib(found.disk_bytes)})"
+    left = ", ".join(printable(other) for other in found.others)
+    kept = "is gone too" if gone else f"stays, with what is not of a device: {left}" if left else "stays"
+    print(f"{where}: {freed} freed" + ("" if weights else f"; the folder {kept}"))

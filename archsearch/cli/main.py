@@ -17,7 +17,7 @@ _GRACE_S = 2.0
 def main() -> None:
     """Run the command line and exit with its code."""
     # onnxruntime's releases send events home, and some commands try a graph here; users asked for neither.
-    os.environ["ORT_DISABLE_TELEMETRY"] = os.environ["ORT_TELEMETRY_DISABLED"] = "1"
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     # Imports leave nothing to tidy up, and a KeyboardInterrupt inside of one may come out as another error.
     signal.signal(signal.SIGINT, _end)
     from archsearch.cli.app import app

@@ -3,13 +3,14 @@
 It travels as one file, `agent-<sha12>.pyz` (see `profiler.agent_bundle`), and needs Python 3.10 or newer, numpy and
 onnxruntime there.
 `python agent.pyz run JOBDIR` supervises one job and starts fresh worker processes, one at work at a time;
-`python agent.pyz info` prints the environment as JSON.
+`python agent.pyz info` prints the environment as JSON; `python agent.pyz check WORK` looks closer, and at the folder.
 
 Folders on the device; `WORK` belongs to archsearch alone::
 
     WORK/
         agent-<sha12>.pyz           this package; several versions may stand side by side
         lease                       flock held by the one job that measures; its pid and label as JSON
+        python/python.sh            what `archsearch devices setup` made: starts its own Python, beside it
         weights/<recipe id>/        external data, written here from the recipe and kept for later jobs
             weights.bin             the external-data file of every graph with this recipe
             model-<sha12>.onnx      copies of those graphs: onnxruntime wants data inside the model's folder
@@ -24,6 +25,6 @@ Folders on the device; `WORK` belongs to archsearch alone::
 
 Modules: `protocol` (names and JSON files), `main` (command line), `supervisor` (one job), `watch` (waiting), `crew` and
 `processes` (workers, seen from outside), `limits` (memory limits), `lease`, `conditions` (environment and other load),
-`agreement` (when to stop, whether processes agree), and, inside workers only, `worker`, `session`, `driver`, `timing`,
-`memory`, `checks`, `weights`, `cache`.
+`checkup` (what a job need not know), `agreement` (when to stop, whether processes agree), and, inside workers only,
+`worker`, `session`, `driver`, `timing`, `memory`, `checks`, `comparison`, `weights`, `cache`.
 """

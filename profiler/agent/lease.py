@@ -9,6 +9,8 @@ import os
 import time
 from pathlib import Path
 
+from .protocol import Json
+
 
 class Lease:
     """An flock on `WORK/lease`. The descriptor is not inherited, so that only this process's life counts."""
@@ -31,6 +33,23 @@ class Lease:
             text = json.dumps({"pid": os.getpid(), "label": label[:200], "since_unix": time.time()})
             os.pwrite(descriptor, text.encode(), 0)
         return True
+
+    def look(self) -> Json | None:
+        """What the holder wrote into the file; None while nobody holds the lock. Nothing is created or taken."""
+        try:
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # let go at once: who waits for it asks again
+        except OSError:
+            with contextlib.suppress(OSError, ValueError):
+                record = json.loads(os.pread(descriptor, 4096, 0))
+                return record if isinstance(record, dict) else {}
+            return {}
+        finally:
+            os.close(descriptor)
+        return None
 
     def holder(self) -> str:
         """Who holds the lock, in words."""

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 20
 
+PYTHON_SCRIPT = "python/python.sh"
+"""In the work folder: a script for `sh` that `archsearch devices setup` leaves, which becomes the Python of its own."""
+
 SPAWN = """\
 import subprocess, sys
 with open(sys.argv[1], "ab") as log:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from profiler.errors import CommandTimeout, ConnectionLost, RemoteFileMissing, TransferError, TransportError
-from profiler.transports._base import SPAWN, Completed, Transport, checksum
+from profiler.transports._base import PYTHON_SCRIPT, SPAWN, Completed, Transport, checksum
 
 _SHORT_S = 30.0
 """For commands that touch a few files."""
@@ -90,11 +90,14 @@ class ShellTransport(Transport):
 
     Args:
         work_dir: As configured: absolute, or ``~/`` for the account's home.
+        python: As configured; None for what `archsearch devices setup` made, or else ``python3``.
     """
 
-    def __init__(self, work_dir: str) -> None:
+    def __init__(self, work_dir: str, python: str | None = None) -> None:
         self._configured = work_dir
+        self._configured_python = python
         self._work = ""
+        self._python: tuple[str, ...] = (python or "python3",)
 
     @abstractmethod
     def _execute(self, line: str, *, stdin: bytes, timeout_s: float) -> Completed:
@@ -122,6 +125,17 @@ class ShellTransport(Transport):
     def work_dir(self) -> str:
         """As configured until open, then absolute and without links."""
         return self._work or self._configured
+
+    @property
+    def python(self) -> tuple[str, ...]:
+        """What the device file names, else what set-up made there, else ``python3``; known once open."""
+        return self._python
+
+    def _find_python(self) -> None:
+        """Look whether the device was set up; called by `open` once the work folder is there."""
+        if self._configured_python is None:
+            made = self._path(PYTHON_SCRIPT)
+            self._python = ("sh", made) if self.exists(made) else ("python3",)
 
     def _make_work_dir(self) -> None:
         """Create the work folder; called by `open` once commands can run.

@@ -91,9 +91,8 @@ class AdbTransport(ShellTransport):
     poll_s: ClassVar[float] = 0.5
 
     def __init__(self, link: Link, *, work_dir: str, python: str | None = None) -> None:
-        super().__init__(work_dir)
+        super().__init__(work_dir, python)
         self._link = link
-        self._python = python
         self._opened = False
 
     @classmethod
@@ -110,11 +109,6 @@ class AdbTransport(ShellTransport):
             link = UsbLink(device.serial)
         return cls(link, work_dir=device.work_dir)
 
-    @property
-    def python(self) -> tuple[str, ...]:
-        """Python there."""
-        return (self._python or "python3",)
-
     def open(self) -> None:
         """Connect and create the work folder."""
         if self._opened and self._answers():
@@ -123,6 +117,7 @@ class AdbTransport(ShellTransport):
         try:
             self._link.open()
             self._make_work_dir()
+            self._find_python()
         except BaseException:
             self.close()
             raise

@@ -250,11 +250,10 @@ class SshTransport(ShellTransport):
     name: ClassVar[str] = "ssh"
     poll_s: ClassVar[float] = 0.5
 
-    def __init__(self, place: Endpoint, *, device: str, work_dir: str, python: str = "python3") -> None:
-        super().__init__(work_dir)
+    def __init__(self, place: Endpoint, *, device: str, work_dir: str, python: str | None = None) -> None:
+        super().__init__(work_dir, python)
         self._place = place
         self._device = device
-        self._python = python
         self._clients: list[paramiko.SSHClient] = []  # through jump hosts, the device last
         self._files: paramiko.SFTPClient | None = None
 
@@ -267,11 +266,6 @@ class SshTransport(ShellTransport):
         )  # fmt: skip
         return cls(place, device=device.name, work_dir=device.work_dir, python=device.python)
 
-    @property
-    def python(self) -> tuple[str, ...]:
-        """The Python that the device file names."""
-        return (self._python,)
-
     def open(self) -> None:
         """Connect, through every jump host, and create the work folder."""
         if self._clients and _active(self._clients[-1]):
@@ -281,6 +275,7 @@ class SshTransport(ShellTransport):
             for place in (*hops(self._place), self._place):
                 self._clients.append(self._connect(place))
             self._make_work_dir()
+            self._find_python()
         except BaseException:
             self.close()
             raise

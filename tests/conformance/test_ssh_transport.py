@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from profiler.errors import ConnectionLost, RemoteFileMissing, TransportError
+from profiler.transports._base import PYTHON_SCRIPT
 from profiler.transports.ssh import Endpoint, SshTransport
 from tests.conformance.transports import TransportConformance
 from tests.sshd import SSHD, Sshd
@@ -41,6 +42,21 @@ class TestSshTransport(TransportConformance):
     def transport(self, server: Sshd, tmp_path: Path) -> Iterator[SshTransport]:
         with transport_to(server, tmp_path / "work, with a space") as transport:
             yield transport
+
+
+def test_python_is_what_the_device_file_names_or_what_set_up_left(server: Sshd, tmp_path: Path):
+    folder = tmp_path / "work, with a space"
+    named = SshTransport(place_of(server), device="box", work_dir=str(folder), python=sys.executable)
+    free = SshTransport(place_of(server), device="box", work_dir=str(folder))
+    with free:
+        assert free.python == ("python3",)
+        free.push(f'exec {sys.executable} "$@"\n'.encode(), PYTHON_SCRIPT)
+    with free:
+        assert free.python == ("sh", f"{folder}/{PYTHON_SCRIPT}")
+        done = free.run([*free.python, "-c", "import sys; print(sys.executable)"], timeout_s=30)
+        assert done.stdout.decode().strip() == sys.executable
+    with named:
+        assert named.python == (sys.executable,)
 
 
 def test_an_unknown_host_is_refused_with_its_fingerprint(server: Sshd, tmp_path: Path):

@@ -60,6 +60,11 @@ def test_a_hint_follows_the_message(capsys):
     assert capsys.readouterr().err == "archsearch: the store is gone\n  try: look behind the sofa\n"
 
 
+def test_a_message_cannot_write_on_the_terminal(capsys):
+    assert code_of(profiler.DeviceUnavailable("box: \x1b[2Jgone\x9b31m", hint="\x07")) == 3
+    assert capsys.readouterr().err == "archsearch: box:  [2Jgone 31m\n  try:  \n"
+
+
 @pytest.mark.parametrize("code", [0, 2, 3, 5, 130])
 def test_a_command_says_its_code(code):
     assert code_of(exits.CommandError("so", code=code)) == code

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import io
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -56,6 +57,16 @@ def test_info_describes_the_device(agent: Path) -> None:
     assert info["numpy"]
     assert info["problems"] == []
     assert "CPUExecutionProvider" in info["providers"]
+
+
+def test_onnxruntime_reports_to_nobody(agent: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    alone = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
+    subprocess.run(
+        [sys.executable, str(agent), "info"], env={**alone, "HOME": str(home)}, capture_output=True, check=True
+    )
+    assert list(home.iterdir()) == []
 
 
 def test_info_says_what_is_missing(agent: Path) -> None:

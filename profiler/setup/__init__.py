@@ -1,0 +1,176 @@
+"""Puts the agent and what it needs on a device, so that measuring there asks nothing of its owner.
+
+One mechanism for every transport: whatever makes a Python (an `Installer`, one per transport) works in a new folder
+below `WORK/python`; the last step writes `WORK/python/python.sh`, which starts it. Until then the device measures with
+what it had, and what a broken set-up leaves is removed by the next one. Nothing outside the work folder is written.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from profiler.checkup import Checkup, ask, by_shell, printable
+from profiler.devices import Device
+from profiler.errors import DeviceUnavailable, ProfilerError, TransportError, UnsupportedTransport
+from profiler.readiness import host_onnxruntime
+from profiler.setup.site import Site
+from profiler.setup.venv import VenvInstaller
+from profiler.transports import Transport, make_transport
+from profiler.transports._base import PYTHON_SCRIPT
+
+NEEDED_MIB: Final = 400.0
+"""Free space that set-up asks for: 40 MB of wheels, 130 MB that they unpack to, and as much to work with."""
+
+
+class Installer(Protocol):
+    """A way to make a Python with numpy and onnxruntime on a device."""
+
+    def install(self, site: Site) -> str:
+        """Make it in new folders of `site.root`, whose names end in `site.token`.
+
+        Returns:
+            Path, relative to `site.root`, of what starts it: a program, or a script for `sh` if it ends in ``.sh``.
+
+        Raises:
+            ProfilerError: It cannot be made; the message says why, the hint what to try.
+        """
+
+
+Say = Callable[[str], None]
+
+
+def _installer(device: Device, python: str | None) -> Installer:
+    makers: dict[str, Callable[[], Installer]] = {
+        "ssh": lambda: VenvInstaller(python=python, onnxruntime=host_onnxruntime())
+    }
+    if device.transport not in makers:
+        raise UnsupportedTransport(f"this version cannot set up devices with `transport: {device.transport}`")
+    return makers[device.transport]()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetUp:
+    """A device that can measure.
+
+    Attributes:
+        changed: Something was installed; otherwise all was there.
+        told: What the device tells of itself, versions included.
+    """
+
+    changed: bool
+    told: Checkup
+
+
+def set_up(device: Device, *, say: Say, again: bool = False, python: str | None = None) -> SetUp:
+    """Install what the device lacks. Measures nothing; `DeviceSession` opens on success.
+
+    Args:
+        device: Which.
+        say: Called with one sentence per step.
+        again: Make anew what is there.
+        python: A Python on the device to begin with; None to look for one.
+
+    Raises:
+        UnsupportedTransport: This version cannot reach, or set up, such a device.
+        TransportError: It does not answer, or has no room.
+        DeviceUnavailable: It cannot be set up, with the reason and what to try; it is as it was.
+    """
+    transport = make_transport(device)
+    transport.open()
+    try:
+        told, why = ask(transport)
+        if told is not None and told.lease is not None:
+            raise DeviceUnavailable(
+                f"device {device.name!r} measures now: {told.lease.text}", hint="Set it up when that has ended."
+            )
+        here = host_onnxruntime()
+        missing = _missing(told, why)
+        if device.transport == "local" or getattr(device, "python", None):
+            _require_as_named(device, missing)
+            assert told is not None
+            return SetUp(changed=False, told=told)
+        own = transport.exists(PYTHON_SCRIPT)
+        if own and not again and not missing and told is not None and told.onnxruntime == here:
+            return SetUp(changed=False, told=told)
+        if own and not again:
+            say(missing or f"onnxruntime is {told.onnxruntime if told else None} there and {here} here")
+        return SetUp(changed=True, told=_install(transport, _installer(device, python), told, say))
+    finally:
+        transport.close()
+
+
+def _missing(told: Checkup | None, why: str) -> str:
+    """What keeps a Python from measuring, in words; empty when nothing does."""
+    if told is None:
+        return why
+    absent = [name for name in ("numpy", "onnxruntime") if getattr(told, name) is None]
+    return "; ".join([f"its Python has no {' and no '.join(absent)}", *told.problems]) if absent else ""
+
+
+def _require_as_named(device: Device, missing: str) -> None:
+    if not missing:
+        return
+    if device.transport == "local":
+        raise DeviceUnavailable(
+            f"device {device.name!r}: {missing}",
+            hint="Nothing is installed on this machine: name a Python with numpy and onnxruntime as its `python`.",
+        )
+    raise DeviceUnavailable(
+        f"device {device.name!r}: {missing}; it is the one that `python` in the device file names, which goes before "
+        "anything that set-up makes",
+        hint="Take `python` out of the device file; `--python` names a Python that set-up shall begin with.",
+    )
+
+
+def _install(transport: Transport, installer: Installer, told: Checkup | None, say: Say) -> Checkup:
+    _, _, free = by_shell(transport) if told is None else (None, None, told.free_mib)
+    if free is not None and free < NEEDED_MIB:
+        raise TransportError(
+            f"{transport.work_dir}: {free:.0f} MiB are free, and set-up needs {NEEDED_MIB:.0f}",
+            hint="Free some space there, or set work_dir to another disk.",
+        )
+    root = PYTHON_SCRIPT.partition("/")[0]
+    site = Site(transport, root=f"{transport.work_dir}/{root}", token=secrets.token_hex(4), say=say)
+    before = _entries(transport, root)
+    try:
+        transport.mkdir(site.scratch)
+        start = installer.install(site)
+        made = _answers(transport, ["sh"] * start.endswith(".sh") + [f"{site.root}/{start}"])
+        how = "exec sh" if start.endswith(".sh") else "exec"
+        line = f'unset PYTHONHOME PYTHONPATH; {how} "${{0%/*}}/{start}" "$@"\n'
+        transport.push(line.encode(), PYTHON_SCRIPT)
+        _answers(transport, ["sh", f"{transport.work_dir}/{PYTHON_SCRIPT}"])
+    except BaseException:
+        with suppress(ProfilerError):
+            for name in _entries(transport, root):
+                if name.endswith(site.token):
+                    transport.remove(f"{root}/{name}")
+        raise
+    for name in (*before, site.scratch.rpartition("/")[2]):
+        if f"{root}/{name}" != PYTHON_SCRIPT:
+            transport.remove(f"{root}/{name}")
+    return made
+
+
+def _entries(transport: Transport, folder: str) -> tuple[str, ...]:
+    return transport.listdir(folder) if transport.exists(folder) else ()
+
+
+def _answers(transport: Transport, python: Sequence[str]) -> Checkup:
+    """What the agent tells under a Python that was just made.
+
+    Raises:
+        DeviceUnavailable: It does not start there, or lacks a package.
+    """
+    told, why = ask(transport, python, briefly=True)
+    missing = _missing(told, why)
+    if missing or told is None:
+        raise DeviceUnavailable(
+            f"what was installed does not run there: {printable(missing)}",
+            hint="Is its processor or system older than what onnxruntime's wheels are built for?",
+        )
+    return told
