@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from profiler.conformance import TransportConformance
 from profiler.errors import ConnectionLost, RemoteFileMissing, TransportError
 from profiler.transports.ssh import Endpoint, SshTransport
-from tests.conformance.transports import TransportConformance
 from tests.sshd import SSHD, Sshd
 
 pytestmark = pytest.mark.skipif(SSHD is None, reason="needs OpenSSH's sshd (Debian: openssh-server)")

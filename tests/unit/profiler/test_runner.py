@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
+from profiler.conformance import eventually
 from profiler.devices import LocalDevice, Provider, SshDevice
 from profiler.errors import AgentDied, ConnectionLost, DeviceUnavailable, JobError, ResultError, TransportError
 from profiler.results import parse_result
 from profiler.runner import COMPRESS_ABOVE, AgentFile, DeviceSession
 from profiler.transports.local import LocalTransport
-from tests.conformance.transports import eventually
 from tests.unit.profiler.samples import ENVIRONMENT, FILES, make_job, make_result
 
 # It behaves as the job's label says.
