@@ -128,6 +128,15 @@ class TransportConformance:
         assert transport.pull("folder/file", max_bytes=100) == b"second"
         assert transport.listdir("folder") == ("file",)
 
+    def test_what_broken_transfers_left_goes(self, transport: Transport) -> None:
+        """A stranger's file may still be written to; after a day it is not."""
+        for name, days in ((".0123456789abcdef.old.part", 3), (".0123456789abcdef.new.part", 0)):
+            transport.push(b"half a file", f"folder/{name}")
+            code = f"import os, time; at = time.time() - {days} * 86400; os.utime('folder/{name}', (at, at))"
+            self.python(transport, code)
+        transport.push(b"whole", "folder/file")
+        assert transport.listdir("folder") == (".0123456789abcdef.new.part", "file")
+
     def test_push_of_a_missing_source_changes_nothing(self, transport: Transport, tmp_path: Path) -> None:
         """What stood there stays."""
         transport.push(b"kept", "folder/file")

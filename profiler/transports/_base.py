@@ -129,6 +129,9 @@ class Transport(ABC):
     def push(self, source: bytes | Path, remote: str) -> int:
         """Write a file: temporary name, size and sha256 checked there, then renamed. Parents are created.
 
+        Several drivers may push one file at once. What a broken transfer left in the folder (`.*.part`) goes with the
+        next push into it: at once if it was ours, otherwise when it has rested for a day.
+
         Returns:
             Bytes that crossed the link.
 

@@ -15,7 +15,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
-from profiler.errors import CommandTimeout, RemoteFileMissing, TransferError, TransportError
+from profiler.errors import CommandTimeout, ConnectionLost, RemoteFileMissing, TransferError, TransportError
 from profiler.transports._base import SPAWN, Completed, Transport, checksum
 
 _SHORT_S = 30.0
@@ -46,9 +46,17 @@ d=$(cd -P -- "$2" && pwd -P) || exit 1
 case $d/ in "$1"/*) rm -rf -- "$3";; *) exit 65;; esac
 """
 _ARRIVED = """
-if command -v sha256sum >/dev/null 2>&1; then s=$(sha256sum <"$1"); else s=$(shasum -a 256 <"$1"); fi
-if [ "${s%% *}" = "$3" ]; then mv -f -- "$1" "$2"; else wc -c <"$1"; rm -f -- "$1"; exit 66; fi
+partial=$1 target=$2 digest=$3 folder=$4; shift 4
+[ "$#" = 0 ] || rm -f -- "$@"
+if command -v sha256sum >/dev/null 2>&1; then s=$(sha256sum <"$partial"); else s=$(shasum -a 256 <"$partial"); fi
+if [ "${s%% *}" != "$digest" ]; then wc -c <"$partial"; rm -f -- "$partial"; exit 66; fi
+mv -f -- "$partial" "$target" || exit 1
+set -- "$folder"/.*.part
+[ -e "$1" ] && find "$folder" -maxdepth 1 -name ".*.part" -type f -mtime +0 -exec rm -f -- {} ";" 2>/dev/null
+true
 """
+"""Also removes what earlier transfers into the folder left: our own at once, a stranger's, which may still be written
+to, once it has rested for a day."""
 
 
 class TimedOut(Exception):  # noqa: N818 - caught here and nowhere else
@@ -72,9 +80,13 @@ class ShellTransport(Transport):
         work_dir: As configured: absolute, or ``~/`` for the account's home.
     """
 
+    short_s: float = _SHORT_S
+    """How long commands that touch a few files are waited for."""
+
     def __init__(self, work_dir: str) -> None:
         self._configured = work_dir
         self._work = ""
+        self._left: list[str] = []  # absolute paths of files that a lost link left half written
 
     @abstractmethod
     def _execute(self, line: str, *, stdin: bytes, timeout_s: float) -> Completed:
@@ -98,6 +110,9 @@ class ShellTransport(Transport):
             TransferError: It is larger.
         """
 
+    def _require_link(self) -> None:
+        """Raise ConnectionLost if the device does not answer at all; asked when a command did not end in time."""
+
     @property
     def work_dir(self) -> str:
         """As configured until open, then absolute and without links."""
@@ -117,15 +132,17 @@ class ShellTransport(Transport):
             )
         self._work = done.stdout.decode("utf-8", "surrogateescape").removesuffix("\n")
 
-    def _script(self, script: str, *arguments: str, timeout_s: float = _SHORT_S) -> Completed:
+    def _script(self, script: str, *arguments: str, timeout_s: float | None = None) -> Completed:
         """Run one of our scripts.
 
         Raises:
             TransportError: It did not end: the device is out of breath, or its shell is none.
         """
+        timeout_s = self.short_s if timeout_s is None else timeout_s
         try:
             return self._execute(quoted(script, *arguments), stdin=b"", timeout_s=timeout_s)
         except TimedOut as error:
+            self._require_link()
             raise TransportError(f"the device's shell did not answer within {timeout_s:g} s") from error
 
     def run(self, argv: Sequence[str], *, timeout_s: float, stdin: bytes = b"") -> Completed:
@@ -139,6 +156,8 @@ class ShellTransport(Transport):
             number = error.stderr.partition(b" ")[0]
             if number.isdigit() and int(number) > 1:
                 self._script(_KILL, number.decode())
+            else:
+                self._require_link()
             raise CommandTimeout(f"{argv[0]} did not end within {timeout_s:g} s") from error
         first, _, stderr = done.stderr.partition(b"\n")
         if first.endswith(b" missing"):
@@ -154,7 +173,7 @@ class ShellTransport(Transport):
             raise RemoteFileMissing(f"no such program: {argv[0]}")
         target = self._path(log)
         self.mkdir(posixpath.dirname(target))
-        done = self.run([*self.python, "-c", SPAWN, target, *argv], timeout_s=_SHORT_S)
+        done = self.run([*self.python, "-c", SPAWN, target, *argv], timeout_s=self.short_s)
         if done.exit_code != 0 or not done.stdout.strip().isdigit():
             raise TransportError(f"{argv[0]} could not be started: {_said(done)}")
         return int(done.stdout)
@@ -177,8 +196,18 @@ class ShellTransport(Transport):
         mark = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:16]
         partial = f"{folder}/.{mark}.{secrets.token_hex(4)}.part"
         self.mkdir(folder)
-        sent = self._upload(source, partial)
-        done = self._script(_ARRIVED, partial, target, digest, timeout_s=_SHORT_S + size / 1e6)
+        self._left.append(partial)  # until we know better
+        try:
+            sent = self._upload(source, partial)
+        except ConnectionLost:
+            raise
+        except TransportError:
+            self._script('rm -f -- "$1"', partial)  # a full disk has no room for half a file
+            raise
+        rubbish = [path for path in self._left if path != partial]
+        timeout_s = self.short_s + size / 1e6
+        done = self._script(_ARRIVED, partial, target, digest, folder, *rubbish, timeout_s=timeout_s)
+        self._left.clear()
         if done.exit_code == _DIFFERENT:
             arrived = done.stdout.decode(errors="replace").strip()
             raise TransferError(f"{remote}: {arrived} bytes arrived of {size}, or their checksum differs")

@@ -10,10 +10,12 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import secrets
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from profiler.devices import LocalDevice
 
 _CHUNK = 1 << 20
+_RESTED_S = 86_400.0
 
 
 @contextmanager
@@ -145,7 +148,8 @@ class LocalTransport(Transport):
     def push(self, source: bytes | Path, remote: str) -> int:
         """Write beside the target, read back, compare, rename."""
         target = self._path(remote)
-        partial = target.with_name(f".{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]}.{os.getpid()}.part")
+        mark = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]
+        partial = target.with_name(f".{mark}.{secrets.token_hex(4)}.part")
         with _mapped(remote):
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
@@ -156,6 +160,7 @@ class LocalTransport(Transport):
                 partial.replace(target)
             finally:
                 partial.unlink(missing_ok=True)
+            _sweep(target.parent)
         return size
 
     def pull(self, remote: str, *, max_bytes: int) -> bytes:
@@ -193,6 +198,14 @@ class LocalTransport(Transport):
 
     def _path(self, remote: str) -> Path:
         return self._work.absolute() / remote
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what drivers that were killed while they wrote have left."""
+    for path in folder.glob(".*.part"):
+        with suppress(FileNotFoundError):
+            if time.time() - path.lstat().st_mtime > _RESTED_S:
+                path.unlink()
 
 
 def _write(source: bytes | Path, target: Path) -> tuple[int, str]:

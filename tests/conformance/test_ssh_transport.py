@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -85,3 +87,13 @@ def test_a_device_that_cannot_write_is_no_lost_link(server: Sshd, tmp_path: Path
         transport._files.get_channel().close()
         transport.push(b"data", "file")
         assert transport.pull("file", max_bytes=10) == b"data"
+
+
+def test_two_drivers_may_push_one_file_at_once(server: Sshd, tmp_path: Path):
+    contents = [bytes([letter]) * 3_000_000 for letter in b"abc"]
+    with ExitStack() as stack, ThreadPoolExecutor(3) as pool:
+        drivers = [stack.enter_context(transport_to(server, tmp_path / "work")) for _ in contents]
+        for _ in range(3):
+            list(pool.map(lambda driver, data: driver.push(data, "file"), drivers, contents))
+            assert drivers[0].pull("file", max_bytes=3_000_000) in contents
+            assert drivers[0].listdir(".") == ("file",)
