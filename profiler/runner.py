@@ -33,6 +33,7 @@ from profiler.errors import (
     JobError,
     RemoteFileMissing,
     ResultError,
+    TransportError,
 )
 from profiler.jobs import Job, MeasurementKey, Runtime, pack_files
 from profiler.results import (
@@ -49,6 +50,8 @@ TRUSTED_S: Final = 3.0
 """After a heartbeat was seen to move, a process counts as alive for so long without being asked for: every question
 costs the device time that a measurement would have."""
 STALE_S: Final = 60.0
+STARTED_S: Final = 10.0
+"""An agent of which nothing is seen for so long after the link was lost at its start has not been started."""
 COMPRESS_ABOVE: Final = 192 * 2**10
 _RETRY_WAITS_S: Final = (0.5, 2.0)
 _CANCEL_GRACE_S: Final = 10.0
@@ -423,11 +426,14 @@ class DeviceSession:
         try:
             return self._transport.start_detached(argv, log=f"{folder}/agent.log")
         except ConnectionLost:
-            for _ in range(20):
+            until = time.monotonic() + STARTED_S
+            while time.monotonic() < until:
                 time.sleep(self._poll_s)
                 status = self._status(folder)
                 if status is not None:
                     return status.pid
+            with suppress(TransportError):  # if it does come, nobody waits for it: it is to end at once
+                self._transport.push(b"", f"{folder}/cancel")
             raise
 
     def _status(self, folder: str) -> JobStatus | None:
