@@ -35,7 +35,7 @@ from profiler.errors import (
     ResultError,
     TransportError,
 )
-from profiler.jobs import Job, MeasurementKey, Runtime, pack_files
+from profiler.jobs import Job, MeasurementKey, Runtime, pack_files, require_job_id
 from profiler.results import (
     MAX_RESULT_BYTES,
     MAX_STATUS_BYTES,
@@ -388,7 +388,7 @@ class DeviceSession:
         if isinstance(known, list) and (absent := [name for name in wanted if name not in known]):
             raise DeviceUnavailable(
                 f"device {self.device.name!r}: its onnxruntime has no {', '.join(absent)}",
-                hint=f"It has {', '.join(map(str, known))}.",
+                hint=f"It has {', '.join(map(str, known))[:300]}.",
             )
 
     def _extra(self, name: str) -> object:
@@ -396,6 +396,7 @@ class DeviceSession:
         return (self.environment.__pydantic_extra__ or {}).get(name)
 
     def _folder(self, job_id: str) -> str:
+        require_job_id(job_id)  # it may come out of a shared store, and its folder is going to be removed
         return str(PurePosixPath(self._transport.work_dir) / "jobs" / job_id)
 
     def _send(self, files: Mapping[str, bytes], folder: str) -> int:
@@ -413,7 +414,7 @@ class DeviceSession:
         done = self._retry(lambda: self._transport.run(argv, timeout_s=60))
         if done.exit_code != 0:
             lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
-            raise DeviceUnavailable(f"device {self.device.name!r} could not unpack a job: {lines[-1]}")
+            raise DeviceUnavailable(f"device {self.device.name!r} could not unpack a job: {lines[-1][:300]}")
         self._retry(lambda: self._transport.remove(target))
         return sent
 

@@ -64,6 +64,21 @@ class TransportConformance:
         )
         assert (len(done.stdout), len(done.stderr)) == (64 * 8192, 64 * 8192)
 
+    def test_endless_output_is_refused(self, transport: Transport) -> None:
+        """A device cannot fill our memory; what writes is killed."""
+        code = (
+            "import os\nopen('writer', 'w').write(str(os.getpid()))\n"
+            "for _ in range(2048): os.write({stream}, b'o' * 65536)\nimport time; time.sleep(60)"
+        )
+        for stream in (1, 2):
+            start = time.monotonic()
+            with pytest.raises(TransportError, match="wrote more than 64 MiB"):
+                self.python(transport, code.format(stream=stream), timeout_s=50)
+            assert time.monotonic() - start < 50
+            pid = self.pid_of(transport, "writer")
+            assert eventually(lambda pid=pid: not transport.alive(pid))  # type: ignore[misc]
+            transport.remove("writer")
+
     def test_arguments_arrive_unchanged(self, transport: Transport) -> None:
         """Whatever they hold, none is read as code."""
         done = self.python(transport, "import sys, json; print(json.dumps(sys.argv[1:]))", *AWKWARD)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 
+MAX_OUTPUT_BYTES = 64 * 2**20
+"""What a command may write, both streams together. Nothing that we run says more; a device cannot fill our memory."""
 _CHUNK = 1 << 20
 
 SPAWN = """\
@@ -106,6 +108,7 @@ class Transport(ABC):
 
         Raises:
             CommandTimeout: It ran longer than `timeout_s`; it and its children were killed.
+            TransportError: It wrote more than `MAX_OUTPUT_BYTES`; it and its children were killed.
             RemoteFileMissing: The program does not exist.
         """
 

@@ -16,10 +16,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from profiler.errors import CommandTimeout, ConnectionLost, RemoteFileMissing, TransferError, TransportError
-from profiler.transports._base import SPAWN, Completed, Transport, checksum
+from profiler.transports._base import MAX_OUTPUT_BYTES, SPAWN, Completed, Transport, checksum
 
 _SHORT_S = 30.0
 """For commands that touch a few files."""
+_LONGEST_PATH = 4096
 _MISSING, _OUTSIDE, _DIFFERENT = 64, 65, 66
 
 _OPEN = """
@@ -67,6 +68,18 @@ class TimedOut(Exception):  # noqa: N818 - caught here and nowhere else
         self.stderr = stderr
 
 
+class WroteTooMuch(Exception):  # noqa: N818 - caught here and nowhere else
+    """A command line wrote more than `MAX_OUTPUT_BYTES` and still runs.
+
+    Args:
+        stderr: The beginning of what it wrote there.
+    """
+
+    def __init__(self, stderr: bytes) -> None:
+        super().__init__()
+        self.stderr = stderr
+
+
 def quoted(script: str, *arguments: str) -> str:
     """The command line that runs a script of ours in `sh` with these arguments."""
     # `exec`: the number of that `sh` is then the number of its process group, whatever shell the account has.
@@ -94,6 +107,7 @@ class ShellTransport(Transport):
 
         Raises:
             TimedOut: It still runs. Nothing was killed.
+            WroteTooMuch: As `TimedOut`.
             ConnectionLost: The link broke.
         """
 
@@ -130,7 +144,13 @@ class ShellTransport(Transport):
                 f"{self._configured}: {_said(done) or 'not writable'}",
                 hint="Set work_dir to a folder that you may write to.",
             )
-        self._work = done.stdout.decode("utf-8", "surrogateescape").removesuffix("\n")
+        found = done.stdout.decode("utf-8", "surrogateescape").removesuffix("\n")
+        if not found.startswith("/") or "\n" in found or len(found) > _LONGEST_PATH:
+            raise TransportError(
+                f"{self._configured}: the device's shell says {found[:200]!r} in place of a folder",
+                hint="Let its start-up files (.bashrc) write only when the shell is interactive.",
+            )
+        self._work = found
 
     def _script(self, script: str, *arguments: str, timeout_s: float | None = None) -> Completed:
         """Run one of our scripts.
@@ -144,6 +164,8 @@ class ShellTransport(Transport):
         except TimedOut as error:
             self._require_link()
             raise TransportError(f"the device's shell did not answer within {timeout_s:g} s") from error
+        except WroteTooMuch as error:
+            raise TransportError("the device's shell does not stop writing") from error
 
     def run(self, argv: Sequence[str], *, timeout_s: float, stdin: bytes = b"") -> Completed:
         """Run in the work folder; at the time-out its process group is killed.
@@ -153,18 +175,25 @@ class ShellTransport(Transport):
         try:
             done = self._execute(quoted(_RUN, self._work, *argv), stdin=stdin, timeout_s=timeout_s)
         except TimedOut as error:
-            number = error.stderr.partition(b" ")[0]
-            if number.isdigit() and int(number) > 1:
-                self._script(_KILL, number.decode())
-            else:
-                self._require_link()
+            self._kill(error.stderr)
             raise CommandTimeout(f"{argv[0]} did not end within {timeout_s:g} s") from error
+        except WroteTooMuch as error:
+            self._kill(error.stderr)
+            raise TransportError(f"{argv[0]} wrote more than {MAX_OUTPUT_BYTES >> 20} MiB") from error
         first, _, stderr = done.stderr.partition(b"\n")
         if first.endswith(b" missing"):
             raise RemoteFileMissing(f"no such file: {argv[0]}")
         if not first.endswith(b" found"):
             raise TransportError(f"{argv[0]} could not be started: {_said(done)}")
         return Completed(exit_code=done.exit_code, stdout=done.stdout, stderr=stderr)
+
+    def _kill(self, stderr: bytes) -> None:
+        """End a command by the number that `_RUN` wrote first."""
+        number = stderr[:20].partition(b" ")[0]
+        if number.isdigit() and int(number) > 1:
+            self._script(_KILL, number.decode())
+        else:
+            self._require_link()
 
     def start_detached(self, argv: Sequence[str], *, log: str) -> int:
         """Start through a Python helper there that hands the process to the system's reaper."""

@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Self
 
 from profiler.errors import ConnectionLost, RemoteFileMissing, TransferError, TransportError
-from profiler.transports._base import Completed
-from profiler.transports._shell import ShellTransport, TimedOut
+from profiler.transports._base import MAX_OUTPUT_BYTES, Completed
+from profiler.transports._shell import ShellTransport, TimedOut, WroteTooMuch
 
 if TYPE_CHECKING:
     import paramiko
@@ -415,10 +415,12 @@ class SshTransport(ShellTransport):
                 if left <= 0:
                     raise TimedOut(bytes(err))
                 select.select([channel], [], [], min(left, 1.0))
-                while channel.recv_ready():
+                if channel.recv_ready():
                     out += channel.recv(_BLOCK)
-                while channel.recv_stderr_ready():
+                if channel.recv_stderr_ready():
                     err += channel.recv_stderr(_BLOCK)
+                if len(out) + len(err) > MAX_OUTPUT_BYTES:
+                    raise WroteTooMuch(bytes(err[:100]))
             if not channel.status_event.wait(max(0.1, until - time.monotonic())):
                 raise TimedOut(bytes(err))
             code = channel.exit_status
