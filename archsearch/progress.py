@@ -126,7 +126,9 @@ class DevicePanel:
     def _render(self) -> Text:
         from rich.text import Text
 
-        return Text("\n".join(self._lines()))
+        from reports.formatting import clean
+
+        return Text("\n".join(map(clean, self._lines())))
 
 
 class Progress(DevicePanel):

@@ -1,7 +1,8 @@
 """A Python with onnxruntime for phones that have none: one file, made once on the host, that travels to them.
 
-It is a gzipped tar archive whose first member, MANIFEST (JSON), names its parts. Unpacked anywhere on an aarch64 Linux,
-with `tar -xzf`, it is started by `sh FOLDER/python.sh ARGUMENTS`; `COMPILE` are arguments that make later starts faster.
+It is a gzipped tar archive whose first member, MANIFEST (JSON), names its parts. Unpacked anywhere on an aarch64
+Linux, with `tar -xzf`, it is started by `sh FOLDER/python.sh ARGUMENTS`; `COMPILE` are arguments that make later starts
+faster.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The files of a Python for phones: where they come from, and how they lie.
 
 Android has no glibc, but its kernel runs a glibc program whose loader is started by name. So the folder holds Debian's
-loader, libraries and Python, and the wheels that PyPI has for aarch64 and glibc; `python.sh` starts them together. Nothing
-in it is built here, and nothing of it runs here.
+loader, libraries and Python, and the wheels that PyPI has for aarch64 and glibc; `python.sh` starts them together.
+Nothing in it is built here, and nothing of it runs here.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux_2_17
 LEFT_OUT = (
     "test", "tests", "idlelib", "ensurepip", "lib2to3", "pydoc_data", "turtledemo", "tkinter", "venv", "_pyrepl",
     "__pycache__", "sitecustomize.py", "*.pyi", "*.a", "*.pxd", "*.h",
-    "_curses*", "_dbm*", "_gdbm*", "_sqlite3*", "_ssl.*", "_uuid.*", "readline.*", "_test*", "_ctypes_test*", "_xx*", "xx*",
+    "_curses*", "_dbm*", "_gdbm*", "_sqlite3*", "_ssl.*", "_uuid.*", "readline.*", "_test*", "_ctypes_test*", "_xx*",
+    "xx*",
 )  # fmt: skip
 """What no measurement needs: tests, build tools, and modules whose libraries are not here either."""
 WHEELS_LEFT_OUT = {"onnxruntime": ("transformers", "quantization", "tools", "datasets"), "numpy": ("f2py",)}

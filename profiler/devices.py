@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -29,6 +30,7 @@ from profiler.yaml_errors import Positions, Problems, did_you_mean, read_yaml
 
 SCHEMA_NAME = "devices.schema.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_NO_WORD = frozenset("'`\"$;&<>|(){}")
 _PROVIDERS = (
     "CPUExecutionProvider", "XnnpackExecutionProvider", "NnapiExecutionProvider", "QNNExecutionProvider",
     "CUDAExecutionProvider", "ROCMExecutionProvider", "MIGraphXExecutionProvider", "OpenVINOExecutionProvider",
@@ -93,7 +95,37 @@ Providers = Annotated[
         ]},
     }),
 ]  # fmt: skip
-Text = Annotated[str, Field(min_length=1, max_length=4096)]
+
+
+def _printable(value: str) -> str:
+    """No control character ends a file name or moves a terminal's cursor."""
+    if not value.isprintable():
+        raise ValueError("must hold printable characters only")
+    return value
+
+
+def _plain_word(value: str) -> str:
+    """As OpenSSH holds it: what may become part of a command (ProxyCommand, Match exec) is neither option nor code."""
+    if value.startswith("-") or any(char.isspace() or char in _NO_WORD for char in value):
+        raise ValueError("must be one word that does not start with '-', without quotes and signs that a shell reads")
+    return value
+
+
+def _jumps(value: str) -> str:
+    for hop in value.split(","):
+        _plain_word(hop.strip())
+    return value
+
+
+def _absolute(value: str) -> str:
+    if not value.startswith(("/", "~/")):
+        raise ValueError("must be an absolute path or start with ~/")
+    return value
+
+
+Text = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_printable)]
+Folder = Annotated[Text, AfterValidator(_absolute)]
+PlainWord = Annotated[Text, AfterValidator(_plain_word)]
 Count = Annotated[int, Field(ge=1, le=4096)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 CoreId = Annotated[int, Field(ge=0, le=4095)]
@@ -201,36 +233,33 @@ class LocalDevice(_DeviceFields):
         default_factory=_local_threads,
         description="Threads of the runtime; default: its physical cores.",
     )
-    work_dir: Text = Field(
+    work_dir: Folder = Field(
         default="~/.cache/archsearch", description="Folder for the agent, weights and jobs: an absolute path or ~/..."
     )
     python: Text | None = Field(default=None, description="Python that has numpy and onnxruntime; default: this one.")
-
-    @field_validator("work_dir")
-    @classmethod
-    def _absolute(cls, value: str) -> str:
-        if not value.startswith(("/", "~/")):
-            raise ValueError("must be an absolute path or start with ~/")
-        return value
 
 
 class SshDevice(_DeviceFields):
     """A machine reached by SSH."""
 
     transport: Literal["ssh"]
-    host: Text = Field(description="Name, address, or a Host of ~/.ssh/config.")
+    host: PlainWord = Field(description="Name, address, or a Host of ~/.ssh/config.")
     port: Port | None = Field(default=None, description="TCP port; default: that of ~/.ssh/config, or 22.")
-    user: Text | None = Field(default=None, description="Default: that of ~/.ssh/config, or your own name.")
+    user: PlainWord | None = Field(default=None, description="Default: that of ~/.ssh/config, or your own name.")
     key_file: Text | None = Field(
         default=None, description="Private key; default: those of ~/.ssh/config, of the agent and of ~/.ssh."
     )
-    jump: Text | None = Field(default=None, description="user@host:port to go through; several with commas between.")
+    jump: Annotated[Text, AfterValidator(_jumps)] | None = Field(
+        default=None, description="user@host:port to go through; several with commas between."
+    )
     known_hosts: Text | None = Field(
         default=None,
         description="File of host keys beside that of `archsearch devices trust`; default: ~/.ssh/known_hosts.",
     )
     threads: Count | None = Field(default=None, description="Threads of the runtime; default: its physical cores.")
-    work_dir: Text = Field(default="~/.cache/archsearch", description="Folder on the device.")
+    work_dir: Folder = Field(
+        default="~/.cache/archsearch", description="Folder on the device: an absolute path or ~/..."
+    )
     python: Text | None = Field(
         default=None,
         description="Python on the device that has numpy and onnxruntime; default: that of `archsearch devices setup`.",
@@ -244,8 +273,10 @@ class AdbDevice(_DeviceFields):
     connection: Literal["usb", "tcp", "server"] = Field(
         default="usb", description="usb: directly; tcp: host and port; server: a running adb server."
     )
-    serial: Text | None = Field(default=None, description="Serial number as `adb devices` shows it (usb, server).")
-    host: Text | None = Field(default=None, description="Address of the device (tcp) or of the adb server (server).")
+    serial: PlainWord | None = Field(default=None, description="Serial number as `adb devices` shows it (usb, server).")
+    host: PlainWord | None = Field(
+        default=None, description="Address of the device (tcp) or of the adb server (server)."
+    )
     port: Port | None = Field(default=None, description="Default: 5555 (tcp), 5037 (server).")
     threads: Count | None = Field(default=None, description="Threads of the runtime; default: its physical cores.")
     work_dir: Text = Field(default="/data/local/tmp/archsearch", description="Folder on the device.")

@@ -184,8 +184,7 @@ class Job:
     contenders: tuple[Contender, ...] = ()
 
     def __post_init__(self) -> None:
-        if not _JOB_ID.fullmatch(self.job_id):
-            raise JobError(f"job id {self.job_id!r} is not made of letters, digits, '.', '_' and '-'")
+        require_job_id(self.job_id)
         if not self.points:
             raise JobError("a job needs at least one point")
         if self.model_path is not None and not self.model_path.startswith("/"):
@@ -301,6 +300,16 @@ class MeasurementKey:
 def _sha256(value: object) -> str:
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def require_job_id(job_id: str) -> None:
+    """Refuse what would not name a folder of its own.
+
+    Raises:
+        JobError: It is not made of letters, digits, '.', '_' and '-', or does not begin with a letter or digit.
+    """
+    if not _JOB_ID.fullmatch(job_id):
+        raise JobError(f"job id {job_id[:100]!r} is not made of letters, digits, '.', '_' and '-'")
 
 
 def contender_files(at: int) -> dict[str, str]:

@@ -6,12 +6,13 @@ what was wrong. Numbers are finite, times are non-negative nanoseconds, memory i
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
 from profiler.errors import ResultError
 from profiler.jobs import Job
+from profiler.untrusted import LARGEST, bound, bounded_values, parse_json, shown
 
 MAX_RESULT_BYTES = 32 * 2**20
 MAX_STATUS_BYTES = 64 * 2**10
@@ -27,6 +28,10 @@ Word = Annotated[str, Field(max_length=200)]
 Nanoseconds = Annotated[int, Field(ge=0, le=24 * _HOUR_NS)]
 Seconds = Annotated[float, Field(ge=0, le=1e6)]
 MiB = Annotated[float, Field(ge=0, le=2**26)]
+Count = Annotated[int, Field(ge=0, le=LARGEST)]
+Single = Annotated[float, Field(ge=-4e38, le=4e38)]
+"""A number that a device computed in float32: its square is finite here."""
+Providers = Annotated[dict[Word, JsonValue], Field(max_length=64), AfterValidator(bounded_values)]
 SecondsByPhase = Annotated[dict[Word, Seconds], Field(max_length=32)]
 
 
@@ -47,7 +52,7 @@ class Rep(_Read):
 
     prefill_ns: Nanoseconds
     ttft_ns: Nanoseconds
-    decode_ns: Annotated[tuple[Nanoseconds, ...], Field(max_length=65536)]
+    decode_ns: Annotated[tuple[Nanoseconds, ...], Field(max_length=65536, fail_fast=True)]
     other_cpu: Annotated[float, Field(ge=0, le=1.5)] | None = None
     kept: bool = True
 
@@ -56,9 +61,9 @@ class Logits(_Read):
     """What the first sequence of a point produced, for comparison between processes and devices."""
 
     finite: bool
-    tokens: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(max_length=4096)] = ()
-    sample: Annotated[tuple[float | None, ...], Field(max_length=1024)] = ()
-    rms: float | None = None
+    tokens: Annotated[tuple[Count, ...], Field(max_length=4096, fail_fast=True)] = ()
+    sample: Annotated[tuple[Single | None, ...], Field(max_length=1024, fail_fast=True)] = ()
+    rms: Single | None = None
 
 
 class PointSamples(_Read):
@@ -73,8 +78,8 @@ class PointSamples(_Read):
     """
 
     point: Annotated[int, Field(ge=0, le=64)]
-    warmup: Annotated[tuple[Rep, ...], Field(max_length=256)] = ()
-    repeats: Annotated[tuple[Rep, ...], Field(max_length=1024)] = ()
+    warmup: Annotated[tuple[Rep, ...], Field(max_length=256, fail_fast=True)] = ()
+    repeats: Annotated[tuple[Rep, ...], Field(max_length=1024, fail_fast=True)] = ()
     warm: bool
     logits: Logits | None = None
 
@@ -100,9 +105,9 @@ class ProcessRecord(_Read):
     pid: Annotated[int, Field(ge=0, le=2**31)] | None = None
     seconds: SecondsByPhase = Field(default_factory=dict)
     load_ms: Annotated[float, Field(ge=0, le=1e8)] | None = None
-    points: Annotated[tuple[PointSamples, ...], Field(max_length=64)] = ()
-    operators: Annotated[dict[Word, Annotated[int, Field(ge=0)]], Field(max_length=1000)] | None = None
-    providers: Annotated[dict[Word, JsonValue], Field(max_length=64)] | None = None
+    points: Annotated[tuple[PointSamples, ...], Field(max_length=64, fail_fast=True)] = ()
+    operators: Annotated[dict[Word, Count], Field(max_length=1000)] | None = None
+    providers: Providers | None = None
     memory: Memory | None = None
     exit: Text = ""
 
@@ -129,18 +134,18 @@ class ContenderRecord(_Read):
     """
 
     name: Word
-    points: Annotated[tuple[Annotated[int, Field(ge=0, le=64)], ...], Field(max_length=64)] = ()
+    points: Annotated[tuple[Annotated[int, Field(ge=0, le=64)], ...], Field(max_length=64, fail_fast=True)] = ()
     error: Text = ""
-    bytes: Annotated[int, Field(ge=0)] = 0
+    bytes: Count = 0
     cached: bool = False
-    operators: Annotated[dict[Word, Annotated[int, Field(ge=0)]], Field(max_length=1000)] | None = None
-    providers: Annotated[dict[Word, JsonValue], Field(max_length=64)] | None = None
+    operators: Annotated[dict[Word, Count], Field(max_length=1000)] | None = None
+    providers: Providers | None = None
 
 
 class Weights(_Read):
     """The external-data file that the device wrote."""
 
-    bytes: Annotated[int, Field(ge=0)]
+    bytes: Count
     cached: bool
 
 
@@ -161,9 +166,9 @@ class Environment(BaseModel):
     numpy: Word | None = None
     onnxruntime: Word | None = None
     governor: Word | None = None
-    cpu_mhz: Annotated[tuple[float, ...], Field(max_length=4096)] | None = None
-    temperature_c: float | None = None
-    load1: float | None = None
+    cpu_mhz: Annotated[tuple[Single, ...], Field(max_length=4096, fail_fast=True)] | None = None
+    temperature_c: Single | None = None
+    load1: Single | None = None
 
     @model_validator(mode="after")
     def _bounded_extras(self) -> Self:
@@ -171,22 +176,8 @@ class Environment(BaseModel):
         if len(extras) > 100:
             raise ValueError("more than 100 keys")
         for key, value in extras.items():
-            _bound(value, key, depth=0)
+            bound(value, key, depth=0)
         return self
-
-
-def _bound(value: object, where: str, *, depth: int) -> None:
-    if depth > 6:
-        raise ValueError(f"{where} is nested too deeply")
-    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):  # noqa: PLR0124
-        raise ValueError(f"{where} is not finite")
-    if isinstance(value, str) and len(value) > 4000:
-        raise ValueError(f"{where} is longer than 4000 characters")
-    if isinstance(value, list | dict):
-        if len(value) > 4096:
-            raise ValueError(f"{where} has more than 4096 entries")
-        for item in value.values() if isinstance(value, dict) else value:
-            _bound(item, where, depth=depth + 1)
 
 
 class Result(_Read):
@@ -208,12 +199,12 @@ class Result(_Read):
     status: Status
     reason: Text = ""
     environment: Environment
-    processes: Annotated[tuple[ProcessRecord, ...], Field(max_length=64)] = ()
-    checks: Annotated[tuple[CheckRecord, ...], Field(max_length=1000)] = ()
+    processes: Annotated[tuple[ProcessRecord, ...], Field(max_length=64, fail_fast=True)] = ()
+    checks: Annotated[tuple[CheckRecord, ...], Field(max_length=1000, fail_fast=True)] = ()
     seconds: SecondsByPhase = Field(default_factory=dict)
     stopped_because: Literal["interval", "time_budget", "max_processes"] | None = None
     weights: Weights | None = None
-    contenders: Annotated[tuple[ContenderRecord, ...], Field(max_length=64)] = ()
+    contenders: Annotated[tuple[ContenderRecord, ...], Field(max_length=64, fail_fast=True)] = ()
 
     @field_validator("stopped_because", mode="before")
     @classmethod
@@ -245,42 +236,13 @@ class JobStatus(BaseModel):
     started_unix: float | None = None
 
 
-Model = TypeVar("Model", bound=BaseModel)
-
-
-def read_model(model: type[Model], raw: bytes, limit: int, what: str) -> Model:
-    """JSON text as one of the models.
-
-    Args:
-        model: Which.
-        raw: The text.
-        limit: Most bytes that it may have.
-        what: For messages.
-
-    Raises:
-        ResultError: It is longer, or not of that form.
-    """
-    if len(raw) > limit:
-        raise ResultError(f"{what}: {len(raw)} bytes, more than the {limit} allowed")
-    try:
-        return model.model_validate_json(raw)
-    except ValidationError as error:
-        mistakes = error.errors(include_url=False, include_context=False)
-        said = [f"{'.'.join(map(str, item['loc'])) or 'the file'}: {item['msg']}" for item in mistakes[:3]]
-        if len(mistakes) > 3:
-            said.append(f"and {len(mistakes) - 3} more")
-        raise ResultError(f"{what} is not valid: {'; '.join(said)}") from error
-    except RecursionError as error:
-        raise ResultError(f"{what} is nested too deeply") from error
-
-
 def parse_environment(raw: bytes) -> Environment:
     """The answer to `agent info`.
 
     Raises:
         ResultError: It is not an environment record.
     """
-    return read_model(Environment, raw, MAX_STATUS_BYTES, "the agent's environment")
+    return parse_json(Environment, raw, MAX_STATUS_BYTES, "the agent's environment")
 
 
 def parse_status(raw: bytes) -> JobStatus:
@@ -289,7 +251,7 @@ def parse_status(raw: bytes) -> JobStatus:
     Raises:
         ResultError: It is not a status.
     """
-    return read_model(JobStatus, raw, MAX_STATUS_BYTES, "the agent's status")
+    return parse_json(JobStatus, raw, MAX_STATUS_BYTES, "the agent's status")
 
 
 def read_result(raw: bytes) -> Result:
@@ -298,7 +260,7 @@ def read_result(raw: bytes) -> Result:
     Raises:
         ResultError: It is not a result.
     """
-    return read_model(Result, raw, MAX_RESULT_BYTES, "a stored result")
+    return parse_json(Result, raw, MAX_RESULT_BYTES, "a stored result", trusted=True)
 
 
 def parse_result(raw: bytes, job: Job) -> Result:
@@ -307,7 +269,7 @@ def parse_result(raw: bytes, job: Job) -> Result:
     Raises:
         ResultError: It is not a result, belongs to another job, or lacks what an `ok` result must hold.
     """
-    result = read_model(Result, raw, MAX_RESULT_BYTES, f"the result of job {job.job_id}")
+    result = parse_json(Result, raw, MAX_RESULT_BYTES, f"the result of job {job.job_id}")
     where = f"the result of job {job.job_id}"
     if result.job_id != job.job_id:
         raise ResultError(f"{where} is of job {result.job_id!r}")
@@ -350,7 +312,7 @@ def _require_complete(result: Result, job: Job, where: str) -> None:
         if any(rep.ttft_ns == 0 or 0 in rep.decode_ns for rep in kept):
             raise ResultError(f"{where}: a time of zero at {point.text}")
     if not job.contenders and (failed := [check.name for check in result.checks if not check.ok]):
-        raise ResultError(f"{where} says ok, but check {failed[0]} failed")
+        raise ResultError(f"{where} says ok, but check {shown(failed[0])} failed")
     if any(
         s.logits is not None and not s.logits.finite and s.point not in absent
         for process in result.timing

@@ -35,9 +35,10 @@ from profiler.errors import (
     JobError,
     RemoteFileMissing,
     ResultError,
+    TransferError,
     TransportError,
 )
-from profiler.jobs import Job, MeasurementKey, Runtime, pack_files
+from profiler.jobs import Job, MeasurementKey, Runtime, pack_files, require_job_id
 from profiler.results import (
     MAX_RESULT_BYTES,
     MAX_STATUS_BYTES,
@@ -350,6 +351,7 @@ class DeviceSession:
 
         Raises:
             AgentDied: It ended without a result, was killed, or stopped giving signs.
+            ResultError: What it wrote is too large to be one.
         """
         pause = cancel or Event()
         cancelled_at: float | None = None
@@ -358,9 +360,7 @@ class DeviceSession:
             if on_status is not None:
                 on_status(look.status)
             if look.done:
-                return self._retry(
-                    lambda: self._transport.pull(f"{handle.folder}/result.json", max_bytes=MAX_RESULT_BYTES)
-                )
+                return self._written(f"{handle.folder}/result.json", MAX_RESULT_BYTES)
             if cancel is not None and cancel.is_set():
                 if cancelled_at is None:
                     cancelled_at = time.monotonic()
@@ -440,7 +440,7 @@ class DeviceSession:
         if isinstance(known, list) and (absent := [name for name in wanted if name not in known]):
             raise DeviceUnavailable(
                 f"device {self.device.name!r}: its onnxruntime has no {', '.join(absent)}",
-                hint=f"It has {', '.join(map(str, known))}.",
+                hint=f"It has {', '.join(map(str, known))[:300]}.",
             )
 
     def _extra(self, name: str) -> object:
@@ -448,6 +448,7 @@ class DeviceSession:
         return (self.environment.__pydantic_extra__ or {}).get(name)
 
     def _folder(self, job_id: str) -> str:
+        require_job_id(job_id)  # it may come out of a shared store, and its folder is going to be removed
         return str(PurePosixPath(self._transport.work_dir) / "jobs" / job_id)
 
     def _send(self, files: Mapping[str, bytes], folder: str) -> int:
@@ -465,7 +466,7 @@ class DeviceSession:
         done = self._retry(lambda: self._transport.run(argv, timeout_s=60))
         if done.exit_code != 0:
             lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
-            raise DeviceUnavailable(f"device {self.device.name!r} could not unpack a job: {lines[-1]}")
+            raise DeviceUnavailable(f"device {self.device.name!r} could not unpack a job: {lines[-1][:300]}")
         self._retry(lambda: self._transport.remove(target))
         return sent
 
@@ -491,10 +492,22 @@ class DeviceSession:
 
     def _status(self, folder: str) -> JobStatus | None:
         try:
-            raw = self._retry(lambda: self._transport.pull(f"{folder}/status.json", max_bytes=MAX_STATUS_BYTES))
+            raw = self._written(f"{folder}/status.json", MAX_STATUS_BYTES)
         except RemoteFileMissing:
             return None
         return parse_status(raw)
+
+    def _written(self, remote: str, most: int) -> bytes:
+        """What an agent wrote.
+
+        Raises:
+            ResultError: It is larger than anything an agent writes.
+            RemoteFileMissing: It is not there.
+        """
+        try:
+            return self._retry(lambda: self._transport.pull(remote, max_bytes=most))
+        except TransferError as error:
+            raise ResultError(f"the agent on {self.device.name!r} wrote nonsense: {error}") from error
 
     def _has_result(self, folder: str) -> bool:
         return self._retry(lambda: self._transport.exists(f"{folder}/result.json"))

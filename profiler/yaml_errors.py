@@ -166,13 +166,19 @@ class _Builder:
         if node.tag.startswith("tag:yaml.org,2002:timestamp"):
             return node.value
         try:
-            return self._constructor.construct_object(node)
+            value = self._constructor.construct_object(node)
         except (ValueError, ArithmeticError) as error:
-            self._problems.add(line, f"{node.value!r} cannot be read: {_first_line(error)}")
+            self._problems.add(line, f"{node.value[:60]!r} cannot be read: {_first_line(error)}")
             return None
         except ConstructorError:
-            self._problems.add(line, f"{node.value!r} cannot be read: its tag {node.tag!r} means nothing here")
+            self._problems.add(
+                line, f"{node.value[:60]!r} cannot be read: its tag {node.tag[:60]!r} means nothing here"
+            )
             return None
+        if isinstance(value, int) and value.bit_length() > 63:
+            self._problems.add(line, f"{node.value[:60]!r} is too large a number")
+            return None
+        return value
 
     def _mapping(self, node: Any, positions: Positions) -> dict[str, Any]:
         values: dict[str, Any] = {}

@@ -334,7 +334,8 @@ def _value(row: Row, name: str) -> Value | None:
 def combined(objective: Quantity, rows: Sequence[Row], base: Mapping[Place, Row], across: str) -> Value | None:
     """The objective of a candidate: its own value, or the ratios to the reference in each place, combined.
 
-    Without a reference it is the worst of its own values. A place counts where the reference has a number (peak memory is taken at a workload's largest point only).
+    Without a reference it is the worst of its own values. A place counts where the reference has a number (peak memory
+    is taken at a workload's largest point only).
     """
     worst: Callable[[Iterable[float]], float] = max if objective.direction == "min" else min
     if not base or objective.per_layout:

@@ -90,14 +90,15 @@ def _expected(error: Exception) -> int | None:
 
 
 def _say(message: str, code: int, hint: str | None = None) -> int:
-    for line in message.splitlines() or [""]:
-        shown = line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}..."
-        print(f"archsearch: {_tame(shown)}", file=sys.stderr)
+    for line in message.split("\n"):
+        print(f"archsearch: {_shown(line)}", file=sys.stderr)
     if hint:
-        print(f"  try: {_tame(hint)}", file=sys.stderr)
+        print(f"  try: {_shown(hint)}", file=sys.stderr)
     return code
 
 
-def _tame(text: str) -> str:
-    """Some of it may be a device's own words: no terminal shall obey them."""
-    return "".join(char if char.isprintable() else " " for char in text)
+def _shown(line: str) -> str:
+    """A line that may repeat what a device said, without what a terminal would obey."""
+    from reports.formatting import clean
+
+    return clean(line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}...")

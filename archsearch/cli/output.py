@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,18 +16,34 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 
+_OBEYED = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
 def console(*, stderr: bool = False) -> Console:
     """A console that reads no markup and no emoji codes; plain and unwrapped when it is no terminal."""
     from rich.console import Console
 
+    from reports.formatting import clean
+
+    class PlainConsole(Console):
+        """What a device or a file says is text: it moves no cursor and sets no colour."""
+
+        def render_str(self, text: str, **how: Any) -> Text:
+            """Each line as `clean` leaves it."""
+            return super().render_str("\n".join(map(clean, text.split("\n"))), **how)
+
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else 200
-    return Console(stderr=stderr, markup=False, emoji=False, highlight=False, width=width, soft_wrap=width is not None)
+    return PlainConsole(
+        stderr=stderr, markup=False, emoji=False, highlight=False, width=width, soft_wrap=width is not None
+    )
 
 
 def print_json(value: object) -> None:
     """Print strict JSON."""
-    print(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False))
+    text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False)
+    # JSON escapes the control characters of ASCII alone, and a terminal obeys others too.
+    print(_OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Iterable[int] = ()) -> None:
@@ -35,12 +52,14 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right:
     from rich.table import Table
     from rich.text import Text
 
+    from reports.formatting import clean
+
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     aligned = set(right)
     for index, column in enumerate(columns):
         table.add_column(Text(column), justify="right" if index in aligned else "left", no_wrap=index in aligned)
     for row in rows:
-        table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
+        table.add_row(*(cell if isinstance(cell, Text) else Text(clean(str(cell))) for cell in row))
     console().print(table)
 
 

@@ -20,9 +20,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from profiler.checkup import printable
 from profiler.errors import CommandTimeout, DeviceUnavailable, RemoteFileMissing, ResultError, TransportError
-from profiler.results import MAX_STATUS_BYTES, Word, read_model
+from profiler.results import MAX_STATUS_BYTES, Word
 from profiler.setup.site import Site
 from profiler.setup.wheels import DOWNLOAD_S, NoWheel, Target, fetch, fetch_pip, last_error
+from profiler.untrusted import parse_json
 
 LEAST_PYTHON: Final = (3, 10)
 """What the agent's code asks for; the wheels of onnxruntime may ask for more."""
@@ -148,7 +149,7 @@ class VenvInstaller:
         usable: dict[tuple[int, int], BasePython] = {}
         refused = []
         for line in done.stdout.splitlines()[:20]:
-            base = read_model(BasePython, line, MAX_STATUS_BYTES, "what a Python there says of itself")
+            base = parse_json(BasePython, line, MAX_STATUS_BYTES, "what a Python there says of itself")
             if base.path.startswith(f"{site.root}/"):
                 continue
             if objection := base.objection(least):
@@ -218,7 +219,7 @@ class VenvInstaller:
         """The folder on the device with the wheels that this machine downloaded for it."""
         done = site.run([python, "-s", "-c", _TAGS, pip], timeout_s=_MAKE_S)
         try:
-            tags = read_model(_Tags, done.stdout, MAX_STATUS_BYTES, "the tags of its pip")
+            tags = parse_json(_Tags, done.stdout, MAX_STATUS_BYTES, "the tags of its pip")
         except ResultError as error:
             raise DeviceUnavailable(
                 f"its pip does not say which wheels fit: {printable(last_error(done.stderr.decode(errors='replace')))}"

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 
+MAX_OUTPUT_BYTES = 64 * 2**20
+"""What a command may write, both streams together. Nothing that we run says more; a device cannot fill our memory."""
 _CHUNK = 1 << 20
 
 PYTHON_SCRIPT = "python/python.sh"
@@ -109,6 +111,7 @@ class Transport(ABC):
 
         Raises:
             CommandTimeout: It ran longer than `timeout_s`; it and its children were killed.
+            TransportError: It wrote more than `MAX_OUTPUT_BYTES`; it and its children were killed.
             RemoteFileMissing: The program does not exist.
         """
 
@@ -131,6 +134,9 @@ class Transport(ABC):
     @abstractmethod
     def push(self, source: bytes | Path, remote: str) -> int:
         """Write a file: temporary name, size and sha256 checked there, then renamed. Parents are created.
+
+        Several drivers may push one file at once. What a broken transfer left in the folder (`.*.part`) goes with the
+        next push into it: at once if it was ours, otherwise when it has rested for a day.
 
         Returns:
             Bytes that crossed the link.

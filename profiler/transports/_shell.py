@@ -16,10 +16,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from profiler.errors import CommandTimeout, ConnectionLost, RemoteFileMissing, TransferError, TransportError
-from profiler.transports._base import PYTHON_SCRIPT, SPAWN, Completed, Transport, checksum
+from profiler.transports._base import MAX_OUTPUT_BYTES, PYTHON_SCRIPT, SPAWN, Completed, Transport, checksum
 
 _SHORT_S = 30.0
 """For commands that touch a few files."""
+_LONGEST_PATH = 4096
 MISSING, _OUTSIDE, _DIFFERENT = 64, 65, 66
 
 _OPEN = """
@@ -49,13 +50,33 @@ d=$(cd -P -- "$2" && pwd -P) || exit 1
 case $d/ in "$1"/*) rm -rf -- "$3";; *) exit 65;; esac
 """
 _ARRIVED = """
-if command -v sha256sum >/dev/null 2>&1; then s=$(sha256sum <"$1"); else s=$(shasum -a 256 <"$1"); fi
-if [ "${s%% *}" = "$3" ]; then mv -f -- "$1" "$2"; else wc -c <"$1"; rm -f -- "$1"; exit 66; fi
+partial=$1 target=$2 digest=$3 folder=$4; shift 4
+[ "$#" = 0 ] || rm -f -- "$@"
+if command -v sha256sum >/dev/null 2>&1; then s=$(sha256sum <"$partial"); else s=$(shasum -a 256 <"$partial"); fi
+if [ "${s%% *}" != "$digest" ]; then wc -c <"$partial"; rm -f -- "$partial"; exit 66; fi
+mv -f -- "$partial" "$target" || exit 1
+set -- "$folder"/.*.part
+[ -e "$1" ] && find "$folder" -maxdepth 1 -name ".*.part" -type f -mtime +0 -exec rm -f -- {} ";" 2>/dev/null
+true
 """
+"""Also removes what earlier transfers into the folder left: our own at once, a stranger's, which may still be written
+to, once it has rested for a day."""
 
 
 class TimedOut(Exception):  # noqa: N818 - caught here and nowhere else
     """A command line did not end in time; what it had written to stderr until then says which process it is."""
+
+    def __init__(self, stderr: bytes) -> None:
+        super().__init__()
+        self.stderr = stderr
+
+
+class WroteTooMuch(Exception):  # noqa: N818 - caught here and nowhere else
+    """A command line wrote more than `MAX_OUTPUT_BYTES` and still runs.
+
+    Args:
+        stderr: The beginning of what it wrote there.
+    """
 
     def __init__(self, stderr: bytes) -> None:
         super().__init__()
@@ -93,11 +114,15 @@ class ShellTransport(Transport):
         python: As configured; None for what `archsearch devices setup` made, or else ``python3``.
     """
 
+    short_s: float = _SHORT_S
+    """How long commands that touch a few files are waited for."""
+
     def __init__(self, work_dir: str, python: str | None = None) -> None:
         self._configured = work_dir
         self._configured_python = python
         self._work = ""
         self._python: tuple[str, ...] = (python or "python3",)
+        self._left: list[str] = []  # absolute paths of files that a lost link left half written
 
     @abstractmethod
     def _execute(self, line: str, *, stdin: bytes, timeout_s: float) -> Completed:
@@ -105,6 +130,7 @@ class ShellTransport(Transport):
 
         Raises:
             TimedOut: It still runs. Nothing was killed.
+            WroteTooMuch: As `TimedOut`.
             ConnectionLost: The link broke.
         """
 
@@ -120,6 +146,9 @@ class ShellTransport(Transport):
             RemoteFileMissing: There is no such file.
             TransferError: It is larger.
         """
+
+    def _require_link(self) -> None:
+        """Raise ConnectionLost if the device does not answer at all; asked when a command did not end in time."""
 
     @property
     def work_dir(self) -> str:
@@ -149,18 +178,27 @@ class ShellTransport(Transport):
                 f"{self._configured}: {said(done) or 'not writable'}",
                 hint="Set work_dir to a folder that you may write to.",
             )
-        self._work = done.stdout.decode("utf-8", "surrogateescape").removesuffix("\n")
+        found = done.stdout.decode("utf-8", "surrogateescape").removesuffix("\n")
+        if not found.startswith("/") or "\n" in found or len(found) > _LONGEST_PATH:
+            raise TransportError(
+                f"{self._configured}: the device's shell says {found[:200]!r} in place of a folder",
+                hint="Let its start-up files (.bashrc) write only when the shell is interactive.",
+            )
+        self._work = found
 
-    def _script(self, script: str, *arguments: str, timeout_s: float = _SHORT_S) -> Completed:
+    def _script(self, script: str, *arguments: str, timeout_s: float | None = None) -> Completed:
         """Run one of our scripts.
 
         Raises:
             ConnectionLost: It did not end, which none of them can take so long for: nobody is there.
         """
+        timeout_s = self.short_s if timeout_s is None else timeout_s
         try:
             return heard(self._execute(quoted(script, *arguments), stdin=b"", timeout_s=timeout_s))
         except TimedOut as error:
             raise ConnectionLost(f"the device's shell did not answer within {timeout_s:g} s") from error
+        except WroteTooMuch as error:
+            raise TransportError("the device's shell does not stop writing") from error
 
     def run(self, argv: Sequence[str], *, timeout_s: float, stdin: bytes = b"") -> Completed:
         """Run in the work folder; at the time-out its process group is killed.
@@ -170,16 +208,25 @@ class ShellTransport(Transport):
         try:
             done = heard(self._execute(quoted(_RUN, self._work, *argv), stdin=stdin, timeout_s=timeout_s))
         except TimedOut as error:
-            number = (_after_mark(error.stderr) or b"").partition(b" ")[0]
-            if number.isdigit() and int(number) > 1:
-                self._script(_KILL, number.decode())
+            self._kill(error.stderr)
             raise CommandTimeout(f"{argv[0]} did not end within {timeout_s:g} s") from error
+        except WroteTooMuch as error:
+            self._kill(error.stderr)
+            raise TransportError(f"{argv[0]} wrote more than {MAX_OUTPUT_BYTES >> 20} MiB") from error
         first, _, stderr = done.stderr.partition(b"\n")
         if first.endswith(b" missing"):
             raise RemoteFileMissing(f"no such file: {argv[0]}")
         if not first.endswith(b" found"):
             raise TransportError(f"{argv[0]} could not be started: {said(done)}")
         return Completed(exit_code=done.exit_code, stdout=done.stdout, stderr=stderr)
+
+    def _kill(self, stderr: bytes) -> None:
+        """End a command by the number that `_RUN` wrote first."""
+        number = (_after_mark(stderr) or b"")[:20].partition(b" ")[0]
+        if number.isdigit() and int(number) > 1:
+            self._script(_KILL, number.decode())
+        else:
+            self._require_link()
 
     def start_detached(self, argv: Sequence[str], *, log: str) -> int:
         """Start through a Python helper there that hands the process to the system's reaper."""
@@ -188,7 +235,7 @@ class ShellTransport(Transport):
             raise RemoteFileMissing(f"no such program: {argv[0]}")
         target = self._path(log)
         self.mkdir(posixpath.dirname(target))
-        done = self.run([*self.python, "-c", SPAWN, target, *argv], timeout_s=_SHORT_S)
+        done = self.run([*self.python, "-c", SPAWN, target, *argv], timeout_s=self.short_s)
         if done.exit_code != 0 or not done.stdout.strip().isdigit():
             raise TransportError(f"{argv[0]} could not be started: {said(done)}")
         return int(done.stdout)
@@ -211,8 +258,18 @@ class ShellTransport(Transport):
         mark = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:16]
         partial = f"{folder}/.{mark}.{secrets.token_hex(4)}.part"
         self.mkdir(folder)
-        sent = self._upload(source, partial)
-        done = self._script(_ARRIVED, partial, target, digest, timeout_s=_SHORT_S + size / 1e6)
+        self._left.append(partial)  # until we know better
+        try:
+            sent = self._upload(source, partial)
+        except ConnectionLost:
+            raise
+        except TransportError:
+            self._script('rm -f -- "$1"', partial)  # a full disk has no room for half a file
+            raise
+        rubbish = [path for path in self._left if path != partial]
+        timeout_s = self.short_s + size / 1e6
+        done = self._script(_ARRIVED, partial, target, digest, folder, *rubbish, timeout_s=timeout_s)
+        self._left.clear()
         if done.exit_code == _DIFFERENT:
             arrived = done.stdout.decode(errors="replace").strip()
             raise TransferError(f"{remote}: {arrived} bytes arrived of {size}, or their checksum differs")

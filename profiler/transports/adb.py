@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from profiler.errors import ConnectionLost, RemoteFileMissing, TransferError, TransportError
 from profiler.transports._adb_links import LOST_AFTER_S, Link, ServerLink, StreamEnded, TcpLink, UsbLink
-from profiler.transports._base import Completed
-from profiler.transports._shell import MISSING, ShellTransport, TimedOut, heard, quoted, said
+from profiler.transports._base import MAX_OUTPUT_BYTES, Completed
+from profiler.transports._shell import MISSING, ShellTransport, TimedOut, WroteTooMuch, heard, quoted, said
 
 if TYPE_CHECKING:
     from profiler.devices import AdbDevice
@@ -27,6 +27,9 @@ _HEADER = struct.Struct("<BI")
 _STDIN, _STDOUT, _STDERR, _EXIT, _CLOSE_STDIN = range(5)
 _LARGEST_FRAME = 1 << 24
 """adbd sends at most what fits one packet, 1 MiB; more is no frame."""
+
+_ANSWER_S = 5.0
+"""A device that is there says something within this time."""
 
 _WRITE = 'cat >"$1"'
 _READ = '[ -f "$1" ] || exit 64; head -c "$2" <"$1"'
@@ -89,6 +92,8 @@ class AdbTransport(ShellTransport):
 
     name: ClassVar[str] = "adb"
     poll_s: ClassVar[float] = 0.5
+    lost_after_s: float = LOST_AFTER_S
+    """How long nothing may move while a file travels; then the link is lost."""
 
     def __init__(self, link: Link, *, work_dir: str, python: str | None = None) -> None:
         super().__init__(work_dir, python)
@@ -125,9 +130,12 @@ class AdbTransport(ShellTransport):
 
     def _answers(self) -> bool:
         try:
-            return self._script("exit 0", timeout_s=5.0).exit_code == 0
+            return self._script("exit 0", timeout_s=_ANSWER_S).exit_code == 0
         except TransportError:
             return False
+
+    def _require_link(self) -> None:
+        self._script("exit 0", timeout_s=_ANSWER_S)
 
     def close(self) -> None:
         """End the connection; detached processes go on."""
@@ -137,8 +145,16 @@ class AdbTransport(ShellTransport):
     def _execute(self, line: str, *, stdin: bytes, timeout_s: float) -> Completed:
         return self._shell(line, stdin, timeout_s=timeout_s)
 
-    def _shell(self, line: str, source: bytes | Path, *, timeout_s: float | None) -> Completed:
-        """Run a command line; without a time-out, as long as bytes move."""
+    def _shell(
+        self, line: str, source: bytes | Path, *, timeout_s: float | None, most: int = MAX_OUTPUT_BYTES
+    ) -> Completed:
+        """Run a command line; without a time-out, as long as bytes move.
+
+        Raises:
+            TimedOut: It still runs.
+            WroteTooMuch: It still runs, and wrote more than `most` bytes.
+            ConnectionLost: The link broke, or nothing moved for `lost_after_s`.
+        """
         frames = _Frames()
         moved = time.monotonic()
         until = None if timeout_s is None else moved + timeout_s
@@ -155,8 +171,10 @@ class AdbTransport(ShellTransport):
                 left = 1.0 if until is None else until - now
                 if left <= 0:
                     raise TimedOut(bytes(frames.output[_STDERR]))
-                if until is None and now - moved > LOST_AFTER_S:
-                    raise ConnectionLost(f"{self._link.title}: nothing moved for {LOST_AFTER_S:g} s")
+                if until is None and now - moved > self.lost_after_s:
+                    raise ConnectionLost(f"{self._link.title}: nothing moved for {self.lost_after_s:g} s")
+                if sum(map(len, frames.output.values())) > most:
+                    raise WroteTooMuch(bytes(frames.output[_STDERR][:100]))
                 try:
                     data = stream.step(min(left, 1.0))
                 except StreamEnded:
@@ -180,7 +198,8 @@ class AdbTransport(ShellTransport):
         return size
 
     def _download(self, path: str, max_bytes: int) -> bytes:
-        done = heard(self._shell(quoted(_READ, path, str(max_bytes + 1)), b"", timeout_s=None))
+        line = quoted(_READ, path, str(max_bytes + 1))
+        done = heard(self._shell(line, b"", timeout_s=None, most=max_bytes + MAX_OUTPUT_BYTES))
         if done.exit_code == MISSING:
             raise RemoteFileMissing(f"no such file: {path}")
         if done.exit_code != 0:

@@ -10,22 +10,26 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import secrets
+import selectors
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from profiler.errors import CommandTimeout, RemoteFileMissing, TransferError, TransportError
-from profiler.transports._base import SPAWN, Completed, Transport, checksum
+from profiler.transports._base import MAX_OUTPUT_BYTES, SPAWN, Completed, Transport, checksum
 
 if TYPE_CHECKING:
     from profiler.devices import LocalDevice
 
 _CHUNK = 1 << 20
+_RESTED_S = 86_400.0
 
 
 @contextmanager
@@ -94,14 +98,14 @@ class LocalTransport(Transport):
             ) as process,
         ):
             try:
-                stdout, stderr = process.communicate(stdin, timeout=timeout_s)
+                stdout, stderr = _talk(process, argv[0], stdin, timeout_s)
             except subprocess.TimeoutExpired as error:
                 raise CommandTimeout(f"{argv[0]} did not end within {timeout_s:g} s") from error
             finally:
                 if process.returncode is None:
                     with suppress(ProcessLookupError, PermissionError):
                         os.killpg(process.pid, signal.SIGKILL)
-                    process.communicate()
+                    process.wait()
         return Completed(exit_code=process.returncode, stdout=stdout, stderr=stderr)
 
     def start_detached(self, argv: Sequence[str], *, log: str) -> int:
@@ -114,7 +118,7 @@ class LocalTransport(Transport):
         done = self.run([sys.executable, "-I", "-S", "-c", SPAWN, str(target), *argv], timeout_s=30)
         if done.exit_code != 0 or not done.stdout.strip().isdigit():
             lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
-            raise TransportError(f"{argv[0]} could not be started: {lines[-1]}")
+            raise TransportError(f"{argv[0]} could not be started: {lines[-1][:300]}")
         return int(done.stdout)
 
     def alive(self, pid: int) -> bool:
@@ -145,7 +149,8 @@ class LocalTransport(Transport):
     def push(self, source: bytes | Path, remote: str) -> int:
         """Write beside the target, read back, compare, rename."""
         target = self._path(remote)
-        partial = target.with_name(f".{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]}.{os.getpid()}.part")
+        mark = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]
+        partial = target.with_name(f".{mark}.{secrets.token_hex(4)}.part")
         with _mapped(remote):
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
@@ -156,6 +161,7 @@ class LocalTransport(Transport):
                 partial.replace(target)
             finally:
                 partial.unlink(missing_ok=True)
+            _sweep(target.parent)
         return size
 
     def pull(self, remote: str, *, max_bytes: int) -> bytes:
@@ -193,6 +199,56 @@ class LocalTransport(Transport):
 
     def _path(self, remote: str) -> Path:
         return self._work.absolute() / remote
+
+
+def _talk(process: subprocess.Popen[bytes], name: str, stdin: bytes, timeout_s: float) -> tuple[bytes, bytes]:
+    """Write a process's input while reading what it says, until both streams end and it has ended.
+
+    Raises:
+        TimeoutExpired: It has not.
+        TransportError: It said too much.
+    """
+    until = time.monotonic() + timeout_s
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdin is not None
+    out, err, unsent = bytearray(), bytearray(), memoryview(stdin)
+    with selectors.DefaultSelector() as ready:
+        os.set_blocking(process.stdin.fileno(), False)
+        ready.register(process.stdin, selectors.EVENT_WRITE)
+        ready.register(process.stdout, selectors.EVENT_READ, out)
+        ready.register(process.stderr, selectors.EVENT_READ, err)
+        while ready.get_map():
+            left = until - time.monotonic()
+            if left <= 0:
+                raise subprocess.TimeoutExpired(process.args, timeout_s)
+            for key, _ in ready.select(left):
+                if key.data is None:
+                    try:
+                        unsent = unsent[os.write(key.fd, unsent[:_CHUNK]) :]
+                    except BlockingIOError:
+                        continue
+                    except BrokenPipeError:  # it may end before it has read all
+                        unsent = unsent[:0]
+                    if not unsent:
+                        ready.unregister(process.stdin)
+                        process.stdin.close()
+                elif data := os.read(key.fd, _CHUNK):
+                    key.data.extend(data)
+                else:
+                    ready.unregister(key.fileobj)
+            if len(out) + len(err) > MAX_OUTPUT_BYTES:
+                raise TransportError(f"{name} wrote more than {MAX_OUTPUT_BYTES >> 20} MiB")
+    process.wait(max(0.0, until - time.monotonic()))
+    return bytes(out), bytes(err)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what drivers that were killed while they wrote have left."""
+    for path in folder.glob(".*.part"):
+        with suppress(FileNotFoundError):
+            if time.time() - path.lstat().st_mtime > _RESTED_S:
+                path.unlink()
 
 
 def _write(source: bytes | Path, target: Path) -> tuple[int, str]:

@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Self
 
 from profiler.errors import AccessRefused, ConnectionLost, RemoteFileMissing, TransferError, TransportError
-from profiler.transports._base import Completed
-from profiler.transports._shell import ShellTransport, TimedOut
+from profiler.transports._base import MAX_OUTPUT_BYTES, Completed
+from profiler.transports._shell import ShellTransport, TimedOut, WroteTooMuch
 
 if TYPE_CHECKING:
     import paramiko
@@ -249,6 +249,10 @@ class SshTransport(ShellTransport):
 
     name: ClassVar[str] = "ssh"
     poll_s: ClassVar[float] = 0.5
+    connect_s: float = CONNECT_S
+    """How long each step of connecting, and a new channel, is waited for."""
+    lost_after_s: float = LOST_AFTER_S
+    """How long any other answer of the server is waited for; one that never comes is a lost link."""
 
     def __init__(self, place: Endpoint, *, device: str, work_dir: str, python: str | None = None) -> None:
         super().__init__(work_dir, python)
@@ -273,14 +277,14 @@ class SshTransport(ShellTransport):
         self.close()
         try:
             for place in (*hops(self._place), self._place):
-                self._clients.append(self._connect(place))
+                self._connect(place)
             self._make_work_dir()
             self._find_python()
         except BaseException:
             self.close()
             raise
 
-    def _connect(self, place: Endpoint) -> paramiko.SSHClient:
+    def _connect(self, place: Endpoint) -> None:
         import paramiko
 
         client = paramiko.SSHClient()
@@ -292,16 +296,17 @@ class SshTransport(ShellTransport):
                     raise TransportError(f"{path}: not a file of host keys ({error})") from error
         client.set_missing_host_key_policy(_policy(place, self._device))
         with _link(place, self._device):
+            way = self._socket(place)
+            self._clients.append(client)  # from now on `close` ends it, however far it came
             client.connect(  # over a link of ours: the name is only that of the key
                 place.key_name, username=place.user,
                 key_filename=[str(Path(key).expanduser()) for key in place.keys] or None,
-                sock=self._socket(place), timeout=CONNECT_S, banner_timeout=CONNECT_S, auth_timeout=CONNECT_S,
-                channel_timeout=CONNECT_S,
+                sock=way, timeout=self.connect_s, banner_timeout=self.connect_s, auth_timeout=self.connect_s,
+                channel_timeout=self.connect_s,
             )  # fmt: skip
             link = client.get_transport()
             assert link is not None
             link.set_keepalive(KEEPALIVE_S)
-        return client
 
     def _socket(self, place: Endpoint) -> Any:
         import paramiko
@@ -309,24 +314,36 @@ class SshTransport(ShellTransport):
         if self._clients:
             before = self._clients[-1].get_transport()
             assert before is not None
-            return before.open_channel("direct-tcpip", (place.host, place.port), ("", 0), timeout=CONNECT_S)
+            return before.open_channel("direct-tcpip", (place.host, place.port), ("", 0), timeout=self.connect_s)
         if place.proxy_command:
             return paramiko.ProxyCommand(place.proxy_command)
-        link = socket.create_connection((place.host, place.port), timeout=CONNECT_S)
+        link = socket.create_connection((place.host, place.port), timeout=self.connect_s)
         link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if hasattr(socket, "TCP_USER_TIMEOUT"):
-            link.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(LOST_AFTER_S * 1000))
+            link.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self.lost_after_s * 1000))
         return link
 
     def close(self) -> None:
         """End the connection; detached processes go on."""
-        if self._files is not None:
+        self._files = None
+        self._hang_up()  # the connection before its channels: they would say farewell to whoever does not listen
+        self._clients.clear()
+
+    def _hang_up(self) -> None:
+        for client in reversed(self._clients):
             with suppress(Exception):
-                self._files.close()
-            self._files = None
-        while self._clients:
-            with suppress(Exception):
-                self._clients.pop().close()
+                client.close()
+
+    @contextmanager
+    def _watched(self, seconds: float) -> Iterator[None]:
+        """End the connection after so long: paramiko waits for some answers without a limit."""
+        watchdog = threading.Timer(seconds, self._hang_up)
+        watchdog.daemon = True
+        watchdog.start()
+        try:
+            yield
+        finally:
+            watchdog.cancel()
 
     def first_unknown(self) -> Unknown | None:
         """The first host on the way whose key is not known, or is not the known one; None when all are.
@@ -341,7 +358,7 @@ class SshTransport(ShellTransport):
                 if unknown is not None:
                     return unknown
                 if place != self._place:
-                    self._clients.append(self._connect(place))
+                    self._connect(place)
         finally:
             self.close()
         return None
@@ -356,23 +373,35 @@ class SshTransport(ShellTransport):
                 kind for kind in options.key_types if ("ssh-rsa" if kind.startswith("rsa-sha2") else kind) in known
             ]
             options.key_types = (*first, *(kind for kind in options.key_types if kind not in first))
-            link.start_client(timeout=CONNECT_S)
+            link.start_client(timeout=self.connect_s)
             key = link.get_remote_server_key()
         before = known.get(key.get_name())
         return None if before == key else Unknown(place=place, key=key, before=before)
 
     def _channel(self) -> paramiko.Channel:
+        import paramiko
+
         link = self._clients[-1].get_transport() if self._clients else None
         if link is None or not link.is_active():
             raise ConnectionLost(f"{self._place.title}: not connected")
-        with _link(self._place, self._device):
-            return link.open_session(timeout=CONNECT_S)
+        with _link(self._place, self._device), self._watched(self.connect_s + 1):
+            try:
+                return link.open_session(timeout=self.connect_s)
+            except paramiko.ChannelException as error:
+                raise TransportError(f"{self._place.title} gives no channel: {error}") from error
+            except Exception:
+                self._hang_up()
+                raise
+
+    def _require_link(self) -> None:
+        self._channel().close()
 
     def _execute(self, line: str, *, stdin: bytes, timeout_s: float) -> Completed:
         until = time.monotonic() + timeout_s
         channel = self._channel()
         out, err = bytearray(), bytearray()
-        with _link(self._place, self._device), closing(channel):
+        watched = self._watched(timeout_s + self.lost_after_s)
+        with _link(self._place, self._device), watched, closing(channel):
             channel.exec_command(line)
             feeder = threading.Thread(target=_feed, args=(channel, stdin), daemon=True)
             feeder.start()  # beside us: a command may write much before it has read all
@@ -381,10 +410,12 @@ class SshTransport(ShellTransport):
                 if left <= 0:
                     raise TimedOut(bytes(err))
                 select.select([channel], [], [], min(left, 1.0))
-                while channel.recv_ready():
+                if channel.recv_ready():
                     out += channel.recv(_BLOCK)
-                while channel.recv_stderr_ready():
+                if channel.recv_stderr_ready():
                     err += channel.recv_stderr(_BLOCK)
+                if len(out) + len(err) > MAX_OUTPUT_BYTES:
+                    raise WroteTooMuch(bytes(err[:100]))
             if not channel.status_event.wait(max(0.1, until - time.monotonic())):
                 raise TimedOut(bytes(err))
             code = channel.exit_status
@@ -399,8 +430,10 @@ class SshTransport(ShellTransport):
 
         if self._files is None or self._files.get_channel().closed:
             channel = self._channel()
+            channel.settimeout(self.lost_after_s)
             try:
-                channel.invoke_subsystem("sftp")
+                with self._watched(self.lost_after_s):
+                    channel.invoke_subsystem("sftp")
             except paramiko.SSHException as error:
                 if not _active(self._clients[-1]):
                     raise ConnectionLost(f"{self._place.title}: {error}") from error
@@ -418,6 +451,7 @@ class SshTransport(ShellTransport):
             _link(self._place, self._device),
             self._file(path),
             self._sftp().open(path, "wb") as target,
+            self._file(path),  # before the file is closed, which waits for an answer too
         ):
             while chunk := data.read(_BLOCK):  # each is answered: pipelined, paramiko drops what goes wrong
                 target.write(chunk)
@@ -425,7 +459,12 @@ class SshTransport(ShellTransport):
         return size
 
     def _download(self, path: str, max_bytes: int) -> bytes:
-        with _link(self._place, self._device), self._file(path), self._sftp().open(path, "rb") as source:
+        with (
+            _link(self._place, self._device),
+            self._file(path),
+            self._sftp().open(path, "rb") as source,
+            self._file(path),
+        ):
             size = source.stat().st_size or 0
             if size > max_bytes:
                 raise TransferError(f"{path}: {size} bytes, more than the {max_bytes} allowed")
@@ -439,6 +478,9 @@ class SshTransport(ShellTransport):
             yield
         except FileNotFoundError as error:
             raise RemoteFileMissing(f"no such file: {path}") from error
+        except TimeoutError as error:
+            self._hang_up()
+            raise ConnectionLost(f"{self._place.title}: no answer within {self.lost_after_s:g} s") from error
         except OSError as error:
             if self._files is None or self._files.get_channel().closed:
                 raise  # nobody answered

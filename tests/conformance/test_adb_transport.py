@@ -1,4 +1,4 @@
-"""The ADB transport passes the suite on an emulated phone, directly and through an adb server; what it says of faults."""
+"""The ADB transport passes the suite on an emulated phone, directly and by an adb server; what it says of faults."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from profiler import android
+from profiler.conformance import TransportConformance
 from profiler.errors import AccessRefused, ConnectionLost, TransportError
 from profiler.transports import _adb_links
 from profiler.transports._adb_links import Link, ServerLink, TcpLink, UsbLink, own_key
 from profiler.transports.adb import AdbTransport
-from tests.conformance.transports import TransportConformance
 from tests.phone import Phone
 from tests.phone_root import CACHE
 
@@ -60,6 +60,8 @@ def server(phone: Phone, tmp_path_factory: pytest.TempPathFactory) -> Iterator[i
 
 
 class _OnThePhone(TransportConformance):
+    start_s = 8.0  # it is emulated
+
     @pytest.fixture
     def transport(self, link: Link, phone: Phone, python: str) -> Iterator[AdbTransport]:
         work = f"work, {secrets.token_hex(4)}"

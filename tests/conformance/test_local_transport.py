@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from profiler.conformance import TransportConformance, eventually
 from profiler.errors import RemoteFileMissing, TransferError, TransportError
 from profiler.transports import local
 from profiler.transports.local import LocalTransport
-from tests.conformance.transports import TransportConformance, eventually
 
 
 class TestLocalTransport(TransportConformance):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from profiler.conformance import TransportConformance
 from profiler.errors import ConnectionLost, RemoteFileMissing, TransportError
 from profiler.transports._base import PYTHON_SCRIPT
 from profiler.transports.ssh import Endpoint, SshTransport
-from tests.conformance.transports import TransportConformance
 from tests.sshd import SSHD, Sshd
 
 pytestmark = pytest.mark.skipif(SSHD is None, reason="needs OpenSSH's sshd (Debian: openssh-server)")
@@ -101,3 +103,13 @@ def test_a_device_that_cannot_write_is_no_lost_link(server: Sshd, tmp_path: Path
         transport._files.get_channel().close()
         transport.push(b"data", "file")
         assert transport.pull("file", max_bytes=10) == b"data"
+
+
+def test_two_drivers_may_push_one_file_at_once(server: Sshd, tmp_path: Path):
+    contents = [bytes([letter]) * 3_000_000 for letter in b"abc"]
+    with ExitStack() as stack, ThreadPoolExecutor(3) as pool:
+        drivers = [stack.enter_context(transport_to(server, tmp_path / "work")) for _ in contents]
+        for _ in range(3):
+            list(pool.map(lambda driver, data: driver.push(data, "file"), drivers, contents))
+            assert drivers[0].pull("file", max_bytes=3_000_000) in contents
+            assert drivers[0].listdir(".") == ("file",)

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from profiler.cleaning import clean, survey
+from profiler.conformance import eventually
 from profiler.errors import DeviceUnavailable
 from profiler.transports.local import LocalTransport
-from tests.conformance.transports import eventually
 
 OURS = ("agent-0123456789ab.pyz", "lease", ".0123456789abcdef.77.part", ".0123456789abcdef.a1b2c3d4.part")
 OTHERS = ("exported", "agent-of-mine.pyz", "notes.part", "Jobs")

@@ -1,4 +1,4 @@
-"""The session against a scripted agent over the real local transport, and against a transport that loses its link."""
+"""The session against a scripted agent over the real local transport, and over a link that fails as it is told."""
 
 from __future__ import annotations
 
@@ -10,18 +10,27 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from profiler.conformance import eventually
 from profiler.devices import LocalDevice, Provider, SshDevice
-from profiler.errors import AgentDied, ConnectionLost, DeviceUnavailable, JobError, ResultError, TransportError
-from profiler.results import parse_result
+from profiler.errors import (
+    AccessRefused,
+    AgentDied,
+    ConnectionLost,
+    DeviceUnavailable,
+    JobError,
+    ResultError,
+    TransportError,
+)
+from profiler.results import MAX_RESULT_BYTES, parse_result
 from profiler.runner import COMPRESS_ABOVE, AgentFile, DeviceSession
+from profiler.testing import FakeTransport, Fault, answer, delay, disk_full, lose, time_out
 from profiler.transports.local import LocalTransport
-from tests.conformance.transports import eventually
 from tests.unit.profiler.samples import ENVIRONMENT, FILES, make_job, make_result
 
 # It behaves as the job's label says.
@@ -305,105 +314,154 @@ def test_a_closed_session_has_no_environment(device: LocalDevice, agent: AgentFi
         _ = DeviceSession(device, agent=agent).environment
 
 
-class Shaky(LocalTransport):
-    """Loses its link at chosen calls; a start takes effect before the link breaks."""
-
-    def __init__(self, work_dir: str) -> None:
-        super().__init__(work_dir)
-        self.lose: dict[str, int] = {}
-        self.lose_before: dict[str, int] = {}
-        self.calls: dict[str, int] = {}
-
-    def _through(self, name: str, action: Callable[[], Any], *, after: bool = False) -> Any:
-        self.calls[name] = self.calls.get(name, 0) + 1
-        if self.lose_before.get(name, 0) > 0:
-            self.lose_before[name] -= 1
-            raise ConnectionLost("the cable was pulled")
-        lost = self.lose.get(name, 0) > 0
-        if lost:
-            self.lose[name] -= 1
-        done = action() if after or not lost else None
-        if lost:
-            raise ConnectionLost("the cable was pulled")
-        return done
-
-    def pull(self, remote: str, *, max_bytes: int) -> bytes:
-        return self._through("pull", lambda: LocalTransport.pull(self, remote, max_bytes=max_bytes))
-
-    def start_detached(self, argv: Any, *, log: str) -> int:
-        return self._through("start", lambda: LocalTransport.start_detached(self, argv, log=log), after=True)
-
-
 @pytest.fixture
 def shaky(
     device: LocalDevice, agent: AgentFile, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[tuple[DeviceSession, Shaky]]:
+) -> Iterator[tuple[DeviceSession, FakeTransport]]:
+    """A session over a link that breaks where a test adds a fault."""
     monkeypatch.setattr("profiler.runner._LONGEST_WAIT_S", 0.01)
     monkeypatch.setattr("profiler.runner.STARTED_S", 0.5)
     device = device.model_copy(update={"reconnect_s": 1.0})
-    transport = Shaky(device.work_dir)
+    transport = FakeTransport(device.work_dir)
     with DeviceSession(device, agent=agent, transport=transport, poll_s=0.03) as session:
         yield session, transport
 
 
-def test_a_link_lost_twice_is_taken_up_again(shaky: tuple[DeviceSession, Shaky]):
+Shaky = tuple[DeviceSession, FakeTransport]
+
+
+@pytest.mark.parametrize("phase", ["poll", "fetch", "submit", "cleanup"])
+@pytest.mark.parametrize("after", [False, True])
+def test_a_link_lost_twice_is_taken_up_again(shaky: Shaky, phase: str, after: bool):
     session, transport = shaky
+    transport.faults.append(Fault(phase, lose(after=after), times=2))
     handle = session.submit(make_job(), FILES)
-    transport.lose["pull"] = 2
     assert session.wait(handle)
+    session.cleanup(handle.job_id)
+    assert transport.calls["start"] == 1
+    assert transport.calls["open"] == 3
+    assert session.attach(handle.job_id) is None
 
 
-def test_a_link_is_waited_for_as_long_as_the_device_file_says(shaky: tuple[DeviceSession, Shaky]):
+def test_a_link_is_waited_for_as_long_as_the_device_file_says(shaky: Shaky):
     session, transport = shaky
     said: list[str] = []
     session.on_link = said.append
     handle = session.submit(make_job(), FILES)
-    transport.lose["pull"] = 10**6
+    transport.faults.append(Fault("fetch", lose(), times=None))
     with pytest.raises(ConnectionLost):
         session.wait(handle)
-    assert said == ["the link is lost (the cable was pulled); the device is waited for, up to 1 s"]
-    transport.lose["pull"] = 5
+    assert len(said) == 1
+    assert "the device is waited for, up to 1 s" in said[0]
+    transport.faults[:] = [Fault("fetch", lose(), times=5)]
     assert session.wait(handle), "the work went on"
     assert said[-1] == "the link is there again"
 
 
-def test_nobody_waits_for_a_link_after_the_user_stopped(shaky: tuple[DeviceSession, Shaky]):
+def test_nobody_waits_for_a_link_after_the_user_stopped(shaky: Shaky):
     session, transport = shaky
     handle = session.submit(make_job(), FILES)
     session.stop.set()
-    transport.lose["pull"] = 1
+    transport.faults.append(Fault("fetch", lose()))
     with pytest.raises(ConnectionLost):
         session.wait(handle)
-    assert session.wait(handle)
 
 
-def test_a_measurement_is_never_started_twice(shaky: tuple[DeviceSession, Shaky]):
+def test_a_device_that_no_longer_lets_us_in_is_not_waited_for(shaky: Shaky, monkeypatch: pytest.MonkeyPatch):
     session, transport = shaky
-    transport.lose["start"] = 1
+    handle = session.submit(make_job(), FILES)
+    transport.faults.append(Fault("fetch", lose()))
+
+    def refuse() -> None:
+        raise AccessRefused("the key has changed")
+
+    monkeypatch.setattr(transport, "open", refuse)
+    with pytest.raises(AccessRefused, match="the key has changed"):
+        session.wait(handle)
+
+
+def test_a_device_that_is_away_at_first_is_opened(device: LocalDevice, agent: AgentFile):
+    away = FakeTransport(device.work_dir)
+    away.break_link(opens=1)
+    with DeviceSession(device, agent=agent, transport=away) as session:
+        assert session.environment.cores == ENVIRONMENT["cores"]
+    away.break_link(opens=99)
+    with pytest.raises(ConnectionLost, match="out of reach"):
+        DeviceSession(device, agent=agent, transport=away).open()
+
+
+def test_a_measurement_is_never_started_twice(shaky: Shaky):
+    session, transport = shaky
+    transport.faults.append(Fault("start", lose(after=True)))
     handle = session.submit(make_job(), FILES)
     assert session.wait(handle)
     assert transport.calls["start"] == 1
 
 
-def test_what_is_not_known_to_have_started_is_started_again(shaky: tuple[DeviceSession, Shaky]):
+def test_what_was_not_seen_to_start_is_started_again(shaky: Shaky):
     session, transport = shaky
-    transport.lose_before["start"] = 1
-    handle = session.submit(make_job(), FILES)
-    assert session.wait(handle)
+    transport.faults.append(Fault("start", lose()))
+    assert session.wait(session.submit(make_job(), FILES))
     assert transport.calls["start"] == 2
 
 
-def test_other_transport_errors_are_not_tried_again(
-    shaky: tuple[DeviceSession, Shaky], monkeypatch: pytest.MonkeyPatch
-):
-    session, transport = shaky
-    calls = []
-
-    def refuse(remote: str) -> bool:
-        calls.append(remote)
-        raise TransportError("permission denied")
-
-    monkeypatch.setattr(transport, "exists", refuse)
-    with pytest.raises(TransportError, match="permission"):
+@pytest.mark.parametrize("phase", ["install", "submit"])
+def test_a_full_disk_is_told(device: LocalDevice, agent: AgentFile, phase: str):
+    transport = FakeTransport(device.work_dir, [Fault(phase, disk_full())])
+    session = DeviceSession(device, agent=agent, transport=transport)
+    with pytest.raises(TransportError, match="No space left") as caught, session:
         session.submit(make_job(), FILES)
-    assert len(calls) == 1
+    assert caught.value.hint is not None
+    assert "free some space" in caught.value.hint
+    assert transport.calls[phase] == 1
+
+
+def test_an_environment_that_never_comes_is_told(device: LocalDevice, agent: AgentFile):
+    transport = FakeTransport(device.work_dir, [Fault("info", time_out())])
+    with pytest.raises(DeviceUnavailable, match="in time"):
+        DeviceSession(device, agent=agent, transport=transport).open()
+
+
+DAMAGES = {
+    "half": lambda raw: raw[: len(raw) // 2], "nothing": b"", "zeros": bytes(100), "more": lambda raw: raw + b"}",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_arrives_damaged_is_told(shaky: Shaky, device: LocalDevice, agent: AgentFile, damage: str):
+    session, transport = shaky
+    change = DAMAGES[damage]
+    handle = session.submit(make_job(), FILES)
+    assert session.wait(handle)
+    transport.faults += [
+        Fault("pull", answer(change), name="status.json"),
+        Fault("fetch", answer(change)),
+        Fault("info", answer(change)),
+    ]
+    with pytest.raises(ResultError, match="status"):
+        session.wait(handle)
+    with pytest.raises(ResultError, match="result of job"):
+        parse_result(session.wait(handle), make_job())
+    with pytest.raises(ResultError, match="environment"):
+        DeviceSession(device, agent=agent, transport=transport).open()
+
+
+def test_a_result_that_is_too_large_is_not_read(shaky: Shaky):
+    session, transport = shaky
+    transport.faults.append(Fault("fetch", answer(bytes(MAX_RESULT_BYTES + 1))))
+    with pytest.raises(ResultError, match="wrote nonsense"):
+        session.wait(session.submit(make_job(), FILES))
+
+
+def test_a_slow_device_is_waited_for(shaky: Shaky):
+    session, transport = shaky
+    transport.faults.append(Fault("poll", delay(0.05), times=None))
+    assert session.wait(session.submit(make_job(), FILES))
+
+
+def test_other_transport_errors_are_not_tried_again(shaky: Shaky):
+    session, transport = shaky
+    transport.faults.append(Fault("exists", time_out(), times=None))
+    with pytest.raises(TransportError, match="in time"):
+        session.submit(make_job(), FILES)
+    assert transport.calls["exists"] == 2  # the first installed the agent

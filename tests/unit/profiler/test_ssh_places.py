@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from profiler.errors import TransportError
-from profiler.transports._shell import quoted
+from profiler.transports import Completed
+from profiler.transports._shell import heard, quoted
 from profiler.transports.ssh import Unknown, endpoint, fingerprint, hops, own_known_hosts
 
 CONFIG = """\
@@ -74,4 +75,6 @@ def test_a_kept_key_takes_the_place_of_the_one_before(tmp_path: Path, monkeypatc
 def test_whatever_an_argument_holds_is_no_code(arguments: list[str]):
     line = quoted('for a in "$@"; do printf "%s\\0" "$a"; done', *arguments)
     done = subprocess.run(["bash", "-c", line], capture_output=True, check=True)
-    assert done.stdout == b"".join(argument.encode() + b"\0" for argument in arguments)
+    assert heard(Completed(exit_code=0, stdout=done.stdout, stderr=done.stderr)).stdout == b"".join(
+        argument.encode() + b"\0" for argument in arguments
+    )

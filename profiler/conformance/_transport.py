@@ -1,12 +1,9 @@
-"""What every transport must do. Subclass `TransportConformance` and provide the `transport` fixture.
-
-The fixture yields an open transport whose work folder is empty and whose device has Python 3.
-"""
+"""What every transport must do while its link holds."""
 
 from __future__ import annotations
 
 import hashlib
-import random
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,13 +11,14 @@ from pathlib import Path
 import pytest
 
 from profiler.errors import CommandTimeout, RemoteFileMissing, TransferError, TransportError
-from profiler.transports import Transport
+from profiler.transports import Completed, Transport
 
 AWKWARD = ["with space", "quote'\"quote", "new\nline", "-dash", "$HOME `id` ;|&*?[]", "ümläut", "back\\slash", ""]
 NAMES = ["with space.bin", "quote'\".bin", "new\nline.bin", "$(touch x).bin", "ü.bin"]
 
 
-def eventually(condition: Callable[[], bool], timeout_s: float = 10.0) -> bool:
+def eventually(condition: Callable[[], bool], timeout_s: float = 20.0) -> bool:
+    """Whether a condition comes true in time."""
     end = time.monotonic() + timeout_s
     while time.monotonic() < end:
         if condition():
@@ -30,61 +28,92 @@ def eventually(condition: Callable[[], bool], timeout_s: float = 10.0) -> bool:
 
 
 class TransportConformance:
-    """The suite. `python(transport, code, *args)` is how it runs code on the device."""
+    """Subclass, name it Test..., and give the fixture `transport`: open, its work folder empty, Python 3 there."""
 
-    def python(self, transport: Transport, code: str, *args: str, timeout_s: float = 30, stdin: bytes = b""):
+    start_s: float = 1.0
+    """How long two Pythons, one started by the other, take at most to start on the device."""
+
+    def python(
+        self, transport: Transport, code: str, *args: str, timeout_s: float = 30, stdin: bytes = b""
+    ) -> Completed:
+        """Run Python code on the device."""
         return transport.run([*transport.python, "-c", code, *args], timeout_s=timeout_s, stdin=stdin)
 
     def pid_of(self, transport: Transport, name: str) -> int:
+        """The process id that a process on the device wrote into a file."""
         assert eventually(lambda: transport.exists(name) and transport.pull(name, max_bytes=100) != b"")
         return int(transport.pull(name, max_bytes=100))
 
     @pytest.mark.parametrize("code", [0, 1, 3, 255])
-    def test_exit_codes_arrive(self, transport: Transport, code: int):
+    def test_exit_codes_arrive(self, transport: Transport, code: int) -> None:
+        """A command that fails is no error of the transport."""
         assert self.python(transport, f"raise SystemExit({code})").exit_code == code
 
-    def test_stdout_and_stderr_are_apart(self, transport: Transport):
+    def test_stdout_and_stderr_are_apart(self, transport: Transport) -> None:
+        """Two streams, nothing added to either."""
         done = self.python(transport, "import sys; print('out'); print('err', file=sys.stderr)")
         assert (done.stdout, done.stderr) == (b"out\n", b"err\n")
 
-    def test_streams_are_binary_safe(self, transport: Transport):
+    def test_streams_are_binary_safe(self, transport: Transport) -> None:
+        """No terminal in between: no byte is changed."""
         data = bytes(range(256)) * 64 + b"\r\n\0\xff"
         done = self.python(transport, "import sys; sys.stdout.buffer.write(sys.stdin.buffer.read())", stdin=data)
         assert done.stdout == data
 
-    def test_large_output_on_both_streams_does_not_block(self, transport: Transport):
+    def test_large_output_on_both_streams_does_not_block(self, transport: Transport) -> None:
+        """Both are read while the command writes."""
         done = self.python(
             transport, "import os\nfor _ in range(64): os.write(1, b'o' * 8192); os.write(2, b'e' * 8192)"
         )
         assert (len(done.stdout), len(done.stderr)) == (64 * 8192, 64 * 8192)
 
-    def test_arguments_arrive_unchanged(self, transport: Transport):
-        done = self.python(transport, "import sys, json; print(json.dumps(sys.argv[1:]))", *AWKWARD)
-        assert __import__("json").loads(done.stdout) == AWKWARD
+    def test_endless_output_is_refused(self, transport: Transport) -> None:
+        """A device cannot fill our memory; what writes is killed."""
+        code = (
+            "import os\nopen('writer', 'w').write(str(os.getpid()))\n"
+            "for _ in range(2048): os.write({stream}, b'o' * 65536)\nimport time; time.sleep(60)"
+        )
+        for stream in (1, 2):
+            start = time.monotonic()
+            with pytest.raises(TransportError, match="wrote more than 64 MiB"):
+                self.python(transport, code.format(stream=stream), timeout_s=50)
+            assert time.monotonic() - start < 50
+            pid = self.pid_of(transport, "writer")
+            assert eventually(lambda pid=pid: not transport.alive(pid))  # type: ignore[misc]
+            transport.remove("writer")
 
-    def test_commands_run_in_the_work_folder(self, transport: Transport):
+    def test_arguments_arrive_unchanged(self, transport: Transport) -> None:
+        """Whatever they hold, none is read as code."""
+        done = self.python(transport, "import sys, json; print(json.dumps(sys.argv[1:]))", *AWKWARD)
+        assert json.loads(done.stdout) == AWKWARD
+
+    def test_commands_run_in_the_work_folder(self, transport: Transport) -> None:
+        """Relative names are those of the work folder."""
         transport.push(b"here", "marker")
         assert self.python(transport, "print(open('marker').read())").stdout == b"here\n"
 
-    def test_unknown_program_is_missing(self, transport: Transport):
+    def test_unknown_program_is_missing(self, transport: Transport) -> None:
+        """It is told apart from a program that fails."""
         with pytest.raises(RemoteFileMissing):
             transport.run(["/no/such/program"], timeout_s=10)
 
-    def test_time_out_kills_the_command_and_its_children(self, transport: Transport):
+    def test_time_out_kills_the_command_and_its_children(self, transport: Transport) -> None:
+        """Nothing goes on using the device."""
         code = (
             "import subprocess, sys, time\n"
-            "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+            "child = subprocess.Popen([*sys.argv[1:], '-c', 'import time; time.sleep(60)'])\n"
             "open('child', 'w').write(str(child.pid)); time.sleep(60)"
         )
         start = time.monotonic()
         with pytest.raises(CommandTimeout):
-            self.python(transport, code, timeout_s=2)
-        assert time.monotonic() - start < 10
+            self.python(transport, code, *transport.python, timeout_s=1 + self.start_s)
+        assert time.monotonic() - start < 10 + self.start_s
         pid = self.pid_of(transport, "child")
         assert eventually(lambda: not transport.alive(pid))
 
     @pytest.mark.parametrize("name", NAMES)
-    def test_file_names_are_taken_literally(self, transport: Transport, name: str):
+    def test_file_names_are_taken_literally(self, transport: Transport, name: str) -> None:
+        """No name is read as code or as a pattern."""
         transport.push(b"content", f"folder/{name}")
         assert transport.listdir("folder") == (name,)
         assert transport.pull(f"folder/{name}", max_bytes=100) == b"content"
@@ -94,13 +123,15 @@ class TransportConformance:
     @pytest.mark.parametrize(
         "data", [b"", b"\0", bytes(range(256)), b"\r\n" * 5000], ids=["empty", "nul", "all", "crlf"]
     )
-    def test_contents_survive(self, transport: Transport, data: bytes):
+    def test_contents_survive(self, transport: Transport, data: bytes) -> None:
+        """Files are bytes."""
         sent = transport.push(data, "file")
         assert transport.pull("file", max_bytes=len(data)) == data
         assert sent >= len(data)
 
-    def test_20_mb_arrive_whole(self, transport: Transport, tmp_path: Path):
-        data = random.Random(7).randbytes(20_000_000)
+    def test_20_mb_arrive_whole(self, transport: Transport, tmp_path: Path) -> None:
+        """Short writes and large files."""
+        data = hashlib.shake_256(b"anything").digest(20_000_000)
         source = tmp_path / "source"
         source.write_bytes(data)
         transport.push(source, "large")
@@ -108,32 +139,46 @@ class TransportConformance:
         assert done.stdout.decode().strip() == hashlib.sha256(data).hexdigest()
         assert transport.pull("large", max_bytes=len(data)) == data
 
-    def test_push_replaces_and_leaves_nothing_beside(self, transport: Transport):
+    def test_push_replaces_and_leaves_nothing_beside(self, transport: Transport) -> None:
+        """The temporary file is gone."""
         transport.push(b"first, longer", "folder/file")
         transport.push(b"second", "folder/file")
         assert transport.pull("folder/file", max_bytes=100) == b"second"
         assert transport.listdir("folder") == ("file",)
 
-    def test_push_of_a_missing_source_changes_nothing(self, transport: Transport, tmp_path: Path):
+    def test_what_broken_transfers_left_goes(self, transport: Transport) -> None:
+        """A stranger's file may still be written to; after a day it is not."""
+        for name, days in ((".0123456789abcdef.old.part", 3), (".0123456789abcdef.new.part", 0)):
+            transport.push(b"half a file", f"folder/{name}")
+            code = f"import os, time; at = time.time() - {days} * 86400; os.utime('folder/{name}', (at, at))"
+            self.python(transport, code)
+        transport.push(b"whole", "folder/file")
+        assert transport.listdir("folder") == (".0123456789abcdef.new.part", "file")
+
+    def test_push_of_a_missing_source_changes_nothing(self, transport: Transport, tmp_path: Path) -> None:
+        """What stood there stays."""
         transport.push(b"kept", "folder/file")
         with pytest.raises((TransportError, FileNotFoundError)):
             transport.push(tmp_path / "absent", "folder/file")
         assert transport.pull("folder/file", max_bytes=100) == b"kept"
         assert transport.listdir("folder") == ("file",)
 
-    def test_pull_is_bounded(self, transport: Transport):
+    def test_pull_is_bounded(self, transport: Transport) -> None:
+        """A device cannot fill our memory."""
         transport.push(b"x" * 101, "file")
         with pytest.raises(TransferError):
             transport.pull("file", max_bytes=100)
 
-    def test_missing_files_are_told(self, transport: Transport):
+    def test_missing_files_are_told(self, transport: Transport) -> None:
+        """`RemoteFileMissing`, and no other error."""
         with pytest.raises(RemoteFileMissing):
             transport.pull("absent", max_bytes=10)
         with pytest.raises(RemoteFileMissing):
             transport.listdir("absent")
         assert not transport.exists("absent")
 
-    def test_remove_and_mkdir_may_be_repeated(self, transport: Transport):
+    def test_remove_and_mkdir_may_be_repeated(self, transport: Transport) -> None:
+        """Both end in the same state."""
         transport.mkdir("a/b/c")
         transport.mkdir("a/b/c")
         transport.push(b"", "a/b/c/file")
@@ -142,13 +187,15 @@ class TransportConformance:
         assert not transport.exists("a")
 
     @pytest.mark.parametrize("path", [".", "", "..", "a/../.."])
-    def test_the_work_folder_itself_is_never_removed(self, transport: Transport, path: str):
+    def test_the_work_folder_itself_is_never_removed(self, transport: Transport, path: str) -> None:
+        """Nor what lies outside."""
         transport.push(b"kept", "file")
         with pytest.raises(TransportError):
             transport.remove(path)
         assert transport.exists("file")
 
-    def test_detached_process_survives_the_link(self, transport: Transport):
+    def test_detached_process_survives_the_link(self, transport: Transport) -> None:
+        """It belongs to the device."""
         code = (
             "import os, time\nopen('pid.tmp', 'w').write(str(os.getpid())); os.rename('pid.tmp', 'pid')\n"
             "print('said', flush=True)\nwhile not os.path.exists('stop'): time.sleep(0.02)\n"
@@ -164,30 +211,34 @@ class TransportConformance:
         assert eventually(lambda: transport.exists("stopped"))
         assert eventually(lambda: not transport.alive(pid))
 
-    def test_starting_an_unknown_program_is_an_error(self, transport: Transport):
+    def test_starting_an_unknown_program_is_an_error(self, transport: Transport) -> None:
+        """A process id is only told of what runs."""
         with pytest.raises(TransportError):
             transport.start_detached(["/no/such/program"], log="log")
 
     @pytest.mark.parametrize("force", [False, True])
-    def test_terminate_ends_a_detached_process(self, transport: Transport, force: bool):
+    def test_terminate_ends_a_detached_process(self, transport: Transport, force: bool) -> None:
+        """By both ways, and again when it is gone."""
         pid = transport.start_detached([*transport.python, "-c", "import time; time.sleep(60)"], log="log")
         assert transport.alive(pid)
         transport.terminate(pid, force=force)
         assert eventually(lambda: not transport.alive(pid))
         transport.terminate(pid, force=force)
 
-    def test_force_ends_the_whole_group(self, transport: Transport):
+    def test_force_ends_the_whole_group(self, transport: Transport) -> None:
+        """Children too."""
         code = (
             "import subprocess, sys, time\n"
-            "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+            "child = subprocess.Popen([*sys.argv[1:], '-c', 'import time; time.sleep(60)'])\n"
             "open('child', 'w').write(str(child.pid)); time.sleep(60)"
         )
-        pid = transport.start_detached([*transport.python, "-c", code], log="log")
+        pid = transport.start_detached([*transport.python, "-c", code, *transport.python], log="log")
         child = self.pid_of(transport, "child")
         transport.terminate(pid, force=True)
         assert eventually(lambda: not transport.alive(child) and not transport.alive(pid))
 
-    def test_close_and_open_may_be_repeated(self, transport: Transport):
+    def test_close_and_open_may_be_repeated(self, transport: Transport) -> None:
+        """In any order."""
         transport.close()
         transport.close()
         transport.open()
