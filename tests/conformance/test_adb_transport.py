@@ -144,7 +144,8 @@ class _Asks:
         self._asks = AdbMessage(constants.AUTH, constants.AUTH_TOKEN, 0, b"t" * 20)
 
     def serve(self) -> None:
-        link, _ = self._listener.accept()
+        with self._listener:
+            link, _ = self._listener.accept()
         with link:
             link.settimeout(5)
             while True:
