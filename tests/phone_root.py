@@ -18,12 +18,13 @@ import json
 import os
 import platform
 import shutil
-import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock
+
+from profiler.android_folder import unpack_packages
 
 SUITE = "trixie"
 PACKAGES = ("adbd", "mksh", "toybox")
@@ -97,6 +98,8 @@ def machine() -> Machine:
     CACHE.mkdir(parents=True, exist_ok=True)
     with FileLock(CACHE / "phone.lock"):
         if not folder.exists():
+            for remains in CACHE.glob("phone.partial.*"):  # of one that was killed
+                shutil.rmtree(remains)
             with tempfile.TemporaryDirectory(dir=CACHE, prefix="phone.partial.") as beside:
                 _make(Path(beside))
                 (Path(beside) / "made").rename(folder)
@@ -105,7 +108,7 @@ def machine() -> Machine:
 
 def _make(beside: Path) -> None:
     packages, root = beside / "packages", beside / "made/root"
-    fetch(PACKAGES, "arm64", packages)
+    unpack_packages(PACKAGES, "arm64", packages)
     for name in FOLDERS:
         (root / name).mkdir(parents=True)
     libraries = packages / "usr/lib/aarch64-linux-gnu"
@@ -127,16 +130,6 @@ def _make(beside: Path) -> None:
     (root / "etc/mkshrc").write_text("")
     if not NATIVE:
         # Debian 12's emulator, version 7.2, crashes inside libonnxruntime.
-        fetch(("qemu-user",), None, beside / "emulator")
+        host = {"x86_64": "amd64"}.get(platform.machine(), platform.machine())  # in Debian's words
+        unpack_packages(["qemu-user"], host, beside / "emulator")
         shutil.copy(beside / "emulator/usr/bin/qemu-aarch64", beside / "made")
-
-
-def fetch(packages: tuple[str, ...], architecture: str | None, folder: Path) -> None:
-    """Unpack packages of Debian, and what they need, into a folder; `architecture` None is this machine's."""
-    foreign = [f"--architectures={architecture}"] if architecture else []
-    command = ["mmdebstrap", "--mode=chrootless", "--variant=extract", *foreign, f"--include={','.join(packages)}"]
-    done = subprocess.run(
-        [*command, SUITE, str(folder)], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
-    )
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
