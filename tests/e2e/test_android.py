@@ -12,7 +12,7 @@ import pytest
 from profiler.agent_bundle import agent_bytes, agent_name
 from profiler.results import Result
 from tests.phone import Phone, connected
-from tests.phone_python import give_python, kept_bundle, unpack
+from tests.phone_python import kept_bundle, unpack
 from tests.unit.profiler import agent_models as models
 
 pytestmark = pytest.mark.needs("phone")
@@ -38,11 +38,6 @@ print('all')
 """
 
 
-@pytest.fixture(scope="module")
-def python(phone: Phone) -> str:
-    return give_python(phone)
-
-
 def test_it_unpacks_and_runs_with_the_phones_own_tools(tmp_path: Path):
     made = kept_bundle()
     phone = Phone(tmp_path / "phone")
@@ -64,31 +59,31 @@ def test_it_unpacks_and_runs_with_the_phones_own_tools(tmp_path: Path):
         phone.stop()
 
 
-def test_it_needs_nothing_from_outside_its_folder(phone: Phone, python: str):
+def test_it_needs_nothing_from_outside_its_folder(phone: Phone, phone_python: str):
     with connected(phone) as link:
-        used = link.said(f"sh {python} -c {shlex.quote(FOREIGN)} 2>/dev/null", timeout_s=300)
+        used = link.said(f"sh {phone_python} -c {shlex.quote(FOREIGN)} 2>/dev/null", timeout_s=300)
         paths = json.loads(used.replace("'", '"'))
         assert any(path.endswith("/lib/libstdc++.so.6") for path in paths)
         assert [path for path in paths if not path.startswith(f"{HOME}/python/")] == []
-        assert link.said(f"sh {python} -c {shlex.quote(IMPORTS)}", timeout_s=300) == "all"
+        assert link.said(f"sh {phone_python} -c {shlex.quote(IMPORTS)}", timeout_s=300) == "all"
 
 
-def test_settings_of_the_environment_may_be_ignored(phone: Phone, python: str):
+def test_settings_of_the_environment_may_be_ignored(phone: Phone, phone_python: str):
     """As when the host has it unpack a job: `-I` leaves PYTHONHOME out of account, `-S` what is installed."""
     (phone.data / "agent.zip").write_bytes(agent_bytes())
     with connected(phone) as link:
-        assert link.said(f"sh {python} -I -S -m zipfile -e {HOME}/agent.zip {HOME}/unpacked", timeout_s=60) == ""
+        assert link.said(f"sh {phone_python} -I -S -m zipfile -e {HOME}/agent.zip {HOME}/unpacked", timeout_s=60) == ""
     assert (phone.data / "unpacked/__main__.py").exists()
 
 
-def test_the_agent_measures_there(phone: Phone, python: str):
+def test_the_agent_measures_there(phone: Phone, phone_python: str):
     graph, recipe, signature = models.hybrid()
     check, files = models.block_check()
     limits = {"timeout_s": 300.0, "memory_mib": 4000}
     order = models.job(signature, checks=[check], protocol={"memory_pass": True}, limits=limits)
     files |= {"model.onnx": graph, "recipe.json": json.dumps(recipe).encode()}
     folder = models.folder_of(phone.data / "work folder", order, files)
-    agent = f"sh {python} {HOME}/work\\ folder/{agent_name()}"
+    agent = f"sh {phone_python} {HOME}/work\\ folder/{agent_name()}"
     with connected(phone) as link:
         info = json.loads(link.said(f"{agent} info 2>/dev/null", timeout_s=300))
         assert (info["machine"], info["os"], info["problems"]) == ("aarch64", "Android", [])
