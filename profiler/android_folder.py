@@ -60,7 +60,7 @@ case $here in
     *[:\\;]*) echo "$here: a colon or semicolon in this path would part it in two; move the folder" >&2; exit 126 ;;
 esac
 [ -d "$here/tmp" ] || mkdir -p "$here/tmp" || exit 126
-unset LD_LIBRARY_PATH LD_PRELOAD PYTHONSTARTUP PYTHONPLATLIBDIR
+unset LD_PRELOAD
 export PYTHONHOME="$here" PYTHONPATH="$here/site" PYTHONNOUSERSITE=1 PYTHONDONTWRITEBYTECODE=1 PYTHONUTF8=1
 export TMPDIR="$here/tmp" ORT_DISABLE_TELEMETRY=1
 [ -n "${HOME:-}" ] && [ -w "$HOME" ] || export HOME="$here/tmp"

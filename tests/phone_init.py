@@ -42,7 +42,6 @@ _ENVIRONMENT = {
     "EXTERNAL_STORAGE": "/sdcard",
     "HOME": "/",
     "TMPDIR": "/data/local/tmp",
-    "LD_LIBRARY_PATH": "/system/lib64:/system/lib64/android",  # of Debian's programs: nothing lies where glibc looks
 }
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 

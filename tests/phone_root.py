@@ -14,7 +14,6 @@ its mode `chrootless` needs neither root nor a namespace.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import platform
 import shutil
@@ -63,11 +62,12 @@ DUMPSYS = """\
 [ -f "/vendor/dumpsys/${1:-}" ] || { echo "Can't find service: ${1:-}"; exit 20; }
 exec cat "/vendor/dumpsys/$1"
 """
+LOADER = "ld-linux-aarch64.so.1"
+DEFAULT_FOLDER = b"/lib/aarch64-linux-gnu/"
+"""Where Debian's loader looks for libraries; the phone's own is made to look in /system/lib64."""
 ACCOUNTS = "root:x:0:0::/:/bin/sh\nshell:x:2000:2000::/:/bin/sh\n"
 GROUPS = "root:x:0:\nshell:x:2000:\n"
 FOLDERS = ("proc", "dev", "data", "vendor", "etc", "lib", "sys/devices/system/cpu", "system/bin", "system/lib64")
-FORMAT = 1
-"""Raised when the code below makes something else of the same recipe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +84,8 @@ class Machine:
 
 
 def recipe() -> str:
-    """Hash of all that the machine is made from."""
-    parts = [FORMAT, SUITE, PACKAGES, APPLETS, GETPROP, DUMPSYS, ACCOUNTS, GROUPS, FOLDERS, platform.machine()]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
+    """Hash of all that the machine is made from: this file."""
+    return hashlib.sha256(Path(__file__).read_bytes() + platform.machine().encode()).hexdigest()[:12]
 
 
 def machine() -> Machine:
@@ -112,9 +111,13 @@ def _make(beside: Path) -> None:
     for name in FOLDERS:
         (root / name).mkdir(parents=True)
     libraries = packages / "usr/lib/aarch64-linux-gnu"
-    shutil.copytree(libraries, root / "system/lib64", symlinks=True, ignore=shutil.ignore_patterns("gconv"),
-                    dirs_exist_ok=True)  # fmt: skip
-    shutil.copy(libraries / "ld-linux-aarch64.so.1", root / "lib")
+    for library in (*libraries.glob("lib*.so*"), *libraries.glob("android/*")):
+        shutil.copy(library, root / "system/lib64")
+    loader = (libraries / LOADER).read_bytes()
+    assert DEFAULT_FOLDER in loader
+    here = b"/system/lib64/".ljust(len(DEFAULT_FOLDER), b"/")
+    (root / "lib" / LOADER).write_bytes(loader.replace(DEFAULT_FOLDER, here))
+    (root / "lib" / LOADER).chmod(0o755)
     programs = root / "system/bin"
     for program in ("usr/bin/mksh", "usr/bin/toybox", "usr/lib/android-sdk/platform-tools/adbd"):
         shutil.copy(packages / program, programs)

@@ -26,6 +26,7 @@ def test_it_is_a_machine_like_a_phone(phone: Phone):
         assert link.said("id -un; pwd; echo $HOME $TMPDIR") == "shell\n/\n/ /data/local/tmp"
         assert "MIRBSD KSH" in link.said("echo $KSH_VERSION")
         assert link.said("readlink $(which sha256sum)") == "toybox"
+        assert link.said("env -i /system/bin/sh -c 'exec /system/bin/uname -m'") == "aarch64"
         for absent in ("python", "python3", "tr", "bash"):
             assert link.said(f"which {absent} || echo none") == "none"
         for absent in ("/tmp", "/dev/shm", "/usr", "/etc/ld.so.cache"):
