@@ -1,8 +1,7 @@
 """A Python with onnxruntime for phones that have none: one file, made once on the host, that travels to them.
 
-It is a gzipped tar archive whose first member, MANIFEST (JSON), names its parts. Unpacked anywhere on an aarch64
-Linux, with `tar -xzf`, it is started by `sh FOLDER/python.sh ARGUMENTS`; `COMPILE` are arguments that make later starts
-faster.
+It is a gzipped tar archive whose first member, MANIFEST (JSON), names its parts. Unpacked anywhere on an aarch64 Linux,
+with `tar -xzf`, it is started by `sh FOLDER/python.sh ARGUMENTS`; `COMPILE` are arguments that quicken later starts.
 """
 
 from __future__ import annotations
@@ -13,8 +12,10 @@ import importlib.metadata
 import io
 import json
 import os
+import shutil
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ COMPILE = (
 FORMAT = 1
 """Raised when the code of this module or of `android_folder` makes something else of the same recipe."""
 _MANIFEST = "MANIFEST"
+_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +44,7 @@ class Bundle:
         path: Where it lies.
         sha256: Of its content.
         size: Bytes of the file.
-        unpacked_size: Bytes of the files in it; what it compiles to (`COMPILE`) needs about 10 MB more.
+        unpacked_size: Bytes of the files in it; what it compiles to (`COMPILE`) needs about 15 MB more.
         ort_version: Version of onnxruntime in it.
     """
 
@@ -74,6 +76,8 @@ def bundle(*, say: Callable[[str], None], folder: Path | None = None) -> Bundle:
                     return read(found)
                 say(f"{found} is damaged and is made anew")
                 found.unlink()
+            for remains in kept.glob("android-python.partial.*"):  # of one that was killed
+                shutil.rmtree(remains, ignore_errors=True)
             with tempfile.TemporaryDirectory(dir=kept, prefix="android-python.partial.") as beside:
                 made = _make(Path(beside), version, say)
                 return read(made.rename(kept / f"{name}-{_sha256(made)[:12]}.tar.gz"))
@@ -91,15 +95,20 @@ def read(path: Path) -> Bundle:
         BundleError: The file is no bundle, is damaged, or is of another format.
     """
     try:
-        with tarfile.open(path, "r:gz") as archive:
-            members = iter(archive)
-            first = next(members, None)
-            opened = archive.extractfile(first) if first is not None and first.name == _MANIFEST else None
-            if opened is None:
-                raise BundleError(f"{path} is no bundle: it does not begin with {_MANIFEST}")
-            manifest: dict[str, Any] = json.load(opened)
-            size = sum(member.size for member in members)
-    except (OSError, tarfile.TarError, EOFError, ValueError) as error:
+        with gzip.open(path) as zipped:
+            with tarfile.open(fileobj=zipped, mode="r|") as archive:
+                members = iter(archive)
+                first = next(members, None)
+                opened = archive.extractfile(first) if first is not None and first.name == _MANIFEST else None
+                if opened is None:
+                    raise BundleError(f"{path} is no bundle: it does not begin with {_MANIFEST}")
+                manifest = json.load(opened)
+                if not isinstance(manifest, dict):
+                    raise BundleError(f"{path} is no bundle: its {_MANIFEST} is not one")
+                size = sum(member.size for member in members)
+            while zipped.read(_BLOCK):
+                pass  # an archive ends before its checksum does
+    except (OSError, tarfile.TarError, EOFError, ValueError, zlib.error) as error:
         raise BundleError(f"{path} is no bundle, or a damaged one: {error}", hint="make or copy it again") from error
     if manifest.get("format") != FORMAT or size != manifest.get("unpacked_size"):
         raise BundleError(
@@ -109,7 +118,7 @@ def read(path: Path) -> Bundle:
         )
     return Bundle(
         path=path, sha256=_sha256(path), size=path.stat().st_size, unpacked_size=size,
-        ort_version=str(manifest["onnxruntime"]),
+        ort_version=str(manifest.get("onnxruntime")),
     )  # fmt: skip
 
 

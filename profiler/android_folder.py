@@ -40,14 +40,14 @@ PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux_2_17
 LEFT_OUT = (
     "test", "tests", "idlelib", "ensurepip", "lib2to3", "pydoc_data", "turtledemo", "tkinter", "venv", "_pyrepl",
     "__pycache__", "sitecustomize.py", "*.pyi", "*.a", "*.pxd", "*.h",
-    "_curses*", "_dbm*", "_gdbm*", "_sqlite3*", "_ssl.*", "_uuid.*", "readline.*", "_test*", "_ctypes_test*", "_xx*",
-    "xx*",
+    "_curses*", "_dbm*", "_gdbm*", "_sqlite3*", "_ssl.*", "_uuid.*", "readline.*",
+    "_test*", "_ctypes_test*", "_xx*", "xx*",
 )  # fmt: skip
 """What no measurement needs: tests, build tools, and modules whose libraries are not here either."""
 WHEELS_LEFT_OUT = {"onnxruntime": ("transformers", "quantization", "tools", "datasets"), "numpy": ("f2py",)}
 
-# A Python that was started by a loader cannot start itself anew by `sys.executable`; the agent uses the whole command.
-# What came into the environment for Android's own programs (Termux preloads a library) would break ours.
+# What came into the environment for Android's own programs (Termux preloads a library) would break ours. The wheels of
+# onnxruntime send usage data from Linux since 1.29, by a thread of their own, and keep an id in HOME: / under adb.
 LAUNCHER = """\
 #!/bin/sh
 # Runs Python: sh python.sh ARGUMENTS. Its folder may lie anywhere, under any name without a colon or a semicolon.
@@ -60,9 +60,10 @@ case $here in
     *[:\\;]*) echo "$here: a colon or semicolon in this path would part it in two; move the folder" >&2; exit 126 ;;
 esac
 [ -d "$here/tmp" ] || mkdir -p "$here/tmp" || exit 126
-unset LD_LIBRARY_PATH LD_PRELOAD PYTHONSTARTUP PYTHONPLATLIBDIR
+unset LD_PRELOAD
 export PYTHONHOME="$here" PYTHONPATH="$here/site" PYTHONNOUSERSITE=1 PYTHONDONTWRITEBYTECODE=1 PYTHONUTF8=1
-export TMPDIR="$here/tmp" HOME="${HOME:-$here/tmp}"
+export TMPDIR="$here/tmp" ORT_DISABLE_TELEMETRY=1
+[ -n "${HOME:-}" ] && [ -w "$HOME" ] || export HOME="$here/tmp"
 exec "$here/lib/ld-linux-aarch64.so.1" --library-path "$here/lib" "$here/bin/python@PYTHON@" "$@"
 """.replace("@PYTHON@", PYTHON)
 

@@ -72,6 +72,14 @@ def phone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Phone]:
     phone.stop()
 
 
+@pytest.fixture(scope="session")
+def phone_python(phone: Phone) -> str:
+    """Path of a `python.sh` on `phone`: Python with onnxruntime, as phones are given it."""
+    from tests.phone_python import give_python
+
+    return give_python(phone)
+
+
 def _one_torch_thread() -> None:
     """Tiny products are slower on many threads, and very slow where others use the cores."""
     torch = sys.modules.get("torch")  # whoever needs it has imported it, or is about to

@@ -20,6 +20,7 @@ from functools import cache
 from pathlib import Path
 
 from adb_shell.adb_device import AdbDevice
+from adb_shell.auth.sign_pythonrsa import PythonRSASigner
 from adb_shell.transport.tcp_transport import TcpTransport
 
 from tests.phone_init import make_data
@@ -34,6 +35,10 @@ _PROBES = [
         "Linux 6.7 or newer, built with binfmt_misc (as root: modprobe binfmt_misc)",
     ),
 ]
+_INIT = (
+    f"import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r}); from tests.phone_init import main\n"
+    "main(sys.argv[1:])"
+)
 PROPERTIES = {
     "ro.build.fingerprint": "samsung/pa3qxxx/pa3q:15/AP3A.240905.015.A2/S938BXXU1AYA1:user/release-keys",
     "ro.build.version.release": "15",
@@ -120,7 +125,7 @@ def missing() -> str | None:
 class Phone:
     """One phone. Off until `start`; `stop` and `start` may be repeated, with the same port and files.
 
-    Its adbd asks nobody for a key: Debian's is built without Android's questions about debugging.
+    Debian's adbd lets everybody in; a phone that `asks` does not, until `allow` (`tests/phone_key.py`).
 
     Attributes:
         port: adbd answers on 127.0.0.1 at this port.
@@ -128,9 +133,10 @@ class Phone:
             getprop) and `dumpsys/SERVICE`.
     """
 
-    def __init__(self, folder: Path, *, data_mib: int = 0) -> None:
+    def __init__(self, folder: Path, *, data_mib: int = 0, asks: bool = False) -> None:
         """A phone with its files below `folder`; its /data holds `data_mib` MiB, or what the disk here holds."""
         self._folder = folder
+        self._asks = asks
         self._data_mib = data_mib
         self._machine: Machine = machine()
         self._process: subprocess.Popen[bytes] | None = None
@@ -166,16 +172,10 @@ class Phone:
         if self._process is None:
             self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
-                init = [
-                    sys.executable,
-                    "-I",
-                    "-S",
-                    str(Path(__file__).with_name("phone_init.py")),
-                    str(theirs.fileno()),
-                ]
-                where = [self._machine.root, self._folder, self.port, self._data_mib]
+                machine = self._machine
+                what = [theirs.fileno(), machine.root, self._folder, self.port, self._data_mib, machine.qemu or ""]
                 self._process = subprocess.Popen(
-                    [*_NAMESPACES, *init, *map(str, where), *([str(self._machine.qemu)] if self._machine.qemu else [])],
+                    [*_NAMESPACES, sys.executable, "-I", "-S", "-c", _INIT, *map(str, what), "asks" * self._asks],
                     pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL, start_new_session=True,
                 )  # fmt: skip
             self._answer()
@@ -205,6 +205,18 @@ class Phone:
     def unplug(self) -> None:
         """End adbd alone: connections break and none is taken; what runs detached goes on."""
         self._order(b"stop")
+
+    def asked(self) -> str | None:
+        """The public key that it shows to its owner, or showed last."""
+        file = self._folder / "asked"
+        return file.read_text() if file.exists() else None
+
+    def allow(self) -> None:
+        """Its owner allows the key that it shows, always from this computer."""
+        key = self.asked()
+        assert key is not None, "no key was offered"
+        with (self._folder / "allowed").open("a") as allowed:
+            allowed.write(f"{key}\n")
 
     def restart_adbd(self) -> None:
         """As when USB debugging is switched off and on."""
@@ -246,11 +258,11 @@ class Link:
 
 
 @contextmanager
-def connected(phone: Phone) -> Iterator[Link]:
-    """Connect, and close at the end."""
+def connected(phone: Phone, signer: PythonRSASigner | None = None, *, wait_s: float = 10) -> Iterator[Link]:
+    """Connect, and close at the end; `wait_s` is how long its owner may take to allow the key."""
     device = AdbDevice(_WholeWrites("127.0.0.1", phone.port))
     try:
-        device.connect(rsa_keys=None, transport_timeout_s=10, auth_timeout_s=10)
+        device.connect(rsa_keys=signer and [signer], transport_timeout_s=10, auth_timeout_s=wait_s)
         yield Link(device)
     finally:
         device.close()

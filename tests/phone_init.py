@@ -3,7 +3,7 @@
 It runs in namespaces of its own (user, mount, process, network), which `tests/phone.py` makes; when it ends, or the
 test that holds the other end of its socket does, the kernel ends every process and every mount of the phone with it.
 
-Usage: phone_init.py SOCKET ROOT FOLDER PORT DATA_MIB QEMU
+Arguments of `main`: SOCKET ROOT FOLDER PORT DATA_MIB QEMU ASKS
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ import signal
 import socket
 import struct
 import subprocess
-import sys
 import threading
 import time
 import uuid
 from pathlib import Path
+
+from tests.phone_key import admit
 
 SHELL_UID = 2000
 """Android's user `shell`, whose commands adbd runs."""
@@ -41,7 +42,6 @@ _ENVIRONMENT = {
     "EXTERNAL_STORAGE": "/sdcard",
     "HOME": "/",
     "TMPDIR": "/data/local/tmp",
-    "LD_LIBRARY_PATH": "/system/lib64:/system/lib64/android",  # of Debian's programs: nothing lies where glibc looks
 }
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 
@@ -100,8 +100,8 @@ def loopback_up() -> None:
 class Phone:
     """adbd, and the relay that leads to it from the host: adbd itself listens on every address it sees."""
 
-    def __init__(self, top: Path, folder: Path, port: int) -> None:
-        self._top, self._folder, self._port = top, folder, port
+    def __init__(self, top: Path, folder: Path, port: int, *, asks: bool) -> None:
+        self._top, self._folder, self._port, self._asks = top, folder, port, asks
         self._adbd: subprocess.Popen[bytes] | None = None
         self._listener: socket.socket | None = None
         # One user namespace for all that ever runs here, in which there is no root: uid 0 outside is `shell` inside.
@@ -168,10 +168,23 @@ class Phone:
         with contextlib.suppress(OSError):
             while True:
                 outside, _ = listener.accept()
-                inside = socket.create_connection(("127.0.0.1", self._port))
-                for one, other in ((outside, inside), (inside, outside)):
-                    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                    threading.Thread(target=_copy, args=(one, other), daemon=True).start()
+                outside.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                threading.Thread(target=self._relay, args=(outside,), daemon=True).start()
+
+    def _relay(self, outside: socket.socket) -> None:
+        with contextlib.suppress(OSError), outside:
+            first: bytes | None = b""
+            if self._asks:
+                first = admit(outside, self._folder / "allowed", self._folder / "asked")
+            if first is None:
+                return
+            with socket.create_connection(("127.0.0.1", self._port)) as inside:
+                inside.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                inside.sendall(first)
+                back = threading.Thread(target=_copy, args=(inside, outside), daemon=True)
+                back.start()
+                _copy(outside, inside)
+                back.join()
 
 
 def _copy(source: socket.socket, target: socket.socket) -> None:
@@ -189,7 +202,7 @@ def main(arguments: list[str]) -> None:
     try:
         loopback_up()
         top = mount_all(root, folder, data_mib, arguments[5])
-        phone = Phone(top, folder, port)
+        phone = Phone(top, folder, port, asks=bool(arguments[6]))
     except OSError as error:
         control.send(str(error).encode())
         return
@@ -215,7 +228,3 @@ def main(arguments: list[str]) -> None:
             control.send(b"ok")
         except OSError as error:
             control.send(str(error).encode()[:60_000])
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

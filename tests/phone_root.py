@@ -14,16 +14,16 @@ its mode `chrootless` needs neither root nor a namespace.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import platform
 import shutil
-import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock
+
+from profiler.android_folder import unpack_packages
 
 SUITE = "trixie"
 PACKAGES = ("adbd", "mksh", "toybox")
@@ -62,13 +62,12 @@ DUMPSYS = """\
 [ -f "/vendor/dumpsys/${1:-}" ] || { echo "Can't find service: ${1:-}"; exit 20; }
 exec cat "/vendor/dumpsys/$1"
 """
+LOADER = "ld-linux-aarch64.so.1"
+DEFAULT_FOLDER = b"/lib/aarch64-linux-gnu/"
+"""Where Debian's loader looks for libraries; the phone's own is made to look in /system/lib64."""
 ACCOUNTS = "root:x:0:0::/:/bin/sh\nshell:x:2000:2000::/:/bin/sh\n"
 GROUPS = "root:x:0:\nshell:x:2000:\n"
 FOLDERS = ("proc", "dev", "data", "vendor", "etc", "lib", "sys/devices/system/cpu", "system/bin", "system/lib64")
-_DEFAULT = b"/lib/aarch64-linux-gnu/"
-"""Where Debian's loader looks for libraries."""
-FORMAT = 2
-"""Raised when the code below makes something else of the same recipe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +84,8 @@ class Machine:
 
 
 def recipe() -> str:
-    """Hash of all that the machine is made from."""
-    parts = [FORMAT, SUITE, PACKAGES, APPLETS, GETPROP, DUMPSYS, ACCOUNTS, GROUPS, FOLDERS, platform.machine()]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
+    """Hash of all that the machine is made from: this file."""
+    return hashlib.sha256(Path(__file__).read_bytes() + platform.machine().encode()).hexdigest()[:12]
 
 
 def machine() -> Machine:
@@ -99,6 +97,8 @@ def machine() -> Machine:
     CACHE.mkdir(parents=True, exist_ok=True)
     with FileLock(CACHE / "phone.lock"):
         if not folder.exists():
+            for remains in CACHE.glob("phone.partial.*"):  # of one that was killed
+                shutil.rmtree(remains)
             with tempfile.TemporaryDirectory(dir=CACHE, prefix="phone.partial.") as beside:
                 _make(Path(beside))
                 (Path(beside) / "made").rename(folder)
@@ -107,16 +107,17 @@ def machine() -> Machine:
 
 def _make(beside: Path) -> None:
     packages, root = beside / "packages", beside / "made/root"
-    fetch(PACKAGES, "arm64", packages)
+    unpack_packages(PACKAGES, "arm64", packages)
     for name in FOLDERS:
         (root / name).mkdir(parents=True)
     libraries = packages / "usr/lib/aarch64-linux-gnu"
-    shutil.copytree(libraries, root / "system/lib64", symlinks=True, ignore=shutil.ignore_patterns("gconv"),
-                    dirs_exist_ok=True)  # fmt: skip
-    loader = (libraries / "ld-linux-aarch64.so.1").read_bytes()
-    here = b"/system/lib64/".ljust(len(_DEFAULT), b"/")  # or a program of the phone would need LD_LIBRARY_PATH
-    (root / "lib/ld-linux-aarch64.so.1").write_bytes(loader.replace(b"\0" + _DEFAULT, b"\0" + here))
-    (root / "lib/ld-linux-aarch64.so.1").chmod(0o755)
+    for library in (*libraries.glob("lib*.so*"), *libraries.glob("android/*")):
+        shutil.copy(library, root / "system/lib64")
+    loader = (libraries / LOADER).read_bytes()
+    assert DEFAULT_FOLDER in loader
+    here = b"/system/lib64/".ljust(len(DEFAULT_FOLDER), b"/")
+    (root / "lib" / LOADER).write_bytes(loader.replace(DEFAULT_FOLDER, here))
+    (root / "lib" / LOADER).chmod(0o755)
     programs = root / "system/bin"
     for program in ("usr/bin/mksh", "usr/bin/toybox", "usr/lib/android-sdk/platform-tools/adbd"):
         shutil.copy(packages / program, programs)
@@ -132,16 +133,6 @@ def _make(beside: Path) -> None:
     (root / "etc/mkshrc").write_text("")
     if not NATIVE:
         # Debian 12's emulator, version 7.2, crashes inside libonnxruntime.
-        fetch(("qemu-user",), None, beside / "emulator")
+        host = {"x86_64": "amd64"}.get(platform.machine(), platform.machine())  # in Debian's words
+        unpack_packages(["qemu-user"], host, beside / "emulator")
         shutil.copy(beside / "emulator/usr/bin/qemu-aarch64", beside / "made")
-
-
-def fetch(packages: tuple[str, ...], architecture: str | None, folder: Path) -> None:
-    """Unpack packages of Debian, and what they need, into a folder; `architecture` None is this machine's."""
-    foreign = [f"--architectures={architecture}"] if architecture else []
-    command = ["mmdebstrap", "--mode=chrootless", "--variant=extract", *foreign, f"--include={','.join(packages)}"]
-    done = subprocess.run(
-        [*command, SUITE, str(folder)], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
-    )
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")

@@ -11,7 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
-from adb_shell.exceptions import AdbConnectionError
+from adb_shell.auth.keygen import keygen
+from adb_shell.auth.sign_pythonrsa import PythonRSASigner
+from adb_shell.exceptions import AdbConnectionError, AdbTimeoutError, DeviceAuthError, TcpTimeoutException
 
 from tests.phone import Phone, connected
 
@@ -24,6 +26,7 @@ def test_it_is_a_machine_like_a_phone(phone: Phone):
         assert link.said("id -un; pwd; echo $HOME $TMPDIR") == "shell\n/\n/ /data/local/tmp"
         assert "MIRBSD KSH" in link.said("echo $KSH_VERSION")
         assert link.said("readlink $(which sha256sum)") == "toybox"
+        assert link.said("env -i /system/bin/sh -c 'exec /system/bin/uname -m'") == "aarch64"
         for absent in ("python", "python3", "tr", "bash"):
             assert link.said(f"which {absent} || echo none") == "none"
         for absent in ("/tmp", "/dev/shm", "/usr", "/etc/ld.so.cache"):
@@ -107,6 +110,34 @@ def test_its_disk_may_be_full(phone: Phone, tmp_path: Path):
         assert not (phone.data / "big").exists()
     finally:
         small.stop()
+
+
+def signer(folder: Path) -> PythonRSASigner:
+    keygen(str(folder / "key"))
+    return PythonRSASigner((folder / "key.pub").read_text(), (folder / "key").read_text())
+
+
+def test_one_that_asks_lets_in_whom_its_owner_allows(tmp_path: Path):
+    phone = Phone(tmp_path / "phone", asks=True)
+    phone.start()
+    try:
+        mine, other = signer(tmp_path), signer(tmp_path)
+        with pytest.raises(DeviceAuthError), connected(phone):
+            pass
+        with pytest.raises((TcpTimeoutException, AdbTimeoutError)), connected(phone, mine, wait_s=0.5):
+            pass
+        assert phone.asked() is not None
+        assert str(phone.asked()).split()[0] == mine.GetPublicKey().split()[0]
+        phone.allow()
+        with connected(phone, mine) as link:
+            assert link.said("echo in") == "in"
+        with pytest.raises((TcpTimeoutException, AdbTimeoutError)), connected(phone, other, wait_s=0.5):
+            pass
+        phone.reboot()
+        with connected(phone, mine) as link:
+            assert link.said("echo known") == "known"
+    finally:
+        phone.stop()
 
 
 def test_nothing_is_left_of_it_when_the_test_dies(tmp_path: Path):
