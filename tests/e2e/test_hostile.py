@@ -74,10 +74,10 @@ def test_what_a_device_says_is_shown_as_text(liar: Liar):
         harmless(done.out + done.err)
         assert "[bold]b[/bold]" in done.out.replace("\\", ""), done.out
         assert "<b>" in done.out if output_format != "md" else "&lt;b&gt;" in done.out
-    for study in (liar.cli.folder / "runs").iterdir():
-        shown = liar.cli("show", study.name, "--format", "md", code=None)
-        harmless(shown.out + shown.err)
-        assert "red" in shown.out
+    [study] = {path.name for path in (liar.cli.folder / "runs").iterdir()} - {"blocks"}
+    shown = liar.cli("show", study, "--format", "md", code=None)
+    harmless(shown.out + shown.err)
+    assert "red" in shown.out + shown.err
 
 
 def test_a_terminal_gets_none_of_its_codes(liar: Liar):
