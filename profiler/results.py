@@ -193,7 +193,7 @@ class Result(_Read):
         contenders: Of a comparison, in the job's order.
     """
 
-    format: Literal[1]
+    format: Annotated[int, Field(ge=1, le=1)]
     job_id: Word
     method: Word | int
     status: Status
