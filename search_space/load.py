@@ -7,7 +7,7 @@ do.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -75,23 +75,42 @@ def state_dict(
     }
 
 
-def round_activations(module: nn.Module) -> None:
-    """Let every `Linear` see blocks of 32 int8 values with one scale each (`MatMulNBits`, accuracy level 4).
+Rounding = Literal["blocks", "rows"]
+
+
+def round_activations(module: nn.Module, how: Rounding = "blocks") -> None:
+    """Let every `Linear` see its inputs as int8 products do (`MatMulNBits`, accuracy level 4).
 
     Comparing with this instead of the plain module keeps the check sharp: a norm over a nearly cancelled sum (the first
     tokens of a linear attention) turns rounding into an error of any size where no mistake was made.
+
+    Args:
+        module: Gets hooks.
+        how: ``blocks``: 32 values with one scale, as onnxruntime's own kernels do. ``rows``: all inputs of a token with
+            one scale and offset, as KleidiAI's do, which it uses on Arm.
     """
     from torch import nn
 
-    block = 32
-
     def rounded(_: nn.Module, arguments: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        inputs = arguments[0].shape[-1]
-        padded = nn.functional.pad(arguments[0], (0, -inputs % block))
-        blocks = padded.reshape(*padded.shape[:-1], -1, block)
-        scale = blocks.abs().amax(-1, keepdim=True).clamp_min(1e-30) / 127
-        return (((blocks / scale).round() * scale).flatten(-2)[..., :inputs],)
+        return (_by_blocks(arguments[0]) if how == "blocks" else _by_rows(arguments[0]),)
 
     for linear in module.modules():
         if isinstance(linear, nn.Linear):
             linear.register_forward_pre_hook(rounded)
+
+
+def _by_blocks(x: torch.Tensor, block: int = 32) -> torch.Tensor:
+    from torch import nn
+
+    inputs = x.shape[-1]
+    padded = nn.functional.pad(x, (0, -inputs % block))
+    blocks = padded.reshape(*padded.shape[:-1], -1, block)
+    scale = blocks.abs().amax(-1, keepdim=True).clamp_min(1e-30) / 127
+    return ((blocks / scale).round() * scale).flatten(-2)[..., :inputs]
+
+
+def _by_rows(x: torch.Tensor) -> torch.Tensor:
+    low, high = x.amin(-1, keepdim=True).clamp_max(0), x.amax(-1, keepdim=True).clamp_min(0)
+    scale = (high - low).clamp_min(1e-30) / 255
+    offset = (-128 - low / scale).round()
+    return ((x / scale + offset).round().clamp(-128, 127) - offset) * scale

@@ -389,13 +389,19 @@ def devices_setup(
     again: Annotated[bool, typer.Option("--again", help="Make anew what is there.")] = False,
     python: Annotated[
         str | None,
-        typer.Option("--python", metavar="PATH", help="A Python there to begin with. Default: one that fits."),
+        typer.Option("--python", metavar="PATH", help="A Python there to begin with (ssh). Default: one that fits."),
+    ] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            "--bundle", metavar="FILE", help="An android-python-*.tar.gz made elsewhere (adb). Default: made."
+        ),
     ] = None,
 ) -> None:
     """Put the agent, Python packages and onnxruntime on a device, and measure a tiny model there."""
     from archsearch.cli.setup import setup_command
 
-    raise typer.Exit(setup_command(name, devices=devices, again=again, python=python))
+    raise typer.Exit(setup_command(name, devices=devices, again=again, python=python, bundle=bundle))
 
 
 @devices_app.command("check", epilog="Examples: `archsearch devices check`; `archsearch devices check mini-pc -f json`")

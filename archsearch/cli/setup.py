@@ -22,7 +22,7 @@ PROOF_WORKLOAD = "16/4"
 PROOF_S = 20.0
 
 
-def setup_command(name: str, *, devices: Path, again: bool, python: str | None) -> int:
+def setup_command(name: str, *, devices: Path, again: bool, python: str | None, bundle: Path | None) -> int:
     """Set up and prove it; exit code 5 when it is set up, but gave no numbers."""
     from profiler.devices import load_devices
     from profiler.setup import set_up
@@ -32,12 +32,16 @@ def setup_command(name: str, *, devices: Path, again: bool, python: str | None) 
         raise CommandError(
             "--python goes with ssh devices for which the device file names no `python`: it is what set-up begins with"
         )
+    if bundle is not None and device.transport != "adb":
+        raise CommandError("--bundle goes with adb devices: it is the Python that is sent to phones")
     log = console(stderr=True)
 
     def say(line: str) -> None:
         log.print(f"{name}: {line}")
 
-    done = set_up(device, say=say, again=again or python is not None, python=python)
+    done = set_up(
+        device, say=say, again=again or python is not None or bundle is not None, python=python, bundle=bundle
+    )
     has = f"Python {done.told.python}, numpy {done.told.numpy}, onnxruntime {done.told.onnxruntime}"
     as_it_is = device.transport == "local" or getattr(device, "python", None)  # ours to look at, and not to make
     if not done.changed and not as_it_is and not again:

@@ -11,12 +11,14 @@ import secrets
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Protocol
 
 from profiler.checkup import Checkup, ask, by_shell, printable
 from profiler.devices import Device
 from profiler.errors import DeviceUnavailable, ProfilerError, TransportError, UnsupportedTransport
 from profiler.readiness import host_onnxruntime
+from profiler.setup.bundle import BundleInstaller
 from profiler.setup.site import Site
 from profiler.setup.venv import VenvInstaller
 from profiler.transports import Transport, make_transport
@@ -43,9 +45,10 @@ class Installer(Protocol):
 Say = Callable[[str], None]
 
 
-def _installer(device: Device, python: str | None) -> Installer:
+def _installer(device: Device, python: str | None, bundle: Path | None) -> Installer:
     makers: dict[str, Callable[[], Installer]] = {
-        "ssh": lambda: VenvInstaller(python=python, onnxruntime=host_onnxruntime())
+        "ssh": lambda: VenvInstaller(python=python, onnxruntime=host_onnxruntime()),
+        "adb": lambda: BundleInstaller(bundle),
     }
     if device.transport not in makers:
         raise UnsupportedTransport(f"this version cannot set up devices with `transport: {device.transport}`")
@@ -65,7 +68,9 @@ class SetUp:
     told: Checkup
 
 
-def set_up(device: Device, *, say: Say, again: bool = False, python: str | None = None) -> SetUp:
+def set_up(
+    device: Device, *, say: Say, again: bool = False, python: str | None = None, bundle: Path | None = None
+) -> SetUp:
     """Install what the device lacks. Measures nothing; `DeviceSession` opens on success.
 
     Args:
@@ -73,6 +78,7 @@ def set_up(device: Device, *, say: Say, again: bool = False, python: str | None 
         say: Called with one sentence per step.
         again: Make anew what is there.
         python: A Python on the device to begin with; None to look for one.
+        bundle: A file of `profiler.android` for a device over ADB; None to make it here.
 
     Raises:
         UnsupportedTransport: This version cannot reach, or set up, such a device.
@@ -98,7 +104,7 @@ def set_up(device: Device, *, say: Say, again: bool = False, python: str | None 
             return SetUp(changed=False, told=told)
         if own and not again:
             say(missing or f"onnxruntime is {told.onnxruntime if told else None} there and {here} here")
-        return SetUp(changed=True, told=_install(transport, _installer(device, python), told, say))
+        return SetUp(changed=True, told=_install(transport, _installer(device, python, bundle), told, say))
     finally:
         transport.close()
 

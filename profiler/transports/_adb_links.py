@@ -276,6 +276,8 @@ class _DirectStream(Stream):
     def close(self) -> None:
         if self._open:
             self._open = False
+            if self._link._wire is not self._wire:
+                return  # the link was lost, and is closed already
             with suppress(ConnectionLost), self._link.lost():
                 self._send(self._words.CLSE)
 
@@ -472,10 +474,11 @@ class ServerLink(Link):
             raise ConnectionLost(f"{self.title}: not connected")
         with self._lost():
             client = adbutils.AdbClient(self._host, self._port, socket_timeout=PACKET_S)
-            connection = client.device(self._serial).open_transport(timeout=PACKET_S)
+            connection = client.make_connection()  # its `open_transport` leaves it open when the server refuses
             try:
-                connection.send_command(service)
-                connection.check_okay()
+                for request in (f"host:transport:{self._serial}", service):
+                    connection.send_command(request)
+                    connection.check_okay()
             except BaseException:
                 connection.close()
                 raise

@@ -56,7 +56,7 @@ if command -v sha256sum >/dev/null 2>&1; then s=$(sha256sum <"$partial"); else s
 if [ "${s%% *}" != "$digest" ]; then wc -c <"$partial"; rm -f -- "$partial"; exit 66; fi
 mv -f -- "$partial" "$target" || exit 1
 set -- "$folder"/.*.part
-[ -e "$1" ] && find "$folder" -maxdepth 1 -name ".*.part" -type f -mtime +0 -exec rm -f -- {} ";" 2>/dev/null
+[ -e "$1" ] && find "$folder" -maxdepth 1 -name ".*.part" -type f -mtime +1 -exec rm -f -- {} ";" 2>/dev/null
 true
 """
 """Also removes what earlier transfers into the folder left: our own at once, a stranger's, which may still be written

@@ -10,29 +10,25 @@ import stat
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
-from profiler import android
 from profiler.conformance import TransportConformance
 from profiler.errors import AccessRefused, ConnectionLost, TransportError
 from profiler.transports import _adb_links
 from profiler.transports._adb_links import Link, ServerLink, TcpLink, UsbLink, own_key
 from profiler.transports.adb import AdbTransport
 from tests.phone import Phone
-from tests.phone_root import CACHE
 
 pytestmark = pytest.mark.needs("phone")
 
 
 @pytest.fixture(scope="session")
-def python(phone: Phone) -> str:
-    """A script on the phone that starts Python: what `devices setup` brings there, unpacked from here for speed."""
-    folder = phone.data / "python of the tests"
-    folder.mkdir()
-    subprocess.run(["tar", "-xzf", android.bundle(say=print, folder=CACHE).path, "-C", folder], check=True)
+def python(phone: Phone, phone_python: str) -> str:
+    """A program on the phone that starts Python."""
     start = phone.data / "python3"
-    start.write_text('#!/system/bin/sh\nexec sh "/data/local/tmp/python of the tests/python.sh" "$@"\n')
+    start.write_text(f'#!/system/bin/sh\nexec sh {phone_python} "$@"\n')
     start.chmod(0o755)
     return f"/data/local/tmp/{start.name}"
 
@@ -109,7 +105,6 @@ def test_a_port_where_nobody_listens_is_a_lost_connection():
 def test_what_a_server_does_not_have_is_told(phone: Phone, server: int):
     with pytest.raises(ConnectionLost, match=f"it knows {phone.serial}"):
         transport_over(ServerLink("R5CY00000XX", port=server)).open()
-    transport_over(ServerLink(port=server)).open()  # the only one is the one
 
 
 def test_a_phone_that_is_unplugged_is_a_lost_connection(phone: Phone, server: int):
@@ -132,47 +127,41 @@ def test_usb_without_a_phone_says_so():
     assert "USB debugging" in str(caught.value.hint)
 
 
-class _Asks:
-    """A device that wants a key, and to which nobody says yes."""
-
-    def __init__(self) -> None:
-        from adb_shell import constants
-        from adb_shell.adb_message import AdbMessage
-
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self._asks = AdbMessage(constants.AUTH, constants.AUTH_TOKEN, 0, b"t" * 20)
-
-    def serve(self) -> None:
-        with self._listener:
-            link, _ = self._listener.accept()
-        with link:
-            link.settimeout(5)
-            while True:
-                header = link.recv(24, socket.MSG_WAITALL)
-                if len(header) < 24:
-                    return
-                size, kind = int.from_bytes(header[12:16], "little"), int.from_bytes(header[4:8], "little")
-                link.recv(size, socket.MSG_WAITALL)
-                if header[:4] == b"AUTH" and kind == 3:  # the public key: the phone now asks its owner
-                    try:
-                        link.recv(1)
-                    except (TimeoutError, ConnectionError):
-                        return
-                link.sendall(self._asks.pack() + self._asks.data)
-
-
-def test_a_phone_that_does_not_know_our_key_says_what_to_do(monkeypatch: pytest.MonkeyPatch):
-    from threading import Thread
-
+def test_a_phone_that_does_not_know_our_key_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setattr(_adb_links, "CONFIRM_S", 0.5)
-    phone = _Asks()
-    thread = Thread(target=phone.serve)
-    thread.start()
-    with pytest.raises(AccessRefused, match="does not know our key") as caught:
-        transport_over(TcpLink("127.0.0.1", phone.port)).open()
-    thread.join()
-    assert "Allow USB debugging?" in str(caught.value.hint)
+    phone = Phone(tmp_path / "asks", asks=True)
+    phone.start()
+    try:
+        link = TcpLink("127.0.0.1", phone.port)
+        with pytest.raises(AccessRefused, match="does not know our key") as caught:
+            transport_over(link).open()
+        assert "Allow USB debugging?" in str(caught.value.hint)
+        phone.allow()
+        with transport_over(link) as transport:
+            assert not transport.exists("anything")
+    finally:
+        phone.stop()
+
+
+def test_a_port_that_speaks_tls_is_wireless_debugging():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            link, _ = listener.accept()
+            with link:
+                link.recv(24, socket.MSG_WAITALL)
+                words = (int.from_bytes(b"STLS", "little"), 0x01000000, 0, 0, 0)
+                magic = words[0] ^ 0xFFFFFFFF
+                link.sendall(b"".join(word.to_bytes(4, "little") for word in (*words, magic)))
+
+        thread = Thread(target=answer)
+        thread.start()
+        with pytest.raises(TransportError, match="wireless debugging") as caught:
+            transport_over(TcpLink("127.0.0.1", listener.getsockname()[1])).open()
+        thread.join()
+    assert "adb tcpip 5555" in str(caught.value.hint)
 
 
 def test_a_disk_that_is_full_is_told(tmp_path: Path):
