@@ -136,6 +136,7 @@ def _sliding_rows(block: Block, width: int, context: int) -> int:
 
 def reference_check(check: BlockCheck, index: int) -> tuple[Check, dict[str, bytes]]:
     """The agent's form of a check; expected values are computed here by the torch module on the same seeded weights."""
+    from profiler.agent.agreement import relative_rms
     from profiler.jobs import Check, CheckCall
 
     fills = [{"kind": "uniform", "seed": 1 + number, "low": -1.7, "high": 1.7} for number in range(2)]
@@ -146,7 +147,7 @@ def reference_check(check: BlockCheck, index: int) -> tuple[Check, dict[str, byt
         expected = _reference(check, fills, "blocks")
         for other in (_reference(check, fills, "rows"), _reference(check, fills, None)):
             for one, two in zip(expected, other, strict=True):
-                tolerance = max(tolerance, ROUNDED_OTHERWISE * _relative_rms(two, one))
+                tolerance = max(tolerance, ROUNDED_OTHERWISE * relative_rms(two.tolist(), one.tolist()))
     calls = [
         CheckCall(tokens=tokens, fill=fill, expected=tuple(values.tolist()))
         for tokens, fill, values in zip(check_tokens(check), fills, expected, strict=True)
@@ -198,11 +199,6 @@ def _reference(check: BlockCheck, fills: Sequence[Mapping[str, Any]], rounding: 
             where = np.round(np.linspace(0, flat.size - 1, min(CHECK_VALUES, flat.size))).astype(int)
             found.append(flat[where])
     return found
-
-
-def _relative_rms(got: Any, expected: Any) -> float:
-    scale = float((expected**2).mean())
-    return float((((got - expected) ** 2).mean() / scale) ** 0.5) if scale else 0.0
 
 
 def _json(value: object) -> bytes:

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean
 from typing import Any
 
-from archsearch.measurement import ANCHOR, CANDIDATE, UNSETTLED, Drift, Measurement, moved, rows
+from archsearch.measurement import ANCHOR, CANDIDATE, UNSETTLED, Drift, Measurement, moved
 from archsearch.objectives import objectives as all_objectives
 from archsearch.records import load_measurements
 from archsearch.store import Store
+from archsearch.table import rows
 from search_space.layout import Layout
 
 
@@ -82,9 +83,14 @@ class Measured:
     def best(self, objectives: Sequence[str]) -> Iterator[str]:
         """The best candidate so far in each objective that is measured, in words."""
         mine = [row for row in self.rows() if row["status"] == "ok" and row["trial"] is not None]
+        several = len({row["device"] for row in mine}) > 1
         for name in objectives:
             objective = all_objectives()[name]
-            values = [(row[name], row["code"]) for row in mine if row.get(name) is not None]
+            values = [
+                (row[name], f"{row['code']} on {row['device']}" if several else row["code"])
+                for row in mine
+                if row.get(name) is not None
+            ]
             if objective.measured and values:
                 value, code = min(values) if objective.direction == "min" else max(values)
                 yield f"{name} {value:.4g} ({code})"

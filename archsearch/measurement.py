@@ -1,8 +1,8 @@
 """A stored measurement as something to read numbers from; every number shown anywhere comes through here.
 
 `Measurement` is what the store keeps (raw result included). `MeasuredPoint` is one of its points with statistics and
-counts. `rows` turns measurements into the plain table that reports read. Drift is judged here, from the stored anchor
-runs: a candidate between two runs of the watched anchor that differ by more than `DRIFT_LIMIT` becomes `throttled`.
+counts. Drift is judged here, from the stored anchor runs: a candidate between two runs of the watched anchor that
+differ by more than `DRIFT_LIMIT` becomes `throttled`.
 """
 
 from __future__ import annotations
@@ -10,23 +10,19 @@ from __future__ import annotations
 import json
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from archsearch.objectives import objectives
 from profiler.results import Result
 from profiler.stats import Interval, PointSummary, centre, summarise
 from profiler.workloads import Point
 from search_space.cost import Parameters, parameters, state_bytes
-from search_space.layout import Layout, by_kind
+from search_space.layout import Layout
 
 DRIFT_LIMIT = 0.03
 """Largest relative change of the watched anchor over a block of work."""
-
-NOT_WARM = "warm-up was not seen to end in every process: may be unstable"
-"""Reason beside an `ok` status."""
 
 UNSETTLED = ("throttled", "not_cooled", "busy")
 """Statuses that say something of the moment and nothing of what was to be measured."""
@@ -60,6 +56,7 @@ class Measurement:
         conditions: As `conditions` gives them.
         foreign_state_bytes: State bytes per point of a foreign file.
         group: Of the device; empty where it has none.
+        seed: Of the weights; None for records of before it was kept.
     """
 
     job_id: str
@@ -82,6 +79,7 @@ class Measurement:
     conditions: str = ""
     foreign_state_bytes: tuple[int, ...] | None = None
     group: str = ""
+    seed: int | None = None
 
     @property
     def pool(self) -> str:
@@ -158,65 +156,6 @@ def conditions(key: Mapping[str, Any]) -> str:
     """
     shared = {name: key.get(name) for name in ("runtime", "method", "runtime_version", "device")}
     return json.dumps(shared, sort_keys=True)
-
-
-def rows(measurements: Iterable[Measurement]) -> list[dict[str, Any]]:
-    """One row per measurement and point; watch runs are left out, drift is judged."""
-    measurements = list(measurements)
-    drift = Drift(measurements)
-    return [
-        _row(view, drift)
-        for measurement in measurements
-        if measurement.role != WATCH
-        for view in measurement.measured_points
-    ]
-
-
-def _row(view: MeasuredPoint, drift: Drift) -> dict[str, Any]:
-    measurement = view.measurement
-    status, reason = drift.status(measurement)
-    if status == "ok" and view.summary is not None and not view.summary.warm:
-        reason = reason or NOT_WARM
-    layout = measurement.layout
-    row: dict[str, Any] = {
-        "layout_id": layout.layout_id if layout else None,
-        "code": layout.code if layout else None,
-        "name": measurement.name,
-        "anchor": measurement.role == ANCHOR,
-        "device": measurement.pool,
-        "unit": measurement.device,
-        "workload": measurement.workload,
-        "prompt": view.point.prompt,
-        "chunk": view.point.chunk or None,
-        "decode": view.point.decode,
-        "batch": view.point.batch,
-        "precision": measurement.precision,
-        "status": status,
-        "reason": reason,
-        "trial": measurement.trial,
-        "job_id": measurement.job_id,
-        # A job that an earlier driver sent, and this one found on the device: how much that was is not known.
-        "bytes_sent": measurement.bytes_sent if measurement.bytes_sent or measurement.result is None else None,
-    }
-    for name, objective in objectives().items():
-        value = objective.value(view) if status == "ok" or not objective.measured else None
-        row[name] = value.value if isinstance(value, Interval) else value
-        if isinstance(value, Interval):
-            row[f"{name}_low"], row[f"{name}_high"] = value.low, value.high if math.isfinite(value.high) else None
-        elif name in ("ttft_ms", "decode_ms", "decode_ms_p95"):
-            row[f"{name}_low"] = row[f"{name}_high"] = None
-    summary = view.summary
-    row["p95_underpowered"] = summary.p95_underpowered if summary else None
-    row["processes"] = summary.processes if summary else 0
-    row["discarded"] = summary.discarded if summary else 0
-    row["warm"] = summary.warm if summary else None
-    row["stopped_because"] = measurement.result.stopped_because if measurement.result else None
-    row["lowerings"] = by_kind(measurement.lowerings)
-    if layout is not None:
-        row["width"], row["depth"] = layout.width, len(layout.layers)
-        row["vocab_size"], row["embedding_rank"] = layout.embedding.vocab_size, layout.embedding.rank
-        row["tied"] = layout.embedding.tied
-    return row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -97,6 +97,7 @@ class Measurer:
         self.tuning_s = 0.0
         self._say = say or (lambda _: None)
         session.stop = self.cancel
+        session.on_link = lambda line: self._say(f"{session.device.name}: {line}")
         self._tuner = tuner
 
     def measure(
@@ -381,4 +382,5 @@ class Measurer:
             conditions=conditions(self.session.key(job).fields),
             foreign_state_bytes=subject.foreign_state_bytes(),
             group=self.session.device.group or "",
+            seed=subject.seed,
         )

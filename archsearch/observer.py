@@ -15,12 +15,12 @@ class Standing:
 
     Attributes:
         done: Candidates that were measured or found unable to run.
-        seconds_per_candidate: Mean time on the device, or None before the first.
+        left_s: How long the wanted candidates will still take, or None while that cannot be said.
         best: The best candidate so far in each measured objective, in words.
     """
 
     done: int
-    seconds_per_candidate: float | None
+    left_s: float | None
     best: tuple[str, ...]
 
 

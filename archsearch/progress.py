@@ -146,13 +146,13 @@ class Progress(DevicePanel):
         self._trials = trials
         self._deadline = deadline
         self._done = 0
-        self._seconds_per_trial: float | None = None
+        self._left_s: float | None = None
         self._best: tuple[str, ...] = ()
 
     def settled(self, standing: Standing) -> None:
         """A candidate was measured: count it, and say how far the study is."""
         self._done = standing.done
-        self._seconds_per_trial = standing.seconds_per_candidate
+        self._left_s = standing.left_s
         self._best = standing.best
         if self._live is None:
             self.say(f"{self._done} candidates done, {self.left()}" + "".join(f"; best {best}" for best in self._best))
@@ -163,8 +163,8 @@ class Progress(DevicePanel):
         if self._trials is not None:
             left = max(0, self._trials - self._done)
             parts.append(f"{left} left")
-            if self._seconds_per_trial is not None and self._deadline is None:
-                parts.append(f"about {duration(left * self._seconds_per_trial)}")
+            if self._left_s is not None and self._deadline is None:
+                parts.append(f"about {duration(self._left_s)}")
         if self._deadline is not None:
             parts.append(f"{duration(self._deadline - time.monotonic())} of the time budget left")
         return ", ".join(parts)

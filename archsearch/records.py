@@ -56,6 +56,7 @@ def to_record(
             "lowerings": dict(measurement.lowerings),
             "foreign_state_bytes": measurement.foreign_state_bytes,
             "group": measurement.group,
+            "seed": measurement.seed,
         },
         result=raw_result,
         created_unix=measurement.created_unix,
@@ -96,6 +97,7 @@ def from_record(record: MeasurementRecord, layouts: Mapping[str, Layout]) -> Mea
         conditions=conditions(record.key),
         foreign_state_bytes=None if foreign is None else tuple(foreign),
         group=record.info.get("group", ""),
+        seed=record.info.get("seed"),
     )
 
 

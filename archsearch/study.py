@@ -26,7 +26,7 @@ from archsearch.owners import owner_id
 from archsearch.store import Store
 from archsearch.study_settings import Settings
 from archsearch.subjects import Subject
-from archsearch.timing import RUN_ENDED, RUN_STARTED, Seconds
+from archsearch.timing import LEFT_OUT, RUN_ENDED, RUN_STARTED, Seconds
 from archsearch.trials import MAX_TRIES, Trial, Trials
 from profiler.jobs import Protocol
 from search_space.errors import SearchSpaceError
@@ -129,7 +129,9 @@ def run_study(
         driver.add("await", fleet.waited_s())
         driver.add("idle", fleet.idle_s)
         driver.add("tuning", fleet.tuning_s())
-        store.add_event(name, RUN_ENDED, {"owner": owner, "driver": driver.by_phase})
+        lost = {fleet.pool_of(device): why for device, why in fleet.lost.items()}
+        left_out = {pool: why for pool, why in lost.items() if pool not in fleet.pools()}
+        store.add_event(name, RUN_ENDED, {"owner": owner, "driver": driver.by_phase, LEFT_OUT: left_out})
     numbers = [record.number for record in store.trials(name)]
     missing = {pool: sum(pool not in measured.latest_of(number) for number in numbers) for pool in pools}
     return Ended(
@@ -382,6 +384,20 @@ class _Loop:
     def _standing(self) -> Standing:
         return Standing(
             done=self._trials.done(),
-            seconds_per_candidate=self._measured.seconds_per_candidate(),
+            left_s=self._left_s(),
             best=tuple(self._measured.best(self._settings.objectives)),
         )
+
+    def _left_s(self) -> float | None:
+        """How long the slowest pool needs for what it has yet to measure of the trials that are wanted."""
+        wanted, pools = self._limits.trials, [self._fleet.pool_of(device) for device in self._fleet.devices()]
+        if wanted is None:
+            return None
+        found = []
+        for pool in dict.fromkeys(pools):
+            each = self._measured.seconds_per_candidate(pool)
+            if each is None:
+                return None
+            left = wanted - self._trials.done_in(pool)
+            found.append(_WITH_WATCH * each * max(0, left) / pools.count(pool))
+        return max(found, default=None)

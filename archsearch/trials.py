@@ -111,6 +111,10 @@ class Trials:
         tried = {t.number for t in self._pending if pools and not t.at_work and all(t.tries[pool] for pool in pools)}
         return len(self._finished | tried)
 
+    def done_in(self, pool: str) -> int:
+        """Trials that one pool has measured or found unable to run, so far."""
+        return len(self._finished) + sum(bool(t.tries[pool]) and pool not in t.at_work for t in self._pending)
+
     def begun(self) -> int:
         """Trials that there are."""
         return len(self._finished) + len(self._pending)

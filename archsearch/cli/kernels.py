@@ -152,7 +152,7 @@ def _on_each_device(
 
 def _say_unsettled(rows: Sequence[Row], title: Callable[[Row], str]) -> None:
     """Name what may not have the times of a device that has warmed up, its lowerings in one line."""
-    from archsearch.measurement import NOT_WARM
+    from archsearch.table import NOT_WARM
 
     found: dict[str, list[str]] = {}
     for row in rows:

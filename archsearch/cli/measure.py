@@ -94,8 +94,8 @@ def _measure(
     store: str | None,
     runs: Path,
 ) -> int:
-    from archsearch.measurement import rows
     from archsearch.measuring import Interrupted, Measurer
+    from archsearch.table import rows
     from profiler.errors import AgentDied, ResultError, TransportError
     from profiler.jobs import Protocol
     from reports.tables import render

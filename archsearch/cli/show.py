@@ -13,7 +13,7 @@ from archsearch.cli.studies import BLOCKS_STUDY, existing, known_blocks, latest
 if TYPE_CHECKING:
     from archsearch.store import Store
     from reports.budgets import Budget
-    from reports.ranking import Ranking
+    from reports.ranking import Ranking, Row
 
 _SMALLEST_SHOWN = 5e-4
 """Below, a percentage with one decimal would say 0.0%."""
@@ -77,11 +77,11 @@ def print_study(
 ) -> None:
     """Rank a study and print it; notes for people go to stderr. `blocks` is the store of comparisons of kernels."""
     from archsearch.cli.measure import COLUMNS
-    from archsearch.measurement import rows
     from archsearch.potential import KernelBook, potentials
     from archsearch.records import load_measurements
+    from archsearch.table import rows
     from reports.budgets import parse_budgets
-    from reports.ranking import rank
+    from reports.ranking import ACROSS, rank
     from reports.tables import render
     from search_space.layout_file import parse_layout
 
@@ -111,22 +111,57 @@ def print_study(
     budgets = parse_budgets(budget if budget else config["budgets"])
     anchors = [parse_layout(dict(anchor)).layout.layout_id for anchor in config["anchors"]]
     reference = anchors[0] if anchors and any(row["layout_id"] == anchors[0] for row in measured) else None
-    ranking = rank(measured, names, budgets, across=across or config["across"], reference=reference)
+    across = across or config["across"]
+    doubtful = {} if across not in ACROSS else left_out(database, name, measured)
+    counted = [row for row in measured if row["device"] not in doubtful]
+    ranking = rank(counted, names, budgets, across=across, reference=reference)
     better = {}
     if blocks is not None:
         book = KernelBook(blocks, BLOCKS_STUDY)
-        found = potentials(
-            ranking, measured, measurements, book, reference=reference, across=across or config["across"]
-        )
+        found = potentials(ranking, counted, measurements, book, reference=reference, across=across)
         better = {potential.layout_id: potential.text() for potential in found}
     entries = ranking.front() if front else ranking.entries
     table = [{**row, "better_kernel": better.get(row["layout_id"])} for row in ranking.table(entries)]
+    if not front:
+        table += [_unranked(row, doubtful[row["device"]]) for row in measured if row["device"] in doubtful]
     print(render(table, columns(names), output_format, letter_styles=letter_colors()), end="")
     if output_format == "table":
         _legend(ranking, name)
         for text in list(better.values())[:_POTENTIALS]:
             console(stderr=True).print(text)
+    for device, why in doubtful.items():
+        console(stderr=True).print(f"ranked without {device}: {why}; by its own numbers: --across {device}")
     _nearest_misses(ranking)
+
+
+def left_out(database: Store, name: str, measured: Sequence[Row]) -> dict[str, str]:
+    """Devices that a ranking over all of them does without, with the reason.
+
+    Those whose outputs are not those of the others, and those that the last run lost before they had measured what
+    the others have: one lost device must not keep everything from being ranked.
+    """
+    from archsearch.timing import LEFT_OUT, RUN_ENDED
+
+    found: dict[str, str] = {}
+    for row in measured:
+        if row["disagrees"]:
+            found.setdefault(row["device"], f"{row['code'] or row['name']}: {row['reason']}")
+    trials: dict[str, set[int]] = {}
+    for row in measured:
+        if row["trial"] is not None:
+            trials.setdefault(row["device"], set()).add(row["trial"])
+    everything = set().union(*trials.values())
+    events = database.events(name, RUN_ENDED)
+    for device, why in (events[-1][2].get(LEFT_OUT, {}) if events else {}).items():
+        missing = everything - trials.get(device, set())
+        if missing and len(trials) > 1:
+            found.setdefault(device, f"it lacks {len(missing)} of {len(everything)} candidates ({why})")
+    return found
+
+
+def _unranked(row: Row, why: str) -> dict[str, Any]:
+    places = ("rank", "front", "tier", "feasible", "violation", "hv_contribution")
+    return {**dict.fromkeys(places), **row, "reason": row["reason"] or f"not ranked: {why}"}
 
 
 def columns(objectives: Sequence[str]) -> list[str]:

@@ -13,8 +13,8 @@ import time
 
 import pytest
 
-from archsearch.measurement import NOT_WARM
 from archsearch.sampling import SAMPLERS
+from archsearch.table import NOT_WARM
 from tests.e2e.conftest import TINY, Cli, Done, Watchman, nothing_twice, wait_until
 
 ROW_NAMES = {

@@ -62,7 +62,7 @@ def test_a_hint_follows_the_message(capsys):
 
 def test_a_message_cannot_write_on_the_terminal(capsys):
     assert code_of(profiler.DeviceUnavailable("box: \x1b[2Jgone\x9b31m", hint="\x07")) == 3
-    assert capsys.readouterr().err == "archsearch: box:  [2Jgone 31m\n  try:  \n"
+    assert capsys.readouterr().err == "archsearch: box: [2Jgone31m\n  try: \n"
 
 
 @pytest.mark.parametrize("code", [0, 2, 3, 5, 130])

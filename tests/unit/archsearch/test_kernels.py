@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from archsearch.block_table import contestants
 from archsearch.comparisons import beside, compared, left_out, lowering_entrants
 from archsearch.kernels import KernelTime, Tuning, capped, choose, kernel_times, stored_times, tuning_rows
-from archsearch.measurement import BLOCKS, Measurement, conditions, rows
+from archsearch.measurement import BLOCKS, Measurement, conditions
 from archsearch.measuring import Outcome
 from archsearch.potential import KernelBook, potentials
 from archsearch.roofline import PRODUCT, Rates, decode_roof_ms, not_emptied, prefill_roof_ms, read_rates
 from archsearch.stacks import bytes_per_step, cache_bytes, decode_copies, stack
 from archsearch.subjects import Subject
+from archsearch.table import rows
 from archsearch.tuning import Tuner, alike, representative
 from profiler.results import Result
 from profiler.workloads import Point, Workload, parse_workload

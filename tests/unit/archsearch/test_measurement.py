@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from archsearch.measurement import ADHOC, ANCHOR, CANDIDATE, WATCH, Drift, rows
+from archsearch.measurement import ADHOC, ANCHOR, CANDIDATE, WATCH, Drift
 from archsearch.objectives import objectives
+from archsearch.table import rows
 from profiler.workloads import Point
 from tests.unit.archsearch.samples import ANCHOR_LAYOUT, LAYOUT, measurement, result
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from archsearch.errors import StoreError
-from archsearch.measurement import ADHOC, ANCHOR, Measurement, rows
+from archsearch.measurement import ADHOC, ANCHOR, Measurement
 from archsearch.records import REUSED, layout_json, load_measurements, to_record
 from archsearch.store import Store
+from archsearch.table import rows
 from profiler.jobs import MeasurementKey
 from tests.unit.archsearch.samples import measurement
 

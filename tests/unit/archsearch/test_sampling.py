@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from archsearch.errors import StudyError
-from archsearch.measurement import ANCHOR, rows
+from archsearch.measurement import ANCHOR
 from archsearch.outcomes import latest_rows, study_values, violation_of
 from archsearch.sampling import SAMPLERS, Asked, Sampler
+from archsearch.table import rows
 from profiler.workloads import Point
 from reports.budgets import parse_budget
 from tests.unit.archsearch.samples import measurement

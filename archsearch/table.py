@@ -1,0 +1,78 @@
+"""Measurements as the plain table that reports read: one row for each measured point, every doubt in its status."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from archsearch.agreement import disagreements
+from archsearch.measurement import ANCHOR, WATCH, Drift, MeasuredPoint, Measurement
+from archsearch.objectives import objectives
+from profiler.stats import Interval
+from search_space.layout import by_kind
+
+NOT_WARM = "warm-up was not seen to end in every process: may be unstable"
+"""Reason beside an `ok` status."""
+
+
+def rows(measurements: Iterable[Measurement]) -> list[dict[str, Any]]:
+    """One row per measurement and point; watch runs are left out, drift and agreement between devices are judged."""
+    measurements = list(measurements)
+    drift, doubted = Drift(measurements), disagreements(measurements)
+    return [
+        _row(view, drift, doubted)
+        for measurement in measurements
+        if measurement.role != WATCH
+        for view in measurement.measured_points
+    ]
+
+
+def _row(view: MeasuredPoint, drift: Drift, doubted: Mapping[str, str]) -> dict[str, Any]:
+    measurement = view.measurement
+    status, reason = drift.status(measurement)
+    if measurement.job_id in doubted:
+        status, reason = "invalid", doubted[measurement.job_id]
+    if status == "ok" and view.summary is not None and not view.summary.warm:
+        reason = reason or NOT_WARM
+    layout = measurement.layout
+    row: dict[str, Any] = {
+        "layout_id": layout.layout_id if layout else None,
+        "code": layout.code if layout else None,
+        "name": measurement.name,
+        "anchor": measurement.role == ANCHOR,
+        "device": measurement.pool,
+        "unit": measurement.device,
+        "workload": measurement.workload,
+        "prompt": view.point.prompt,
+        "chunk": view.point.chunk or None,
+        "decode": view.point.decode,
+        "batch": view.point.batch,
+        "precision": measurement.precision,
+        "status": status,
+        "reason": reason,
+        "disagrees": measurement.job_id in doubted,
+        "trial": measurement.trial,
+        "job_id": measurement.job_id,
+        # A job that an earlier driver sent, and this one found on the device: how much that was is not known.
+        "bytes_sent": measurement.bytes_sent if measurement.bytes_sent or measurement.result is None else None,
+    }
+    for name, objective in objectives().items():
+        value = objective.value(view) if status == "ok" or not objective.measured else None
+        row[name] = value.value if isinstance(value, Interval) else value
+        if isinstance(value, Interval):
+            row[f"{name}_low"], row[f"{name}_high"] = value.low, value.high if math.isfinite(value.high) else None
+        elif name in ("ttft_ms", "decode_ms", "decode_ms_p95"):
+            row[f"{name}_low"] = row[f"{name}_high"] = None
+    summary = view.summary
+    row["p95_underpowered"] = summary.p95_underpowered if summary else None
+    row["processes"] = summary.processes if summary else 0
+    row["discarded"] = summary.discarded if summary else 0
+    row["warm"] = summary.warm if summary else None
+    row["stopped_because"] = measurement.result.stopped_because if measurement.result else None
+    row["lowerings"] = by_kind(measurement.lowerings)
+    if layout is not None:
+        row["width"], row["depth"] = layout.width, len(layout.layers)
+        row["vocab_size"], row["embedding_rank"] = layout.embedding.vocab_size, layout.embedding.rank
+        row["tied"] = layout.embedding.tied
+    return row
