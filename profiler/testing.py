@@ -289,15 +289,24 @@ def pause(seconds, state):
         time.sleep(max(0.0, min(0.2, until - time.monotonic())))
     return True
 
+def take_lease():
+    until = time.monotonic() + job["limits"]["lease_s"]
+    while True:
+        try:
+            fcntl.flock(lease, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return "ok"
+        except OSError:
+            if time.monotonic() >= until:
+                return "busy"
+            if not pause(0.1, "waiting_lease"):
+                return "cancelled"
+
 status("waiting_lease")
 lease = open(folder.parent.parent / "lease", "a")
-while True:
-    try:
-        fcntl.flock(lease, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        break
-    except OSError:
-        going = pause(0.1, "waiting_lease")
-going = pause(TOLD["seconds"], "timing")
+outcome = take_lease()
+if outcome == "ok" and not pause(TOLD["seconds"], "timing"):
+    outcome = "cancelled"
+going = outcome == "ok"
 
 def sequence(point):
     ttft_ns, decode_ns = TOLD["ttft_ns"], [TOLD["decode_ns"]] * point["decode"]
@@ -311,7 +320,8 @@ timing = [
 ]
 memory = {"peak_rss_mib": 1.0, "source": "none"}
 write("result.json", {
-    "format": 1, "job_id": job["job_id"], "method": "waiting", "status": "ok" if going else "cancelled", "reason": "",
+    "format": 1, "job_id": job["job_id"], "method": "waiting", "status": outcome,
+    "reason": "the lease is held" if outcome == "busy" else "",
     "environment": ENVIRONMENT, "seconds": {"total": TOLD["seconds"]},
     "processes": timing + [{"index": len(timing), "kind": "memory", "memory": memory}] if going else [],
     "checks": [{"name": check["name"], "ok": True} for check in job["checks"]],
