@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: run test lint types unit clean
+.PHONY: run test lint types unit long clean
 .DEFAULT_GOAL := run
 
 run: $(VENV)/.run
@@ -21,10 +21,15 @@ lint: $(VENV)/.test
 types: $(VENV)/.test
 	$(BIN)/mypy
 
-# What runs commands and measures has the machine to itself; the rest shares it.
+# What runs commands and measures comes after the rest, file by file; no test is judged by its time.
 unit: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2 tests/unit tests/conformance
-	$(BIN)/python -m pytest tests/e2e
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/e2e
+
+# What takes minutes and is covered in short by `make test`: a phone's link broken in every phase, for one.
+long: $(VENV)/.test
+	.ci/system-packages
+	$(BIN)/python -m pytest -m long
 
 # A virtual environment made by another Python, or half made, is made anew.
 $(VENV)/.python:

@@ -18,7 +18,7 @@ from tests.phone import Phone
 
 __all__ = ["python"]
 
-pytestmark = pytest.mark.needs("phone")
+pytestmark = [pytest.mark.needs("phone"), pytest.mark.long]
 
 
 class TestAdbDisconnection(DisconnectionConformance):
