@@ -289,6 +289,7 @@ class Measurer:
             "memory_mib": device.memory_limit_mib,
             "timeout_s": device.timeout_s * timeout_factor(subject.points),
             "lease_s": device.lease_timeout_s,
+            "clock_mhz": device.clock_mhz,
             "cooling": device.cooling,
         }
         return Job(job_id=new_job_id(subject.label), **subject.job_fields(), **common)

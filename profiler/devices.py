@@ -180,7 +180,13 @@ class _DeviceFields(_Strict):
     cooling: Cooling = Field(default=Cooling(), description="What must hold before a measurement starts.")
     clock_policy: Literal["stock", "fixed"] = Field(
         default="stock",
-        description="`fixed` says that you fixed the clocks: this version changes none, and keeps both series apart.",
+        description="`fixed`: the clocks do not move, by `clock_mhz` or by your own doing. Each is a series of its own.",
+    )
+    clock_mhz: int | None = Field(
+        default=None,
+        ge=100,
+        le=10000,
+        description="With clock_policy fixed: the clock that cores are set to for each job, and back after it (as root).",
     )
     timeout_s: float = Field(
         default=300.0,
@@ -322,6 +328,8 @@ def _cross_checks(device: Mapping[str, Any]) -> list[tuple[str, str]]:
             found.append(("cores", f"cores: {list(cores)!r} names a core twice"))
         if type(threads) is int and len(set(cores)) < threads:
             found.append(("threads", f"threads: {threads} is more than the {len(set(cores))} cores listed in `cores`"))
+    if device.get("clock_mhz") is not None and device.get("clock_policy") != "fixed":
+        found.append(("clock_mhz", "clock_mhz: goes with `clock_policy: fixed`"))
     if device.get("transport") == "adb":
         connection, host, serial = device.get("connection", "usb"), device.get("host"), device.get("serial")
         if connection == "tcp" and not host:
@@ -374,7 +382,7 @@ def _check_list(devices: list[Any], positions: Positions, problems: Problems) ->
             _check_common(device, index, positions, problems)
 
 
-_ALIKE = ("transport", "threads", "cores", "providers", "memory_limit_mib", "clock_policy")
+_ALIKE = ("transport", "threads", "cores", "providers", "memory_limit_mib", "clock_policy", "clock_mhz")
 """What devices of one group must have in common, or their numbers would differ for it."""
 
 

@@ -163,6 +163,7 @@ class Job:
         memory_mib: Memory limit of the worker, or None.
         timeout_s: Time limit of the whole job, once it has the device to itself.
         lease_s: How long it waits for that.
+        clock_mhz: The clock that cores are set to meanwhile, or None to leave them alone.
         cooling: What must hold before it starts.
         checks: Graphs compared first.
         contenders: The graphs of a comparison; `points` are then theirs, one after the other.
@@ -179,6 +180,7 @@ class Job:
     memory_mib: int | None = None
     timeout_s: float = 300.0
     lease_s: float = 3600.0
+    clock_mhz: int | None = None
     cooling: Cooling = field(default_factory=Cooling)
     checks: tuple[Check, ...] = ()
     contenders: tuple[Contender, ...] = ()
@@ -229,6 +231,7 @@ class Job:
             "points": points,
             "protocol": asdict(self.protocol),
             "limits": {"memory_mib": self.memory_mib, "timeout_s": self.timeout_s, "lease_s": self.lease_s},
+            "clock_mhz": self.clock_mhz,
             "cooling": self.cooling.model_dump(mode="json"),
             "checks": [
                 {

@@ -235,6 +235,7 @@ class DeviceSession:
         fields = {
             "name": self.device.name,
             "clock_policy": self.device.clock_policy,
+            "clock_mhz": self.device.clock_mhz,
             **_identity(self.environment),
         }
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]

@@ -51,6 +51,11 @@ class Lease:
             os.close(descriptor)
         return None
 
+    @property
+    def held(self) -> bool:
+        """Whether it is ours."""
+        return self._descriptor is not None
+
     def holder(self) -> str:
         """Who holds the lock, in words."""
         try:

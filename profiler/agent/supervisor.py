@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from .agreement import disagreements, wanted_repeats, widest_interval
+from .clocks import Clocks
 from .conditions import OtherLoad, busiest_others, clocks_mhz, environment, process_seconds, temperature_c
 from .crew import Assignment, Crew
 from .lease import Lease
@@ -34,6 +35,7 @@ class Supervisor:
         self._watch = Watch(folder)
         self._crew = Crew(folder, self._watch)
         self._lease = Lease(self._work / "lease")
+        self._clocks = Clocks(self._work / "clocks")
         self._seconds = self._crew.seconds
         self._result: Json = {
             "format": FORMAT, "job_id": folder.name, "method": METHOD, "status": "failed", "reason": "",
@@ -49,6 +51,7 @@ class Supervisor:
         try:
             self._read_job()
             self._take_lease()
+            self._fix_clocks()
             self._result["environment"] = environment({})
             preparing = self._begin_preparing()
             self._cool(preparing)
@@ -102,6 +105,11 @@ class Supervisor:
                 self._watch.sleep(_LEASE_POLL_S)
         finally:
             self._seconds["waiting"] += time.monotonic() - begun
+
+    def _fix_clocks(self) -> None:
+        self._clocks.restore()  # what an agent that was killed has left
+        if (mhz := self._job.get("clock_mhz")) is not None:
+            self._clocks.fix(int(mhz))
 
     def _cool(self, preparing: Assignment) -> None:
         """Wait until nobody else works and the processor is cool, beside our own preparations."""
@@ -243,6 +251,8 @@ class Supervisor:
         self._seconds.update({name: round(value, 4) for name, value in self._seconds.items()})
         written = self._write_result()
         self._watch.tell("done", self._result["status"])
+        if self._lease.held:
+            self._clocks.restore()
         self._lease.release()
         return 0 if written else 1
 

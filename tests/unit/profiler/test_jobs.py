@@ -42,7 +42,7 @@ def test_the_json_has_the_agreed_form():
     data = json.loads(json.dumps(job.to_json()))
     assert set(data) == {
         "format", "job_id", "label", "model", "signature", "runtime", "points", "protocol", "limits", "cooling",
-        "checks",
+        "clock_mhz", "checks",
     }  # fmt: skip
     assert data["model"] == {"graph": "model.onnx", "recipe": "recipe.json"}
     assert data["runtime"] == {
