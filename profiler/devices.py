@@ -180,13 +180,13 @@ class _DeviceFields(_Strict):
     cooling: Cooling = Field(default=Cooling(), description="What must hold before a measurement starts.")
     clock_policy: Literal["stock", "fixed"] = Field(
         default="stock",
-        description="`fixed`: the clocks do not move, by `clock_mhz` or by your own doing. Each is a series of its own.",
+        description="`fixed`: clocks do not move, by `clock_mhz` or by your own doing. Each is a series of its own.",
     )
     clock_mhz: int | None = Field(
         default=None,
         ge=100,
         le=10000,
-        description="With clock_policy fixed: the clock that cores are set to for each job, and back after it (as root).",
+        description="With clock_policy fixed: the clock that cores are set to for each job, and back after it (root).",
     )
     timeout_s: float = Field(
         default=300.0,
