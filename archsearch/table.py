@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -35,6 +36,9 @@ def _row(view: MeasuredPoint, drift: Drift, doubted: Mapping[str, str]) -> dict[
         status, reason = "invalid", doubted[measurement.job_id]
     if status == "ok" and view.summary is not None and not view.summary.warm:
         reason = reason or NOT_WARM
+    fallback = _fallback(measurement)
+    if status == "ok" and fallback:
+        reason = "; ".join(filter(None, (fallback, reason)))
     layout = measurement.layout
     row: dict[str, Any] = {
         "layout_id": layout.layout_id if layout else None,
@@ -52,6 +56,7 @@ def _row(view: MeasuredPoint, drift: Drift, doubted: Mapping[str, str]) -> dict[
         "status": status,
         "reason": reason,
         "disagrees": measurement.job_id in doubted,
+        "fallback": fallback or None,
         "trial": measurement.trial,
         "job_id": measurement.job_id,
         # A job that an earlier driver sent, and this one found on the device: how much that was is not known.
@@ -76,3 +81,16 @@ def _row(view: MeasuredPoint, drift: Drift, doubted: Mapping[str, str]) -> dict[
         row["vocab_size"], row["embedding_rank"] = layout.embedding.vocab_size, layout.embedding.rank
         row["tied"] = layout.embedding.tied
     return row
+
+
+def _fallback(measurement: Measurement) -> str:
+    """How much of a graph did not run where it was asked to, in words; empty when all did, or nothing is known."""
+    asked = (json.loads(measurement.conditions or "{}").get("runtime") or {}).get("providers") or []
+    processes = measurement.result.processes if measurement.result is not None else ()
+    ran = next((process.providers for process in processes if process.providers), None) or {}
+    nodes = {name: count for name, count in ran.items() if isinstance(count, int)}
+    first = asked[0][0] if asked else None
+    elsewhere = {name: count for name, count in nodes.items() if name != first}
+    if first is None or not elsewhere:
+        return ""
+    return f"{sum(elsewhere.values())} of {sum(nodes.values())} nodes fell back from {first} to {', '.join(elsewhere)}"

@@ -47,7 +47,7 @@ def open_session(
         shared: Use the pool of `share_threads` and none of its own.
 
     Raises:
-        JobFailure: A wanted execution provider is not there.
+        JobFailure: A wanted execution provider is not there, or does not start.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = int(runtime["threads"])
@@ -67,4 +67,10 @@ def open_session(
     there = ort.get_available_providers()
     if missing := [name for name, _ in wanted if name not in there]:
         raise JobFailure("failed", f"onnxruntime here has no {', '.join(missing)}; it has {', '.join(there)}")
-    return ort.InferenceSession(str(model), options, providers=wanted)
+    session = ort.InferenceSession(str(model), options, providers=wanted)
+    if refused := [name for name, _ in wanted if name not in session.get_providers()]:
+        # onnxruntime goes on without it, with a line in its log: what is measured then is another device.
+        raise JobFailure(
+            "failed", f"onnxruntime could not start {', '.join(refused)}; is what it needs installed here?"
+        )
+    return session

@@ -162,3 +162,14 @@ def test_a_second_ctrl_c_ends_the_work_on_the_device(cli: Cli):
         process.send_signal(signal.SIGINT)
     cli.finish(process, code=130, timeout=30)
     wait_until(lambda: not cli.processes())
+
+
+def test_nodes_that_do_not_run_where_they_were_asked_to_are_shown(cli: Cli):
+    # The one provider beside the CPU that onnxruntime's wheels for it bring: it takes no node of such a graph.
+    cli.devices("providers: [AzureExecutionProvider, CPUExecutionProvider]")
+    [row] = cli("measure", LAYOUT, "--workload", "16/4", "--no-tune", "--format", "json").json()
+    assert row["status"] == "ok"
+    assert "nodes fell back from AzureExecutionProvider to CPUExecutionProvider" in row["fallback"]
+    assert row["reason"].startswith(row["fallback"])
+    cli.devices("providers: [CUDAExecutionProvider]")
+    assert "its onnxruntime has no CUDAExecutionProvider" in cli("measure", LAYOUT, code=3).err
