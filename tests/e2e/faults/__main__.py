@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -25,6 +26,7 @@ PHONE_DISK_MIB = 400
 def main() -> int:
     """Run a campaign; 1 when something did not hold."""
     asked = _arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that nothing stays mounted or running
     os.environ["ARCHSEARCH_TEST_CACHE"] = str(CACHE)
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     base = Path(tempfile.mkdtemp(prefix="faults-"))
