@@ -55,7 +55,7 @@ def main() -> int:
         phone = _phone(base, stack) if "adb" in devices else None
         while injected < asked.faults and time.monotonic() - began < asked.minutes * 60:
             number += 1
-            faults = min(rng.randint(6, 9), asked.faults - injected)
+            faults = min(rng.randint(asked.per_run - 2, asked.per_run + 2), asked.faults - injected)
             folder = base / f"run-{number}"
             run = play_run(
                 number, folder, Random(f"{asked.seed} {number}"), deck, devices=devices, faults=faults,
@@ -102,6 +102,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("faults.md"), help="FILE.md; FILE.json is written beside it")
     parser.add_argument("--devices", default="local,ssh", help="of local, ssh, adb; with commas")
     parser.add_argument("--minutes", type=float, default=60, help="no run is begun after so long")
+    parser.add_argument("--per-run", type=int, default=8, help="faults in one run, about")
     parser.add_argument("--pause", type=float, default=3.0, help="mean seconds between two faults")
     asked = parser.parse_args()
     if not set(asked.devices.split(",")) <= {"local", "ssh", "adb"}:

@@ -26,7 +26,7 @@ from tests.e2e.faults.world import (
 )  # fmt: skip
 from tests.phone import Phone
 
-AIM_S = 8.0
+AIM_S = {"local": 8.0, "ssh": 8.0, "adb": 20.0}
 """How long a fault waits for the phase that it is aimed at."""
 ENDS_S = {"local": 40.0, "ssh": 40.0, "adb": 150.0}
 """What a candidate may take on a device, with all that its repetition costs, before a run counts as hung."""
@@ -112,7 +112,8 @@ class Run:
     def __init__(self, number: int, rng: Random, deck: Deck, world: World, *, say: Callable[[str], None]) -> None:
         self.record = RunRecord(number=number, devices=[place.kind for place in world.places])
         self._rng, self._deck, self._say = rng, deck, say
-        self._scene = Scene(world, rng, trials=rng.randint(3, 4))
+        self._slow = any(place.kind == "adb" for place in world.places)  # emulated: a candidate takes a minute
+        self._scene = Scene(world, rng, trials=2 if self._slow else rng.randint(3, 4))
 
     def play(self, faults: int, *, pause_s: float) -> RunRecord:
         """Disturb it so many times, let it end, judge it."""
@@ -140,7 +141,7 @@ class Run:
             return
         last = scene.drivers[-1]
         if last.process.returncode == 0:
-            scene.trials += 2
+            scene.trials += 1 if self._slow else 2
         else:
             scene.wait(1.0)
         scene.start()
@@ -151,7 +152,7 @@ class Run:
         for _ in range(6):
             kind, place = self._deck.draw(scene.world.places)
             aimed = self._rng.choice(kind.phases)
-            scene.wait(AIM_S, lambda p=place, a=aimed: p.phase() == a, step=0.002)  # type: ignore[misc]
+            scene.wait(AIM_S[place.kind], lambda p=place, a=aimed: p.phase() == a, step=0.002)  # type: ignore[misc]
             self._keep_running()
             job = place.current()
             record = FaultRecord(
