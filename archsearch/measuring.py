@@ -68,8 +68,8 @@ class _OtherDevice(DeviceUnavailable):
     """A result belongs to another series than the one it was asked for."""
 
 
-class _Failed(Exception):  # noqa: N818 - what the agent said, and it may say otherwise the next time
-    """A job ended with status `failed`."""
+class _Failed(Exception):  # noqa: N818 - it may end otherwise the next time
+    """A job could not be sent, or ended with status `failed`."""
 
 
 class Interrupted(Exception):  # noqa: N818 - the user's wish, not an error
@@ -146,25 +146,33 @@ class Measurer:
                 subject = self._tuner.tuned(subject, on_status)
             finally:
                 self.tuning_s += time.monotonic() - begun
+        failed = ""
         for again in range(MAX_RERUNS, -1, -1):
             try:
-                return self._measure(subject, fresh, protocol, on_status, last=not again)
-            except (ConnectionLost, AccessRefused):
-                raise  # the job may be at work
-            except (AgentDied, ResultError, TransportError, _OtherDevice, _Failed) as error:
+                return self._measure(subject, fresh, protocol, on_status, last=not again, failed=failed)
+            except (AgentDied, ResultError, _OtherDevice, _Failed) as error:
                 if self.cancel.is_set():  # it did not end when asked to, and was killed
                     raise Interrupted from error
                 if not again:
                     raise
-                self._say(f"{self.session.device.name}: {subject.label}: {error}; it is run again")
+                failed = str(error)
+                self._say(f"{self.session.device.name}: {subject.label}: {failed}; it is run again")
                 self.cancel.wait(RERUN_AFTER_S[again - 1])
                 with suppress(TransportError):  # if it cannot be written to, the job will say so
                     self.session.repair()
         raise AssertionError  # the last round returns or raises
 
     def _measure(
-        self, subject: Subject, fresh: bool, protocol: Protocol | None, on_status: OnStatus | None, *, last: bool
+        self,
+        subject: Subject,
+        fresh: bool,
+        protocol: Protocol | None,
+        on_status: OnStatus | None,
+        *,
+        last: bool,
+        failed: str,
     ) -> Outcome:
+        """One attempt, maybe the `last`; a failure with the reason `failed` once more is the subject's own."""
         seconds = Seconds()
         job = self._job(subject, protocol or self.protocol)
         key = self.session.key(job)
@@ -204,6 +212,8 @@ class Measurer:
                 with suppress(ProfilerError):
                     self.session.cleanup(job.job_id)  # it was not begun
                 self.store.release(claim.key_hash)
+                if not last:
+                    raise _Failed(str(error)) from error
             raise  # else the job goes on without us: the claim leads the next run to it
         except (Exception, KeyboardInterrupt) as error:
             if isinstance(error, KeyboardInterrupt) and handle is not None:
@@ -215,7 +225,7 @@ class Measurer:
             self.store.release(claim.key_hash)
             self.session.cleanup(job.job_id)
             raise Interrupted
-        if result.status == "failed" and not last:
+        if result.status == "failed" and result.reason != failed and not last:
             self.store.release(claim.key_hash)
             self.session.cleanup(job.job_id)
             raise _Failed(result.reason)
