@@ -22,7 +22,15 @@ from archsearch.store import Check as PassedCheck
 from archsearch.subjects import Subject, timeout_factor
 from archsearch.timing import Seconds
 from archsearch.verification import passed_checks, with_checks
-from profiler.errors import AgentDied, DeviceUnavailable, ProfilerError, ResultError, TransportError
+from profiler.errors import (
+    AccessRefused,
+    AgentDied,
+    ConnectionLost,
+    DeviceUnavailable,
+    ProfilerError,
+    ResultError,
+    TransportError,
+)
 from profiler.jobs import Job, MeasurementKey, Protocol, new_job_id
 from profiler.results import Result, parse_result
 
@@ -36,7 +44,11 @@ SETTLED = ("ok", "out_of_memory", "invalid", "timeout", "infeasible")
 moment."""
 
 MAX_RERUNS = 2
-"""How often a job is run again whose agent died, or whose result is nonsense."""
+"""How often a job is run again that could not be sent, whose agent died, or whose result is nonsense or a failure."""
+
+RERUN_AFTER_S = (10.0, 2.0)
+"""How long a device is left alone before the last repetition, and before the one that comes first: a disk that is full,
+or whoever ends processes there, may have been a matter of the moment."""
 
 _FRESH = "-"
 """Stands in the claims of fresh measurements, and in no key."""
@@ -54,6 +66,10 @@ class Outcome:
 
 class _OtherDevice(DeviceUnavailable):
     """A result belongs to another series than the one it was asked for."""
+
+
+class _Failed(Exception):  # noqa: N818 - it may end otherwise the next time
+    """A job could not be sent, or ended with status `failed`."""
 
 
 class Interrupted(Exception):  # noqa: N818 - the user's wish, not an error
@@ -120,7 +136,8 @@ class Measurer:
             Interrupted: `cancel` was set.
             AgentDied: The agent died without a result, and did so again.
             ResultError: What it wrote is no result, and was not either when it was run again.
-            TransportError: The device is out of reach. The job goes on; a later run finds it.
+            TransportError: The device is out of reach, and the job goes on; a later run finds it. Or it does not
+                take the job.
             StoreError: The result could not be stored; the job stays on the device and is found again.
         """
         if self._tuner is not None:
@@ -129,18 +146,33 @@ class Measurer:
                 subject = self._tuner.tuned(subject, on_status)
             finally:
                 self.tuning_s += time.monotonic() - begun
+        failed = ""
         for again in range(MAX_RERUNS, -1, -1):
             try:
-                return self._measure(subject, fresh, protocol, on_status)
-            except (AgentDied, ResultError, _OtherDevice) as error:
+                return self._measure(subject, fresh, protocol, on_status, last=not again, failed=failed)
+            except (AgentDied, ResultError, _OtherDevice, _Failed) as error:
                 if self.cancel.is_set():  # it did not end when asked to, and was killed
                     raise Interrupted from error
                 if not again:
                     raise
-                self._say(f"{self.session.device.name}: {subject.label}: {error}; it is run again")
+                failed = str(error)
+                self._say(f"{self.session.device.name}: {subject.label}: {failed}; it is run again")
+                self.cancel.wait(RERUN_AFTER_S[again - 1])
+                with suppress(TransportError):  # if it cannot be written to, the job will say so
+                    self.session.repair()
         raise AssertionError  # the last round returns or raises
 
-    def _measure(self, subject: Subject, fresh: bool, protocol: Protocol | None, on_status: OnStatus | None) -> Outcome:
+    def _measure(
+        self,
+        subject: Subject,
+        fresh: bool,
+        protocol: Protocol | None,
+        on_status: OnStatus | None,
+        *,
+        last: bool,
+        failed: str,
+    ) -> Outcome:
+        """One attempt, maybe the `last`; a failure with the reason `failed` once more is the subject's own."""
         seconds = Seconds()
         job = self._job(subject, protocol or self.protocol)
         key = self.session.key(job)
@@ -148,7 +180,7 @@ class Measurer:
         if known is not None:
             return known
         # A fresh measurement of a key is its own claim: it must not be answered with somebody else's.
-        claim = self.store.claim(f"{key.id[:40]}{_FRESH}{job.job_id[-8:]}" if fresh else key.id, job.job_id)
+        claim = self.store.claim(self._fresh_claim(key, job) if fresh else key.id, job.job_id)
         if not claim.mine:
             return self._await_other(subject, key, claim, protocol, on_status)
         handle: JobHandle | None = None
@@ -175,8 +207,14 @@ class Measurer:
                     self.session.cleanup(handle.job_id)
             self.store.release(claim.key_hash)
             raise
-        except TransportError:
-            raise  # the job goes on without us: the claim leads the next run to it
+        except TransportError as error:
+            if handle is None and not isinstance(error, ConnectionLost | AccessRefused):
+                with suppress(ProfilerError):
+                    self.session.cleanup(job.job_id)  # it was not begun
+                self.store.release(claim.key_hash)
+                if not last:
+                    raise _Failed(str(error)) from error
+            raise  # else the job goes on without us: the claim leads the next run to it
         except (Exception, KeyboardInterrupt) as error:
             if isinstance(error, KeyboardInterrupt) and handle is not None:
                 with suppress(ProfilerError):  # nobody waits any more, but the device must not go on
@@ -187,6 +225,10 @@ class Measurer:
             self.store.release(claim.key_hash)
             self.session.cleanup(job.job_id)
             raise Interrupted
+        if result.status == "failed" and result.reason != failed and not last:
+            self.store.release(claim.key_hash)
+            self.session.cleanup(job.job_id)
+            raise _Failed(result.reason)
         measurement = self._measurement(subject, job, result, handle.bytes_sent)
         info: dict[str, Any] = {
             "driver_seconds": seconds.by_phase,
@@ -200,6 +242,10 @@ class Measurer:
         with suppress(TransportError):  # what is stored is stored; the folder is swept another time
             self.session.cleanup(job.job_id)
         return Outcome(measurement=measurement, reused=False)
+
+    def _fresh_claim(self, key: MeasurementKey, job: Job) -> str:
+        """Says which device it is of: a job that a dead driver left must be looked for there, and nowhere else."""
+        return _FRESH.join((key.id[:24], self.session.fingerprint, job.job_id[-8:]))
 
     def _require_same_device(self, result: Result) -> None:
         """Refuse what another device measured: one behind the same address, or this one after an update."""
@@ -223,12 +269,21 @@ class Measurer:
                 continue  # a known key: whoever measures it next takes the job over
             handle = self.session.attach(claim.job_id)
             if handle is None:
-                self.session.cleanup(claim.job_id)  # it died here, or is on another device: the claim stays
+                self.session.cleanup(claim.job_id)  # it died here, was never sent, or is on another device
+                if self.session.fingerprint in claim.key_hash:
+                    self._end(claim)
             elif self.store.claim(claim.key_hash, claim.job_id).mine:
-                with suppress(AgentDied):
+                try:
                     self.session.wait(handle, cancel=stop)
+                except (AgentDied, ResultError):
+                    self.session.kill(handle)  # what says nonsense may be alive
                 self.session.cleanup(claim.job_id)
                 self.store.release(claim.key_hash)
+
+    def _end(self, claim: Claim) -> None:
+        """End the claim of an owner that is dead, unless somebody else has taken it over."""
+        if self.store.claim(claim.key_hash, claim.job_id).mine:
+            self.store.release(claim.key_hash)
 
     def store_unmeasured(self, subject: Subject, status: str, reason: str) -> Measurement:
         """Store an outcome that needed no run: a candidate that cannot meet a budget, or an agent that died."""

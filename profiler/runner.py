@@ -258,6 +258,14 @@ class DeviceSession:
         self._environment = self._ask_environment()
         self._require_providers()
 
+    def repair(self) -> None:
+        """Put the agent back if somebody has removed it; for the time after a job that failed.
+
+        Raises:
+            TransportError: The device could not be reached or written to.
+        """
+        self._agent_path = self._retry(lambda: place_agent(self._transport, self._agent))
+
     def runtime(self, session_config: Mapping[str, str] | None = None) -> Runtime:
         """The device's runtime settings with every default resolved to a number.
 

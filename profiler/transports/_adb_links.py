@@ -158,7 +158,8 @@ class _Direct(Link):
             yield
         except broken as error:
             self.close()
-            raise ConnectionLost(f"{self.title}: {str(error) or type(error).__name__}") from error
+            what = getattr(error, "strerror", None) or str(error) or "the connection was closed"
+            raise ConnectionLost(f"{self.title}: {what}") from error
 
     def open(self) -> None:
         from adb_shell import exceptions
@@ -465,7 +466,8 @@ class ServerLink(Link):
         try:
             yield
         except (adbutils.AdbError, OSError, EOFError, ValueError) as error:
-            raise ConnectionLost(f"{self.title}: {str(error).strip() or type(error).__name__}") from error
+            what = getattr(error, "strerror", None) or str(error).strip() or "the connection was closed"
+            raise ConnectionLost(f"{self.title}: {what}") from error
 
     def stream(self, service: str, outgoing: Iterator[bytes]) -> Stream:
         import adbutils

@@ -34,8 +34,11 @@ PYTHON_SCRIPT = "python/python.sh"
 
 SPAWN = """\
 import subprocess, sys
-with open(sys.argv[1], "ab") as log:
-    child = subprocess.Popen(sys.argv[2:], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+try:
+    with open(sys.argv[1], "ab") as log:
+        child = subprocess.Popen(sys.argv[2:], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+except OSError as error:
+    sys.exit(f"{error.filename}: {error.strerror}")
 print(child.pid, flush=True)
 child.returncode = 0
 """

@@ -271,7 +271,7 @@ class ShellTransport(Transport):
         done = self._script(_ARRIVED, partial, target, digest, folder, *rubbish, timeout_s=timeout_s)
         self._left.clear()
         if done.exit_code == _DIFFERENT:
-            arrived = done.stdout.decode(errors="replace").strip()
+            arrived = done.stdout.decode(errors="replace").strip() or "no"  # somebody removed the folder
             raise TransferError(f"{remote}: {arrived} bytes arrived of {size}, or their checksum differs")
         if done.exit_code != 0:
             raise TransportError(f"{remote}: {said(done)}", hint=_disk_hint(done))

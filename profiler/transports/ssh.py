@@ -171,7 +171,8 @@ def _link(place: Endpoint, device: str) -> Iterator[None]:
     except socket.gaierror as error:
         raise TransportError(f"{place.host}: {error.strerror}", hint="Is `host` right in the device file?") from error
     except (paramiko.SSHException, EOFError, OSError) as error:
-        raise ConnectionLost(f"{place.title}: {str(error) or type(error).__name__}") from error
+        what = getattr(error, "strerror", None) or str(error) or "the connection was closed"
+        raise ConnectionLost(f"{place.title}: {what}") from error
 
 
 def _active(client: paramiko.SSHClient) -> bool:

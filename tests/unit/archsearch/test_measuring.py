@@ -1,0 +1,138 @@
+"""What a measurement survives, and what it leaves behind, on a device whose agent only waits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from archsearch import measuring
+from archsearch.candidates import prepare
+from archsearch.measuring import Measurer
+from archsearch.store import Store
+from archsearch.subjects import Subject
+from profiler.devices import LocalDevice
+from profiler.errors import ConnectionLost, TransportError
+from profiler.jobs import Protocol
+from profiler.runner import DeviceSession
+from profiler.testing import FakeTransport, Fault, answer, disk_full, lose, waiting_agent
+from profiler.workloads import parse_workload
+from tests.unit.archsearch.samples import LAYOUT
+
+
+@cache
+def subject() -> Subject:
+    workload = parse_workload("16/4")
+    prepared = prepare(LAYOUT, workload=workload, precision="fp32")
+    return Subject(label="one", workload=workload, precision="fp32", layout=LAYOUT, prepared=prepared)
+
+
+@pytest.fixture
+def transport(tmp_path: Path) -> FakeTransport:
+    return FakeTransport(tmp_path / "device")
+
+
+@pytest.fixture
+def session(transport: FakeTransport, tmp_path: Path) -> Iterator[DeviceSession]:
+    device = LocalDevice(name="fake", transport="local", work_dir=str(tmp_path / "device"), reconnect_s=1)
+    with DeviceSession(device, transport=transport, agent=waiting_agent(0.0), poll_s=0.03) as opened:
+        yield opened
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(tmp_path / "study.db") as store:
+        store.create_study("s", {})
+        yield store
+
+
+@pytest.fixture
+def said() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def measurer(session: DeviceSession, kept: Store, said: list[str], monkeypatch: pytest.MonkeyPatch) -> Measurer:
+    monkeypatch.setattr(measuring, "RERUN_AFTER_S", (0.0, 0.0))
+    return Measurer(session, kept, study="s", protocol=Protocol(), say=said.append)
+
+
+def jobs(tmp_path: Path) -> list[str]:
+    return [path.name for path in (tmp_path / "device/jobs").iterdir()]
+
+
+def says_failed(raw: bytes) -> bytes:
+    return raw.replace(b'"status": "ok", "reason": ""', b'"status": "failed", "reason": "a worker died"')
+
+
+def test_a_job_that_fails_is_run_again(measurer: Measurer, transport: FakeTransport, said: list[str], tmp_path: Path):
+    other = lambda raw: says_failed(raw).replace(b"a worker died", b"no weights")  # noqa: E731
+    transport.faults += [Fault("fetch", answer(says_failed)), Fault("fetch", answer(other))]
+    assert measurer.measure(subject()).measurement.status == "ok"
+    assert said == [f"fake: one: {why}; it is run again" for why in ("a worker died", "no weights")]
+    assert [record.status for record in measurer.store.measurements("s")] == ["ok"]
+    assert (jobs(tmp_path), measurer.store.abandoned_claims()) == ([], [])
+
+
+def test_one_that_fails_in_the_same_way_again_is_kept_with_its_reason(
+    measurer: Measurer, transport: FakeTransport, kept: Store, said: list[str], tmp_path: Path
+):
+    transport.faults.append(Fault("fetch", answer(says_failed), times=None))
+    measurement = measurer.measure(subject()).measurement
+    assert (measurement.status, measurement.reason) == ("failed", "a worker died")
+    assert len(said) == 1
+    assert len(kept.measurements("s")) == 1
+    assert jobs(tmp_path) == []
+
+
+def test_a_job_that_the_device_does_not_take_is_sent_again(
+    measurer: Measurer, transport: FakeTransport, said: list[str], tmp_path: Path
+):
+    transport.faults.append(Fault("submit", disk_full(), nth=2))
+    assert measurer.measure(subject()).measurement.status == "ok"
+    assert said == ["fake: one: push: No space left on device; it is run again"]
+    assert jobs(tmp_path) == []
+
+
+def test_a_device_that_takes_none_is_told_of_and_nothing_is_left(
+    measurer: Measurer, transport: FakeTransport, kept: Store, tmp_path: Path
+):
+    transport.faults.append(Fault("submit", disk_full(), nth=2, times=None))
+    with pytest.raises(TransportError, match="No space left"):
+        measurer.measure(subject())
+    assert jobs(tmp_path) == []
+    transport.faults.clear()
+    said_of_it = kept.claim(measurer.session.key(measurer._job(subject(), Protocol())).id, "another")
+    assert (said_of_it.mine, said_of_it.job_id) == (True, "another")  # no claim of ours was left
+
+
+def test_an_agent_that_was_removed_is_put_back(measurer: Measurer, said: list[str], tmp_path: Path):
+    (tmp_path / "device/agent-waiting.py").unlink()
+    assert measurer.measure(subject()).measurement.status == "ok"
+    assert len(said) == 1
+    assert said[0].endswith("it is run again")
+
+
+def test_a_link_that_is_lost_is_told_of_and_the_job_found_again(
+    measurer: Measurer, transport: FakeTransport, kept: Store, said: list[str]
+):
+    transport.faults.append(Fault("poll", lose(opens=1), nth=3))
+    assert measurer.measure(subject()).measurement.status == "ok"
+    assert said[0].startswith("fake: the link is lost")
+    assert said[1] == "fake: the link is there again"
+    transport.faults.append(Fault("poll", lose(opens=99)))
+    with pytest.raises(ConnectionLost):
+        measurer.measure(subject(), fresh=True)
+    assert len(kept.measurements("s")) == 1
+
+
+def test_claims_of_jobs_that_are_nowhere_end(measurer: Measurer, kept: Store, monkeypatch: pytest.MonkeyPatch):
+    key, job = measurer.session.key(measurer._job(subject(), Protocol())), measurer._job(subject(), Protocol())
+    mine, other = measurer._fresh_claim(key, job), f"{key.id[:24]}-{'0' * 16}-{job.job_id[-8:]}"
+    for claim in (mine, other):
+        kept.claim(claim, job.job_id)
+    monkeypatch.setattr("archsearch.store.owner_is_dead", lambda *_: True)
+    measurer.sweep()
+    assert [claim.key_hash for claim in kept.abandoned_claims()] == [other]  # it is on another device, maybe
