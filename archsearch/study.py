@@ -203,10 +203,9 @@ class _Loop:
             "trials": f"{self._trials.done()} candidates are done",
             "space": "the space is used up: no new layout was drawn",
             "time": "the time budget is used up",
-            "": "stopped",
         }
-        limits = [self._progress[device].limit for device in self._fleet.devices()]
-        return ", ".join(said[limit] for limit in dict.fromkeys(limits)) or "no device is left"
+        limits = dict.fromkeys(self._progress[device].limit for device in self._fleet.devices())
+        return ", ".join(said[limit] for limit in limits if limit) or "no device is left"
 
     def _task(self, device: str) -> Task | None:
         """What an idle device is to do next; None when there is nothing for it now."""
