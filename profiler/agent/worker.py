@@ -6,7 +6,6 @@ both with what was recorded so far. It dies with its supervisor.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import signal
@@ -24,11 +23,11 @@ from .cache import DEFAULT_LIMIT_MIB, WeightCache
 from .checks import failed_text, operators, run_check
 from .conditions import OtherLoad
 from .memory import MemoryMeter, evict_from_page_cache
+from .platforms import HERE
 from .protocol import JobFailure, Json, finite, is_of_memory, one_line
 from .session import open_session, pin
 from .timing import PointTimer, Sequence
 
-_PR_SET_PDEATHSIG = 1
 _MEMORY_STEPS = 8
 """Decode steps of the memory pass: the second already reuses what the first allocated."""
 
@@ -36,14 +35,8 @@ Say = Callable[..., None]
 
 
 def die_with(parent: int) -> None:
-    """Have the kernel kill this process when its supervisor dies; and die now if it already has."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        try:
-            with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:  # noqa: PTH123
-                file.write("500")
-        except OSError:
-            pass
+    """Have this process die when its supervisor does; and die now if it already has."""
+    HERE.bind_to_parent()
     if os.getppid() != parent:
         os._exit(1)
 
@@ -64,6 +57,7 @@ def main(parent: int) -> None:
     line = sys.stdin.readline()
     if not line:
         os._exit(0)
+    HERE.watch_lifeline(0)  # nothing more is sent
     record: Json = {"seconds": {}, "load_ms": None, "points": [], "memory": None}
     try:
         task = json.loads(line)
