@@ -184,7 +184,8 @@ class Crew:
 
     def _entry(self, given: Assignment, record: Json, failure: JobFailure | None) -> Json:
         worker, kind, memory = given.worker, given.kind, record.get("memory")
-        if failure is not None and memory is None and (kind != "check" or failure.status == "out_of_memory"):
+        told = worker.peak_mib > 0 and (kind != "check" or (failure is not None and failure.status == "out_of_memory"))
+        if failure is not None and memory is None and told:
             memory = {
                 "peak_rss_mib": round(worker.peak_mib, 2),
                 "phases": {},
@@ -237,7 +238,8 @@ class Crew:
         if failure.status == "throttled":
             return JobFailure("throttled", f"{failure.reason}: {busiest_others(self.pids())}")
         if failure.status == "out_of_memory":
-            return JobFailure("out_of_memory", f"{failure.reason}; {worker.peak_mib:.0f} MiB were seen")
+            seen = f"; {worker.peak_mib:.0f} MiB were seen" if worker.peak_mib else ""
+            return JobFailure("out_of_memory", failure.reason + seen)
         return failure
 
     def _log_tail(self) -> str:

@@ -12,7 +12,9 @@ from .protocol import JobFailure, Json
 
 def _status() -> dict[str, float]:
     """Fields of /proc/self/status that are given in kB, as MiB."""
-    fields = {}
+    fields: dict[str, float] = {}
+    if not HERE.proc:
+        return fields
     for line in (read_text("/proc/self/status") or "").splitlines():
         key, _, value = line.partition(":")
         if value.endswith(" kB"):
@@ -64,6 +66,8 @@ class MemoryMeter:
 
     @staticmethod
     def _reset() -> bool:
+        if not HERE.proc:
+            return False
         try:
             with open("/proc/self/clear_refs", "w", encoding="ascii") as file:  # noqa: PTH123
                 file.write("5")
@@ -91,13 +95,10 @@ class MemoryMeter:
             return None if value is None else round(value, 2)
 
         known = "VmHWM" in _status()
-        source = (
-            "VmHWM per phase"
-            if known and self._resettable
-            else "VmHWM, not reset"
-            if known
-            else f"{HERE.peak_mib()[1]}, not reset"
-        )
+        if known:
+            source = "VmHWM per phase" if self._resettable else "VmHWM, not reset"
+        else:
+            source = f"{HERE.peak_mib()[1]}, not reset"
         source += "" if self._from_storage else ", model in the page cache"
         phases: dict[str, Any] = {name: rounded(value) for name, value in self._phases.items()}
         return {

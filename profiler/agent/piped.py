@@ -38,6 +38,7 @@ class PipedWorker(Worker):
         self._process = subprocess.Popen(
             command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, bufsize=0, **options
         )
+        assert self._process.stdout is not None
         self.pid = self._process.pid
         self.status: int | None = None
         self.peak_mib = 0.0
@@ -45,15 +46,14 @@ class PipedWorker(Worker):
         self._pending = b""
         self._heard: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._next: bytes | None = None
-        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener = threading.Thread(target=self._listen, args=(self._process.stdout.fileno(),), daemon=True)
         self._listener.start()
 
-    def _listen(self) -> None:
-        assert self._process.stdout is not None
+    def _listen(self, descriptor: int) -> None:
         chunk = b"-"
         while chunk:
             try:
-                chunk = os.read(self._process.stdout.fileno(), 1 << 20)
+                chunk = os.read(descriptor, 1 << 20)
             except OSError:
                 chunk = b""
             self._heard.put(chunk)
@@ -85,11 +85,12 @@ class PipedWorker(Worker):
     def reap(self, *, kill: bool = False) -> int:
         """Wait for its end, which `kill` brings about; its exit code. May be repeated."""
         if self.status is None:
+            living = HERE.peak_of(self._process) or 0.0
             if kill:
                 with contextlib.suppress(OSError):
                     self._process.kill()
             self.status = self._process.wait()
-            self.peak_mib = HERE.peak_of(self._process) or 0.0
+            self.peak_mib = max(living, HERE.peak_of(self._process) or 0.0)
             self._listener.join(1.0)
             for stream in (self._process.stdin, self._process.stdout):
                 if stream is not None:

@@ -31,6 +31,8 @@ class System:
     name = sys.platform
     tick_s = 0.01
     """Steps in which it counts processor time."""
+    proc = False
+    """Whether /proc is Linux's."""
     maxrss_bytes = 1024
     """Unit of `ru_maxrss`, which POSIX leaves open."""
 
@@ -109,8 +111,10 @@ class System:
 
         fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
 
-    def bind_to_parent(self) -> None:
-        """Have this process die with its parent, if the system has a way."""
+    def bind_to_parent(self, parent: int) -> None:
+        """Have this process die with its parent, if the system has a way; and die now if that is gone already."""
+        if os.getppid() != parent:
+            os._exit(1)
 
     def watch_lifeline(self, descriptor: int) -> None:
         """Where it has none: end this process when a pipe, of which the parent holds the other end, is closed."""
@@ -133,6 +137,7 @@ class Linux(System):
     """Linux and Android."""
 
     name = "Linux"
+    proc = True
 
     def __init__(self) -> None:
         self._tick_hz = os.sysconf("SC_CLK_TCK")
@@ -199,7 +204,7 @@ class Linux(System):
             return word in line
         return super().runs(pid, word) and not Path("/proc/self").exists()
 
-    def bind_to_parent(self) -> None:
+    def bind_to_parent(self, parent: int) -> None:
         """By a signal of the kernel; and be the first to go when memory is short."""
         import ctypes
 
@@ -209,6 +214,7 @@ class Linux(System):
                 file.write("500")
         except OSError:
             pass
+        super().bind_to_parent(parent)
 
     def watch_lifeline(self, descriptor: int) -> None:
         """Not needed."""

@@ -40,7 +40,7 @@ class Worker:
     Attributes:
         pid: Its process id.
         status: Exit status as `os.wait4` gives it, once reaped.
-        peak_mib: Largest resident memory of its life, once reaped.
+        peak_mib: Largest resident memory of its life, once reaped; 0 where nobody tells.
     """
 
     def __init__(self, log: int) -> None:

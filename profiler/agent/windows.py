@@ -47,15 +47,7 @@ class _Status(ctypes.Structure):
         ("load", ctypes.c_uint32),
         *(
             (name, ctypes.c_uint64)
-            for name in (
-                "total",
-                "available",
-                "total_page",
-                "available_page",
-                "total_virtual",
-                "available_virtual",
-                "_",
-            )
+            for name in ("total", "available", "page", "free_page", "virtual", "free_virtual", "free_extended")
         ),
     )
 
@@ -93,11 +85,13 @@ class Windows(System):
         self._kernel.CloseHandle(handle)
         return (times[2].value + times[3].value) / _UNITS_HZ if known else 0.0
 
-    def memory_of(self, handle: int | ctypes.c_void_p | None) -> tuple[float, float] | None:
+    def memory_of(self, handle: int | ctypes.c_void_p) -> tuple[float, float] | None:
         """Resident memory now and at its peak in MiB of a process, a dead one too, while there is a handle to it."""
         told = _Memory(cb=ctypes.sizeof(_Memory))
         ask = self._kernel.K32GetProcessMemoryInfo
-        if not ask(ctypes.c_void_p(getattr(handle, "value", handle)), ctypes.byref(told), told.cb):
+        if not ask(
+            handle if isinstance(handle, ctypes.c_void_p) else ctypes.c_void_p(handle), ctypes.byref(told), told.cb
+        ):
             return None
         return told.working_set / 2**20, told.peak_working_set / 2**20
 
@@ -164,6 +158,9 @@ class Windows(System):
             raise OSError("Windows refuses that")
         self._kernel.GetProcessAffinityMask(ctypes.c_void_p(process), ctypes.byref(mask), ctypes.byref(system))
         return {core for core in range(64) if mask.value >> core & 1}
+
+    def bind_to_parent(self, parent: int) -> None:
+        """Nothing: the lifeline tells of a parent that is gone already, too."""
 
     def runs(self, pid: int, word: str) -> bool:
         """Whether it lives: `os.kill` would end it, whatever the signal. Its command line is not told."""

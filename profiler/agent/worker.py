@@ -34,16 +34,9 @@ _MEMORY_STEPS = 8
 Say = Callable[..., None]
 
 
-def die_with(parent: int) -> None:
-    """Have this process die when its supervisor does; and die now if it already has."""
-    HERE.bind_to_parent()
-    if os.getppid() != parent:
-        os._exit(1)
-
-
 def main(parent: int) -> None:
     """Serve one task and exit without tearing down."""
-    die_with(parent)
+    HERE.bind_to_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
