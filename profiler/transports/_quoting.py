@@ -13,7 +13,7 @@ from profiler.errors import TransportError
 
 LONGEST_CMD_LINE = 8191
 """Characters that cmd.exe takes; a process may be given 32,767 (CreateProcess)."""
-_CMD_MEANS = frozenset('()%!^"<>&|')
+_CMD_MEANS = frozenset('()!^"<>&|')
 """What cmd.exe gives a meaning to. Behind a caret none has any."""
 
 
@@ -28,16 +28,17 @@ def cmd_line(argv: Sequence[str]) -> str:
 
     Two readers follow each other: cmd.exe itself, then the started program's own splitting of its command line. The
     words are quoted for the second (the rules of Microsoft's C runtime), then each of its characters that means
-    something to cmd.exe gets a caret, its quotes too, so that cmd.exe never believes itself inside a string, where
-    `%NAME%` would still be replaced. The program's own name has real quotes, for cmd.exe has to find it. Line ends
-    cannot be said, and the line is limited to `LONGEST_CMD_LINE`.
+    something to cmd.exe gets a caret, its quotes too: cmd.exe then never believes itself inside a string, whose end it
+    would see elsewhere than the program does. The program's own name has real quotes, for cmd.exe has to find it. Line
+    ends cannot be said; nor can ``%``, which `cmd /c` has no way to escape: `%NAME%` would be replaced. The line is
+    limited to `LONGEST_CMD_LINE`.
 
     Raises:
         TransportError: An argument cannot be said to this shell.
     """
-    _require(argv, "\0\r\n", "cmd.exe")
+    _require(argv, "\0\r\n%", "cmd.exe")
     program, *arguments = argv
-    _require([program], '%"', "cmd.exe")
+    _require([program], '"', "cmd.exe")
     words = subprocess.list2cmdline(arguments)
     line = f'"{program}" ' + "".join(f"^{char}" if char in _CMD_MEANS else char for char in words)
     if len(line) > LONGEST_CMD_LINE:
