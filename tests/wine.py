@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 PYTHON = os.environ.get("ARCHSEARCH_WINE_PYTHON", "")
@@ -26,10 +27,26 @@ child = subprocess.Popen('"C:\\windows\\system32\\cmd.exe" /c "' + line + '"')
 there.own_job(child)
 os._exit(child.wait() & 255)
 """
-_COMMAND = """#!/bin/sh
-case $SSH_ORIGINAL_COMMAND in internal-sftp*|*sftp-server*) exec {sftp};; esac
-export {environment}
-exec wine '{python}' '{server}'
+_COMMAND = """#!{interpreter}
+import os, subprocess, sys, threading
+line = os.environ["SSH_ORIGINAL_COMMAND"]
+if "sftp" in line.split()[0]:
+    os.execv({sftp!r}, [{sftp!r}])
+os.environ.update({environment!r})
+process = subprocess.Popen(["wine", {python!r}, {server!r}], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+# Processes that Wine starts inherit the standard error of whoever started them, detached ones too: it must not be
+# the channel's, whose end would never come.
+def copy(source, target):
+    while data := os.read(source.fileno(), 1 << 16):
+        while data:
+            data = data[os.write(target, data):]
+copies = [threading.Thread(target=copy, args=pair, daemon=True) for pair in ((process.stdout, 1), (process.stderr, 2))]
+for thread in copies:
+    thread.start()
+code = process.wait()
+for thread in copies:
+    thread.join(0.5)
+os._exit(code & 255)
 """
 _SFTP = next((path for path in ("/usr/lib/openssh/sftp-server", "/usr/libexec/sftp-server") if Path(path).exists()), "")
 
@@ -60,8 +77,9 @@ def forced_command(folder: Path, prefix: Path) -> Path:
     server, command = folder / "server.py", folder / "command"
     (folder / "there.py").write_bytes(Path(str(_there.__file__)).read_bytes())
     server.write_text(_SERVER)
-    names = ("WINEPREFIX", "WINEDEBUG", "WINEARCH")
-    given = " ".join(f"{name}='{value}'" for name, value in environment(prefix).items() if name in names)
-    command.write_text(_COMMAND.format(sftp=_SFTP, environment=given, python=PYTHON, server=f"Z:{server}"))
+    own = {name: environment(prefix)[name] for name in ("WINEPREFIX", "WINEDEBUG", "WINEARCH")}
+    command.write_text(
+        _COMMAND.format(interpreter=sys.executable, sftp=_SFTP, environment=own, python=PYTHON, server=f"Z:{server}")
+    )
     command.chmod(0o755)
     return command

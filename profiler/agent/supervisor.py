@@ -131,6 +131,8 @@ class Supervisor:
             if heat is not None and hottest is not None and heat > hottest:
                 reasons.append(f"{heat:.0f} C (limit {hottest:.0f} C)")
             if not reasons:
+                if other is None:
+                    self._watch.tell("cooling", "the load of others is not shown here")
                 return
             self._watch.tell("cooling", ", ".join(reasons))
             if time.monotonic() >= until:
