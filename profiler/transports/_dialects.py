@@ -85,10 +85,12 @@ class Dialect(ABC):
 
     Attributes:
         starts: It has the operation `start`; else a detached process is started by running Python.
+        windows: The device runs Windows.
         python: What starts Python on a device that does not say otherwise.
     """
 
     starts: bool = False
+    windows: bool = False
     python: str = "python3"
 
     @abstractmethod
@@ -134,7 +136,7 @@ class PythonDialect(Dialect):
 
     def __init__(self, line: Callable[[Sequence[str]], str], python: str, *, windows: bool) -> None:
         self._line = line(["exec"] * (not windows) + [python, "-I", "-S", "-c", _BOOT])
-        self._windows = windows
+        self.windows = windows
 
     def command(self, operation: str, *arguments: str) -> tuple[str, bytes]:
         """The program, with a call of what is wanted, is in the input."""
@@ -143,19 +145,19 @@ class PythonDialect(Dialect):
 
     def join(self, work: str, remote: str) -> str:
         """On Windows with forward slashes, ``C:/...`` being absolute."""
-        return ntpath.join(work, remote).replace("\\", "/") if self._windows else super().join(work, remote)
+        return ntpath.join(work, remote).replace("\\", "/") if self.windows else super().join(work, remote)
 
     def plain(self, path: str) -> str:
         """Without ``..`` and doubled slashes."""
-        return ntpath.normpath(path).replace("\\", "/") if self._windows else super().plain(path)
+        return ntpath.normpath(path).replace("\\", "/") if self.windows else super().plain(path)
 
     def absolute(self, path: str) -> bool:
         """On Windows, with a drive."""
-        return path[1:3] == ":/" if self._windows else super().absolute(path)
+        return path[1:3] == ":/" if self.windows else super().absolute(path)
 
     def for_sftp(self, path: str) -> str:
         """Windows' own server says ``/C:/...``."""
-        return f"/{path}" if self._windows else path
+        return f"/{path}" if self.windows else path
 
 
 @cache

@@ -20,6 +20,11 @@ from profiler.transports._dialects import DIFFERENT, MARK, MISSING, OUTSIDE, Dia
 _SHORT_S = 30.0
 """For commands that touch a few files."""
 _LONGEST_PATH = 4096
+WINDOWS_NEEDS = (
+    "Install Python for Windows (python.org, 64 bits, 3.11 or newer) there, `py -m pip install numpy onnxruntime`, and "
+    "name it in the device file, such as `python: C:/Users/me/AppData/Local/Programs/Python/Python312/python.exe`. "
+    "Windows was only tried through Wine; a Linux in WSL2 with an sshd of its own is a Linux device like any other."
+)
 
 
 class TimedOut(Exception):  # noqa: N818 - caught here and nowhere else

@@ -30,7 +30,7 @@ from profiler.errors import AccessRefused, ConnectionLost, RemoteFileMissing, Tr
 from profiler.transports._base import MAX_OUTPUT_BYTES, Completed
 from profiler.transports._dialects import Dialect, PosixDialect, PythonDialect
 from profiler.transports._quoting import cmd_line, powershell_line
-from profiler.transports._shell import ShellTransport, TimedOut, WroteTooMuch
+from profiler.transports._shell import WINDOWS_NEEDS, ShellTransport, TimedOut, WroteTooMuch, heard
 
 if TYPE_CHECKING:
     import paramiko
@@ -301,6 +301,7 @@ class SshTransport(ShellTransport):
 
     def _find_dialect(self) -> Dialect:
         """What the account's shell understands; asked only where the server's version names Windows."""
+        self.windows = False
         link = self._clients[-1].get_transport()
         if link is None or "windows" not in str(link.remote_version).lower():
             return PosixDialect()
@@ -311,7 +312,19 @@ class SshTransport(ShellTransport):
         line = shell_of(done.stdout)
         if line is None:
             return PosixDialect()
-        return PythonDialect(line, self._configured_python or PythonDialect.python, windows=True)
+        python = self._configured_python or PythonDialect.python
+        dialect = PythonDialect(line, python, windows=True)
+        command, head = dialect.command("nothing")
+        try:
+            heard(self._execute(command, stdin=head, timeout_s=self.short_s))
+        except (TimedOut, WroteTooMuch, ConnectionLost) as error:
+            raise ConnectionLost(f"{self._place.title}: its Python does not answer") from error
+        except TransportError as error:
+            raise TransportError(
+                f"{self._place.title} runs Windows, and no Python {python!r} starts there ({error})", hint=WINDOWS_NEEDS
+            ) from error
+        self.windows = True
+        return dialect
 
     def _connect(self, place: Endpoint) -> None:
         import paramiko
