@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from profiler.errors import DeviceUnavailable, RemoteFileMissing, ResultError
+from profiler.errors import DeviceUnavailable, RemoteFileMissing, ResultError, UnsupportedTransport
 from profiler.results import MAX_STATUS_BYTES, parse_status
 from profiler.transports import Transport
 
@@ -53,7 +53,15 @@ class Survey:
 
 
 def survey(transport: Transport, *, weights_only: bool = False) -> Survey:
-    """Look at the work folder of an open device."""
+    """Look at the work folder of an open device.
+
+    Raises:
+        UnsupportedTransport: It runs Windows.
+    """
+    if transport.windows:
+        raise UnsupportedTransport(
+            "devices that run Windows are not cleaned by this version", hint=f"Remove {transport.work_dir} there."
+        )
     names = transport.listdir(transport.work_dir)
     ours = tuple(name for name in names if _OURS.fullmatch(name))
     jobs = transport.listdir("jobs") if "jobs" in ours else ()

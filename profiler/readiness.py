@@ -192,6 +192,8 @@ def _advice(device: Device, told: Checkup, here: str) -> Iterator[str]:
         yield f"onnxruntime is {there} there and {here} here, and their results are kept apart: {what}"
     if device.cooling.max_temperature_c is not None and told.temperature_c is None:
         yield "it shows no temperature: `max_temperature_c` has no effect"
+    if told.other_cpu is None:
+        yield "it does not show how busy it is: samples that others disturbed cannot be told (`max_other_cpu`)"
     if told.battery is not None and told.battery.on_power is False:
         yield "it runs on its battery: plug it in, clocks may be lower without"
     if told.screen not in (None, "Awake"):

@@ -10,7 +10,7 @@ Folders on the device; `WORK` belongs to archsearch alone::
     WORK/
         agent-<sha12>.pyz           this package; several versions may stand side by side
         clocks                      while clocks are fixed: what they were
-        lease                       flock held by the one job that measures; its pid and label as JSON
+        lease                       lock held by the one job that measures; its pid and label as JSON
         python/python.sh            what `archsearch devices setup` made: starts its own Python, beside it
         weights/<recipe id>/        external data, written here from the recipe and kept for later jobs
             weights.bin             the external-data file of every graph with this recipe
@@ -24,8 +24,9 @@ Folders on the device; `WORK` belongs to archsearch alone::
             result.json             what was measured; its appearance ends the job
             agent.log               what the workers wrote to stderr
 
-Modules: `protocol` (names and JSON files), `main` (command line), `supervisor` (one job), `watch` (waiting), `crew`
-and `processes` (workers, seen from outside), `limits` (memory limits), `lease`, `clocks`, `conditions` (environment
-and other load), `checkup` (what a job need not know), `agreement` (when to stop, whether processes agree), and,
-inside workers only, `worker`, `session`, `driver`, `timing`, `memory`, `checks`, `comparison`, `weights`, `cache`.
+Modules: `platforms` with `darwin` and `windows` (what differs between systems), `protocol` (names and JSON files),
+`main` (command line), `supervisor` (one job), `watch` (waiting), `crew`, `processes` and on Windows `piped` (workers,
+seen from outside), `limits` (memory limits), `lease`, `clocks`, `conditions` (environment and other load), `checkup`
+(what a job need not know), `agreement` (when to stop, whether processes agree), and, inside workers only, `worker`,
+`session`, `driver`, `timing`, `memory`, `checks`, `comparison`, `weights`, `cache`.
 """

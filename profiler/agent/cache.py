@@ -109,8 +109,7 @@ class WeightCache:
             raise JobFailure("failed", f"disk full: {room}")
 
     def _free(self) -> int:
-        disk = os.statvfs(self._folder)
-        return disk.f_bavail * disk.f_frsize
+        return shutil.disk_usage(self._folder).free
 
 
 def _last_use(entry: Path) -> float:

@@ -12,8 +12,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .conditions import OtherLoad, busiest_others, read_text
+from .conditions import OtherLoad, busiest_others
 from .lease import Lease
+from .platforms import HERE, read_text
 from .protocol import JobFailure, Json, read_json
 
 _ANSWER_S = 5.0
@@ -165,8 +166,7 @@ def _screen() -> str | None:
 def contents(work: Path) -> dict[str, Any]:
     """What the work folder holds: `lease`, `jobs`, `weights_mib`, and `free_mib` of its disk."""
     try:
-        disk = os.statvfs(work)
-        free: float | None = round(disk.f_bavail * disk.f_frsize / 2**20, 1)
+        free: float | None = round(shutil.disk_usage(work).free / 2**20, 1)
     except OSError:
         free = None
     return {
@@ -195,20 +195,8 @@ def _job(folder: Path) -> Json:
     except JobFailure:
         status = {}
     pid, state = status.get("pid"), status.get("state")
-    running = isinstance(pid, int) and pid > 1 and state != "done" and _is_agent(pid, folder)
+    running = isinstance(pid, int) and pid > 1 and state != "done" and HERE.runs(pid, folder.name)
     return {"id": folder.name, "state": str(state)[:40] if state else None, "pid": pid if running else None}
-
-
-def _is_agent(pid: int, folder: Path) -> bool:
-    """Whether a process is the agent of a job: numbers of processes are used again."""
-    line = read_text(f"/proc/{pid}/cmdline")
-    if line is not None:
-        return folder.name in line
-    try:
-        os.kill(pid, 0)
-    except OSError:
-        return False
-    return not Path("/proc/self").exists()
 
 
 def _bytes(folder: Path) -> int:

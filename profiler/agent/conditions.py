@@ -1,6 +1,7 @@
 """What surrounds a measurement: the device's description, its temperature and clocks, and the load that others cause.
 
-Everything is read from /proc and /sys; what a device does not show is None, never a guess.
+Temperatures, clocks and what the kernel did are read from /proc and /sys, the rest is asked of `platforms`; what a
+device does not show is None, never a guess.
 """
 
 from __future__ import annotations
@@ -12,36 +13,22 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-_TICK = os.sysconf("SC_CLK_TCK")
+from .platforms import HERE, read_text
+
 _WINDOW_S = 0.5
 """Shortest time over which load is computed: the kernel counts in ticks of 10 ms."""
 
 _LABELS = ("cpu", "soc", "x86_pkg", "core", "tctl", "tdie", "big", "little", "prime", "package")
 
 
-def read_text(path: str | Path) -> str | None:
-    """A small file's text without surrounding blanks, or None where it cannot be read."""
-    try:
-        with open(path, "rb") as file:  # noqa: PTH123 - every millisecond of an import counts here
-            return file.read().decode("utf-8", "replace").strip("\0 \n\t")
-    except OSError:
-        return None
-
-
 def busy_seconds() -> float | None:
-    """CPU seconds that all processes have used on all cores since boot, stolen time included; None if unreadable."""
-    line = (read_text("/proc/stat") or "").partition("\n")[0].split()
-    if len(line) < 8 or line[0] != "cpu":
-        return None
-    user, nice, system, _idle, _iowait, irq, softirq = map(int, line[1:8])
-    steal = int(line[8]) if len(line) > 8 else 0
-    return (user + nice + system + irq + softirq + steal) / _TICK
+    """CPU seconds that all processes have used on all cores since some fixed time; None if unreadable."""
+    return HERE.busy_seconds()
 
 
 def process_seconds(pid: int) -> float:
     """CPU seconds that a living process has used, or 0."""
-    fields = (read_text(f"/proc/{pid}/stat") or "").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICK if len(fields) > 12 else 0.0
+    return HERE.process_seconds(pid)
 
 
 class OtherLoad:
@@ -76,7 +63,7 @@ class OtherLoad:
         start = old_enough[-1] if old_enough else self._marks[0]
         wall = now[0] - start[0]
         # Two clocks of 10 ms are subtracted; below half a second their rounding would look like load.
-        slack = 0.0 if wall >= _WINDOW_S else 2 / _TICK
+        slack = 0.0 if wall >= _WINDOW_S else 2 * HERE.tick_s
         others = (now[1] - start[1]) - (now[2] - start[2]) - slack
         return min(1.0, max(0.0, others / (max(wall, 1e-3) * self._cores)))
 
@@ -151,14 +138,6 @@ def governor() -> str | None:
     return ",".join(names) or None
 
 
-def memory_mib(field: str) -> float | None:
-    """One field of /proc/meminfo, such as MemTotal."""
-    for line in (read_text("/proc/meminfo") or "").splitlines():
-        if line.startswith(field + ":"):
-            return round(int(line.split()[1]) / 1024, 1)
-    return None
-
-
 def out_of_memory_kills() -> int:
     """How many processes the kernel has killed for want of memory since boot."""
     for line in (read_text("/proc/vmstat") or "").splitlines():
@@ -167,52 +146,35 @@ def out_of_memory_kills() -> int:
     return 0
 
 
-def _cpu_model() -> str:
-    fields: dict[str, str] = {}
-    for line in (read_text("/proc/cpuinfo") or "").splitlines():
-        key, _, value = line.partition(":")
-        fields.setdefault(key.strip(), value.strip())
-    if "CPU part" in fields:
-        named = fields.get("Hardware") or read_text("/proc/device-tree/model")
-        part = f"ARM implementer {fields.get('CPU implementer')} part {fields['CPU part']}"
-        return f"{named} ({part})" if named else part
-    return fields.get("model name") or fields.get("Model") or os.uname().machine
-
-
-def _system() -> str:
-    for line in (read_text("/etc/os-release") or "").splitlines():
-        if line.startswith("PRETTY_NAME="):
-            return line.partition("=")[2].strip('"')
-    return "Android" if "ANDROID_ROOT" in os.environ else os.uname().sysname
-
-
 def _libc() -> str | None:
     try:
         return os.confstr("CS_GNU_LIBC_VERSION")
-    except (ValueError, OSError):
+    except (AttributeError, ValueError, OSError):
         return None
 
 
 def environment(versions: dict[str, str | None]) -> dict[str, Any]:
     """The device's record. `versions` holds those of numpy and onnxruntime, which this process has not imported."""
-    system = os.uname()
     caches = sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"))
     try:
         load1: float | None = os.getloadavg()[0]
-    except OSError:
+    except (AttributeError, OSError):
         load1 = None
+    host, machine, release = HERE.kernel()
+    levels = HERE.core_levels()
     return {
-        "host": system.nodename,
-        "machine": system.machine,
-        "cpu_model": _cpu_model(),
+        "host": host,
+        "machine": machine,
+        "cpu_model": HERE.cpu_model() or machine,
         "cores": os.cpu_count() or 1,
         "usable_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        **({"core_levels": levels} if levels else {}),
         "last_level_cache": read_text(caches[-1]) if caches else None,
-        "memory_mib": memory_mib("MemTotal"),
-        "available_mib": memory_mib("MemAvailable"),
-        "swap_mib": memory_mib("SwapTotal"),
-        "os": _system(),
-        "kernel": system.release,
+        "memory_mib": HERE.memory_mib("MemTotal"),
+        "available_mib": HERE.memory_mib("MemAvailable"),
+        "swap_mib": HERE.memory_mib("SwapTotal"),
+        "os": HERE.title(),
+        "kernel": release,
         "libc": _libc(),
         "python": ".".join(map(str, sys.version_info[:3])),
         **versions,

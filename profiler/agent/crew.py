@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .conditions import busiest_others, out_of_memory_kills
-from .limits import MemoryCgroup
-from .processes import Worker
+from .limits import MemoryCgroup, resident_mib
+from .platforms import HERE
+from .processes import Worker, hire
 from .protocol import JOB_SECONDS, PROCESS_SECONDS, JobFailure, Json, one_line
 from .watch import Watch
 
@@ -59,18 +60,28 @@ class Crew:
         self._spares: list[Worker] = []
         self._all: list[Worker] = []
         self._log_file = folder / "agent.log"
-        self._log = os.open(self._log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        self._log = os.open(self._log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 
     def limit(self, limit_mib: int) -> None:
-        """Hold every worker that works to a memory limit: by the kernel if it lets us, else by looking."""
+        """Hold every worker that works to a memory limit: by the kernel if it lets us, else by looking.
+
+        Raises:
+            JobFailure: Neither is possible here.
+        """
         self._limit_mib = limit_mib
         self._cgroup = MemoryCgroup(limit_mib)
         if not self._cgroup.active:
+            if resident_mib(os.getpid()) is None:
+                raise JobFailure(
+                    "failed",
+                    f"{HERE.name} does not show how much memory a process uses, so no limit can be held: "
+                    "take `memory_limit_mib` out of the device file",
+                )
             self._watch.limit_mib = limit_mib
 
     def spawn(self) -> None:
         """Start a worker that waits for its task."""
-        worker = Worker(self._log)
+        worker = hire(self._log)
         self._all.append(worker)
         self._spares.append(worker)
 
@@ -173,8 +184,13 @@ class Crew:
 
     def _entry(self, given: Assignment, record: Json, failure: JobFailure | None) -> Json:
         worker, kind, memory = given.worker, given.kind, record.get("memory")
-        if failure is not None and memory is None and (kind != "check" or failure.status == "out_of_memory"):
-            memory = {"peak_rss_mib": round(worker.peak_mib, 2), "phases": {}, "source": "ru_maxrss, until it failed"}
+        told = worker.peak_mib > 0 and (kind != "check" or (failure is not None and failure.status == "out_of_memory"))
+        if failure is not None and memory is None and told:
+            memory = {
+                "peak_rss_mib": round(worker.peak_mib, 2),
+                "phases": {},
+                "source": f"{HERE.peak_mib()[1]}, until it failed",
+            }
         return {
             "index": len(self.processes),
             "kind": kind,
@@ -222,7 +238,8 @@ class Crew:
         if failure.status == "throttled":
             return JobFailure("throttled", f"{failure.reason}: {busiest_others(self.pids())}")
         if failure.status == "out_of_memory":
-            return JobFailure("out_of_memory", f"{failure.reason}; {worker.peak_mib:.0f} MiB were seen")
+            seen = f"; {worker.peak_mib:.0f} MiB were seen" if worker.peak_mib else ""
+            return JobFailure("out_of_memory", failure.reason + seen)
         return failure
 
     def _log_tail(self) -> str:

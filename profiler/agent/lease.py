@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import time
 from pathlib import Path
 
+from .platforms import HERE
 from .protocol import Json
+
+_BINARY = getattr(os, "O_BINARY", 0)
+"""Windows would write line ends of its own."""
 
 
 class Lease:
-    """An flock on `WORK/lease`. The descriptor is not inherited, so that only this process's life counts."""
+    """A lock on `WORK/lease`. The descriptor is not inherited, so that only this process's life counts."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -21,9 +24,9 @@ class Lease:
 
     def try_acquire(self, label: str) -> bool:
         """Take the lock if it is free, and write who holds it into the file."""
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | _BINARY, 0o666)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            HERE.lock(descriptor)
         except OSError:
             os.close(descriptor)
             return False
@@ -31,20 +34,22 @@ class Lease:
         with contextlib.suppress(OSError):  # a full disk must not keep the lock from being taken
             os.ftruncate(descriptor, 0)
             text = json.dumps({"pid": os.getpid(), "label": label[:200], "since_unix": time.time()})
-            os.pwrite(descriptor, text.encode(), 0)
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            os.write(descriptor, text.encode())
         return True
 
     def look(self) -> Json | None:
         """What the holder wrote into the file; None while nobody holds the lock. Nothing is created or taken."""
         try:
-            descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(self._path, os.O_RDONLY | _BINARY)
         except OSError:
             return None
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # let go at once: who waits for it asks again
+            HERE.lock(descriptor, shared=True)  # let go at once: who waits for it asks again
         except OSError:
             with contextlib.suppress(OSError, ValueError):
-                record = json.loads(os.pread(descriptor, 4096, 0))
+                os.lseek(descriptor, 0, os.SEEK_SET)
+                record = json.loads(os.read(descriptor, 4096))
                 return record if isinstance(record, dict) else {}
             return {}
         finally:

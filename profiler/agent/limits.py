@@ -6,16 +6,12 @@ import contextlib
 import os
 from pathlib import Path
 
-_PAGE = os.sysconf("SC_PAGE_SIZE")
+from .platforms import HERE
 
 
-def resident_mib(pid: int) -> float:
-    """Resident memory of a process now, or 0 when it is gone."""
-    try:
-        with open(f"/proc/{pid}/statm", "rb") as file:  # noqa: PTH123 - polled while a worker is timed
-            return int(file.read().split()[1]) * _PAGE / 2**20
-    except (OSError, ValueError, IndexError):
-        return 0.0
+def resident_mib(pid: int) -> float | None:
+    """Resident memory of a process now, or 0 when it is gone; None where the system does not tell."""
+    return HERE.resident_mib(pid)
 
 
 class MemoryCgroup:

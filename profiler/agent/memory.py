@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-import resource
 from pathlib import Path
 from typing import Any
 
-from .conditions import read_text
-from .protocol import Json
+from .platforms import HERE, read_text
+from .protocol import JobFailure, Json
 
 
 def _status() -> dict[str, float]:
     """Fields of /proc/self/status that are given in kB, as MiB."""
-    fields = {}
+    fields: dict[str, float] = {}
+    if not HERE.proc:
+        return fields
     for line in (read_text("/proc/self/status") or "").splitlines():
         key, _, value = line.partition(":")
         if value.endswith(" kB"):
@@ -50,7 +51,7 @@ def evict_from_page_cache(model: Path) -> bool:
 class MemoryMeter:
     """High-water marks per phase: reset at a phase's begin (`clear_refs` 5), read (`VmHWM`) at its end.
 
-    Where the mark cannot be reset, the phases hold the peak so far, and `source` says so.
+    Where the mark cannot be reset, as on macOS and Windows, the phases hold the peak so far, and `source` says so.
 
     Args:
         from_storage: Whether the model is read from storage and not from the page cache; told in `source`.
@@ -58,13 +59,15 @@ class MemoryMeter:
 
     def __init__(self, *, from_storage: bool) -> None:
         self._from_storage = from_storage
-        self._baseline = _status().get("VmRSS")
+        self._baseline = _status().get("VmRSS") or HERE.resident_mib(os.getpid())
         self._phases: dict[str, float] = {}
         self._largest: dict[str, float] = {}
         self._resettable = self._reset()
 
     @staticmethod
     def _reset() -> bool:
+        if not HERE.proc:
+            return False
         try:
             with open("/proc/self/clear_refs", "w", encoding="ascii") as file:  # noqa: PTH123
                 file.write("5")
@@ -75,7 +78,10 @@ class MemoryMeter:
     def end_phase(self, name: str) -> None:
         """Read the marks of the phase that ends here and begin the next."""
         now = _status()
-        self._phases[name] = now.get("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        peak = now.get("VmHWM") or HERE.peak_mib()[0]
+        if peak is None:
+            raise JobFailure("failed", f"{HERE.name} does not show the memory of a process here")
+        self._phases[name] = peak
         for field in ("RssAnon", "RssFile", "VmSwap"):
             if field in now:
                 self._largest[field] = max(now[field], self._largest.get(field, 0.0))
@@ -89,7 +95,10 @@ class MemoryMeter:
             return None if value is None else round(value, 2)
 
         known = "VmHWM" in _status()
-        source = "VmHWM per phase" if known and self._resettable else "VmHWM, not reset" if known else "ru_maxrss"
+        if known:
+            source = "VmHWM per phase" if self._resettable else "VmHWM, not reset"
+        else:
+            source = f"{HERE.peak_mib()[1]}, not reset"
         source += "" if self._from_storage else ", model in the page cache"
         phases: dict[str, Any] = {name: rounded(value) for name, value in self._phases.items()}
         return {

@@ -5,29 +5,33 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import sys
 import time
 from collections.abc import Sequence
 
+from .platforms import HERE
 from .protocol import Json
 
-_QUIET_LIBRARIES = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+QUIET_LIBRARIES = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 """Thread pools of numpy, which the agent uses for arg-max and weights only; they would take memory and start time."""
 
 
 def launcher() -> list[str]:
     """The command that started this interpreter, up to and including the agent's file.
 
-    It is taken from the kernel: `sys.executable` is wrong where Python was started through a dynamic loader, as on
-    Android.
+    It is taken from the kernel where that tells: `sys.executable` is wrong where Python was started through a dynamic
+    loader, as on Android.
     """
     try:
         with open("/proc/self/cmdline", "rb") as file:  # noqa: PTH123
             words = [os.fsdecode(word) for word in file.read().split(b"\0")[:-1]]
         return words[: words.index(sys.argv[0]) + 1]
     except (OSError, ValueError):
-        return [sys.executable, sys.argv[0]]
+        pass
+    flags = sys.orig_argv[1:]
+    return [sys.executable, *(flags[: flags.index(sys.argv[0])] if sys.argv[0] in flags else []), sys.argv[0]]
 
 
 class Worker:
@@ -36,12 +40,12 @@ class Worker:
     Attributes:
         pid: Its process id.
         status: Exit status as `os.wait4` gives it, once reaped.
-        peak_mib: Largest resident memory of its life, once reaped.
+        peak_mib: Largest resident memory of its life, once reaped; 0 where nobody tells.
     """
 
     def __init__(self, log: int) -> None:
         command = [*launcher(), "worker", str(os.getpid())]
-        environment = {**os.environ, **_QUIET_LIBRARIES}
+        environment = {**os.environ, **QUIET_LIBRARIES}
         task_read, self._task = os.pipe()
         self.answers, answers_write = os.pipe()
         self.spawned = time.monotonic()
@@ -86,7 +90,7 @@ class Worker:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(self.pid, signal.SIGKILL)
             _, self.status, usage = os.wait4(self.pid, 0)
-            self.peak_mib = usage.ru_maxrss / 1024
+            self.peak_mib = usage.ru_maxrss * HERE.maxrss_bytes / 2**20
             os.close(self._task)
             os.close(self.answers)
         return self.status
@@ -100,3 +104,40 @@ class Worker:
             return f"signal {os.WTERMSIG(status)}"
         code = os.WEXITSTATUS(status)
         return "ok" if code == 0 else f"exit {code}"
+
+
+class Waiter:
+    """Sleeps until a worker says something, a signal comes, or the time is over."""
+
+    def __init__(self) -> None:
+        self._wake, wake_write = os.pipe()
+        os.set_blocking(wake_write, False)
+        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+
+    def wait(self, worker: Worker | None, timeout_ms: float) -> bool:
+        """Whether `worker` has something to say, or has closed its pipe."""
+        poll = select.poll()
+        for descriptor in (self._wake,) if worker is None else (worker.answers, self._wake):
+            poll.register(descriptor, select.POLLIN)
+        ready = {descriptor for descriptor, _ in poll.poll(timeout_ms)}
+        if self._wake in ready:
+            os.read(self._wake, 512)
+        return worker is not None and worker.answers in ready
+
+
+def hire(log: int) -> Worker:
+    """Start a worker in the way of this system."""
+    if hasattr(os, "posix_spawnp"):
+        return Worker(log)
+    from .piped import PipedWorker
+
+    return PipedWorker(log)
+
+
+def waiter() -> Waiter:
+    """What waits for such workers."""
+    if hasattr(os, "posix_spawnp"):
+        return Waiter()
+    from .piped import PipedWaiter
+
+    return PipedWaiter()

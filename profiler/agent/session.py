@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import onnxruntime as ort
 
+from .platforms import HERE
 from .protocol import JobFailure, Json
 
 _ERRORS_ONLY = 3
@@ -22,10 +22,10 @@ def pin(runtime: Json) -> None:
     cores = runtime.get("cores")
     if cores:
         try:
-            os.sched_setaffinity(0, cores)
-        except (OSError, AttributeError) as error:
+            given = HERE.pin(cores)
+        except OSError as error:
             raise JobFailure("failed", f"the process cannot be bound to cores {cores}: {error}") from error
-        if missing := sorted(set(cores) - os.sched_getaffinity(0)):  # the kernel is content with one that is there
+        if missing := sorted(set(cores) - given):  # the kernel is content with one that is there
             raise JobFailure("failed", f"the device has no core {missing[0]} for us; it was asked for cores {cores}")
 
 

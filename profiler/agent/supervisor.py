@@ -131,18 +131,20 @@ class Supervisor:
         while True:
             load.mark()
             self._watch.sleep(_COOLING_WINDOW_S, beside=preparing.worker)
-            other = load.since_mark() or 0.0
+            other = load.since_mark()
             heat = temperature_c() if hottest is not None else None
             reasons = []
-            if other > limit:
+            if other is not None and other > limit:
                 reasons.append(f"others use {other:.0%} of the processor (limit {limit:.0%})")
             if heat is not None and hottest is not None and heat > hottest:
                 reasons.append(f"{heat:.0f} C (limit {hottest:.0f} C)")
             if not reasons:
+                if other is None:
+                    self._watch.tell("cooling", "the load of others is not shown here")
                 return
             self._watch.tell("cooling", ", ".join(reasons))
             if time.monotonic() >= until:
-                if other > limit:
+                if other is not None and other > limit:
                     reasons.append(busiest_others(self._crew.pids()))
                 raise JobFailure("not_cooled", ", ".join(reasons))
 

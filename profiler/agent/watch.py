@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import select
 import signal
 import time
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .limits import resident_mib
-from .processes import Worker
+from .processes import Worker, waiter
 from .protocol import JobFailure, Json, write_json
 
 _HEARTBEAT_S = 1.0
@@ -43,12 +42,11 @@ class Watch:
         }  # fmt: skip
         self._beat = -math.inf
         self._signalled = False
-        self._wake, wake_write = os.pipe()
-        os.set_blocking(wake_write, False)
-        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        self._waiter = waiter()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        if hasattr(signal, "SIGHUP"):
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     def _on_signal(self, _number: int, _frame: Any) -> None:
         self._signalled = True
@@ -70,27 +68,18 @@ class Watch:
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             self._tick(beside)
-            self._poll([], min(left * 1000, _MEMORY_POLL_MS if beside else _IDLE_POLL_MS))
+            self._waiter.wait(None, min(left * 1000, _MEMORY_POLL_MS if beside else _IDLE_POLL_MS))
 
     def events(self, worker: Worker, *, working: bool) -> Iterator[Json]:
         """The worker's messages until it closes its pipe; one that is `working` is held to the memory limit."""
         watched = worker if working and self.limit_mib is not None else None
         while True:
             self._tick(watched)
-            if worker.answers in self._poll([worker.answers], _MEMORY_POLL_MS if watched else _IDLE_POLL_MS):
+            if self._waiter.wait(worker, _MEMORY_POLL_MS if watched else _IDLE_POLL_MS):
                 events = worker.events()
                 if events is None:
                     return
                 yield from events
-
-    def _poll(self, descriptors: list[int], timeout_ms: float) -> set[int]:
-        poll = select.poll()
-        for descriptor in (*descriptors, self._wake):
-            poll.register(descriptor, select.POLLIN)
-        ready = {descriptor for descriptor, _ in poll.poll(timeout_ms)}
-        if self._wake in ready:
-            os.read(self._wake, 512)
-        return ready
 
     def _tick(self, worker: Worker | None) -> None:
         now = time.monotonic()
@@ -101,5 +90,5 @@ class Watch:
         if now > self.deadline:
             doing = f"{self._status['state']} {self._status['detail']}".strip()
             raise JobFailure("timeout", f"not finished after {self.timeout_s:g} s ({doing})")
-        if worker is not None and self.limit_mib is not None and resident_mib(worker.pid) > self.limit_mib:
+        if worker is not None and self.limit_mib is not None and (resident_mib(worker.pid) or 0.0) > self.limit_mib:
             raise JobFailure("out_of_memory", f"a process went over its limit of {self.limit_mib} MiB")

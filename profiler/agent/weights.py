@@ -70,7 +70,7 @@ def write_weights(recipe: dict[str, Any], path: Path) -> None:
     """
     temporary = path.with_name(path.name + ".part")
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o644)
         try:
             at = 0
             for tensor in sorted(recipe["tensors"], key=lambda item: int(item["offset"])):

@@ -6,7 +6,6 @@ both with what was recorded so far. It dies with its supervisor.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import signal
@@ -24,33 +23,20 @@ from .cache import DEFAULT_LIMIT_MIB, WeightCache
 from .checks import failed_text, operators, run_check
 from .conditions import OtherLoad
 from .memory import MemoryMeter, evict_from_page_cache
+from .platforms import HERE
 from .protocol import JobFailure, Json, finite, is_of_memory, one_line
 from .session import open_session, pin
 from .timing import PointTimer, Sequence
 
-_PR_SET_PDEATHSIG = 1
 _MEMORY_STEPS = 8
 """Decode steps of the memory pass: the second already reuses what the first allocated."""
 
 Say = Callable[..., None]
 
 
-def die_with(parent: int) -> None:
-    """Have the kernel kill this process when its supervisor dies; and die now if it already has."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        try:
-            with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:  # noqa: PTH123
-                file.write("500")
-        except OSError:
-            pass
-    if os.getppid() != parent:
-        os._exit(1)
-
-
 def main(parent: int) -> None:
     """Serve one task and exit without tearing down."""
-    die_with(parent)
+    HERE.bind_to_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -64,6 +50,7 @@ def main(parent: int) -> None:
     line = sys.stdin.readline()
     if not line:
         os._exit(0)
+    HERE.watch_lifeline(0)  # nothing more is sent
     record: Json = {"seconds": {}, "load_ms": None, "points": [], "memory": None}
     try:
         task = json.loads(line)

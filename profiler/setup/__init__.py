@@ -23,6 +23,7 @@ from profiler.setup.site import Site
 from profiler.setup.venv import VenvInstaller
 from profiler.transports import Transport, make_transport
 from profiler.transports._base import PYTHON_SCRIPT
+from profiler.transports._shell import WINDOWS_NEEDS
 
 NEEDED_MIB: Final = 400.0
 """Free space that set-up asks for: 40 MB of wheels, 130 MB that they unpack to, and as much to work with."""
@@ -95,8 +96,8 @@ def set_up(
             )
         here = host_onnxruntime()
         missing = _missing(told, why)
-        if device.transport == "local" or getattr(device, "python", None):
-            _require_as_named(device, missing)
+        if device.transport == "local" or getattr(device, "python", None) or transport.windows:
+            _require_as_named(device, missing, windows=transport.windows)
             assert told is not None
             return SetUp(changed=False, told=told)
         own = transport.exists(PYTHON_SCRIPT)
@@ -117,9 +118,14 @@ def _missing(told: Checkup | None, why: str) -> str:
     return "; ".join([f"its Python has no {' and no '.join(absent)}", *told.problems]) if absent else ""
 
 
-def _require_as_named(device: Device, missing: str) -> None:
+def _require_as_named(device: Device, missing: str, *, windows: bool) -> None:
     if not missing:
         return
+    if windows:
+        raise DeviceUnavailable(
+            f"device {device.name!r}: {missing}; it runs Windows, where set-up installs nothing",
+            hint=WINDOWS_NEEDS,
+        )
     if device.transport == "local":
         raise DeviceUnavailable(
             f"device {device.name!r}: {missing}",

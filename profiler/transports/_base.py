@@ -9,7 +9,7 @@ Commands are argument lists. No text ever passes through a shell of ours; a tran
 lines quotes every argument itself.
 Errors: everything that fails raises a `TransportError` (or a subclass) and chains its cause. `ConnectionLost` means
 that the link broke and that the same call may be tried again; no other error may be.
-Paths on the device are POSIX strings, absolute or relative to `work_dir`.
+Paths on the device are strings with forward slashes, absolute (on Windows ``C:/...``) or relative to `work_dir`.
 """
 
 from __future__ import annotations
@@ -78,6 +78,8 @@ class Transport(ABC):
 
     name: ClassVar[str]
     """The value of `transport:` in devices.yaml."""
+    windows: bool = False
+    """The device runs Windows; known once open."""
     poll_s: ClassVar[float] = 0.1
     """Pause between two looks at a job: a look must cost a device nothing that a measurement would notice."""
 

@@ -1,8 +1,7 @@
-"""Devices reached through a POSIX shell: what SSH and ADB have in common.
+"""Devices reached through a shell: what SSH and ADB have in common.
 
-A subclass executes one command line and moves the bytes of one file; everything else is said here in scripts for `sh`,
-which Linux, macOS and Android have. Scripts are constants. What varies travels as arguments behind them, each quoted by
-`quoted`, the only place that makes command lines: no name of a file or device is ever read as code.
+A subclass executes one command line and moves the bytes of one file. What else a transport does are operations, which a
+dialect (`_dialects.py`) says in scripts for `sh` or in Python.
 """
 
 from __future__ import annotations
@@ -10,57 +9,22 @@ from __future__ import annotations
 import hashlib
 import posixpath
 import secrets
-import shlex
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
 from profiler.errors import CommandTimeout, ConnectionLost, RemoteFileMissing, TransferError, TransportError
 from profiler.transports._base import MAX_OUTPUT_BYTES, PYTHON_SCRIPT, SPAWN, Completed, Transport, checksum
+from profiler.transports._dialects import DIFFERENT, MARK, MISSING, OUTSIDE, Dialect, PosixDialect
 
 _SHORT_S = 30.0
 """For commands that touch a few files."""
 _LONGEST_PATH = 4096
-MISSING, _OUTSIDE, _DIFFERENT = 64, 65, 66
-
-_OPEN = """
-case $1 in "~/"*) set -- "$HOME/${1#??}";; esac
-mkdir -p -- "$1" && cd -P -- "$1" && [ -w . ] && pwd -P
-"""
-_RUN = """
-cd -- "$1" || exit 64; shift
-if command -v "$1" >/dev/null 2>&1; then echo "$$ found" >&2; exec "$@"; fi
-echo "$$ missing" >&2; exit 127
-"""
-_BEGIN = r"printf '\036here\036\n'; printf '\036here\036\n' >&2"
-_MARK = b"\x1ehere\x1e\n"
-"""Every script begins with it on both streams: what a shell or its start files say before is none of ours."""
-_KILL = 'kill -s KILL -- "-$1" 2>/dev/null || kill -s KILL "$1" 2>/dev/null; true'
-_ALIVE = """
-kill -0 "$1" 2>/dev/null || exit 1
-if [ -r "/proc/$1/stat" ]; then IFS= read -r s <"/proc/$1/stat" || exit 1; s=${s##*) }
-else s=$(ps -o stat= -p "$1") || exit 1; fi
-case $s in [ZX]*) exit 1;; esac
-"""
-_EXISTS = '[ -e "$1" ] || [ -L "$1" ]'
-_LIST = '[ -d "$1" ] || exit 64; cd -- "$1" && find . -mindepth 1 -maxdepth 1 -print0'
-_REMOVE = """
-[ -e "$3" ] || [ -L "$3" ] || exit 0
-d=$(cd -P -- "$2" && pwd -P) || exit 1
-case $d/ in "$1"/*) rm -rf -- "$3";; *) exit 65;; esac
-"""
-_ARRIVED = """
-partial=$1 target=$2 digest=$3 folder=$4; shift 4
-[ "$#" = 0 ] || rm -f -- "$@"
-if command -v sha256sum >/dev/null 2>&1; then s=$(sha256sum <"$partial"); else s=$(shasum -a 256 <"$partial"); fi
-if [ "${s%% *}" != "$digest" ]; then wc -c <"$partial"; rm -f -- "$partial"; exit 66; fi
-mv -f -- "$partial" "$target" || exit 1
-set -- "$folder"/.*.part
-[ -e "$1" ] && find "$folder" -maxdepth 1 -name ".*.part" -type f -mtime +1 -exec rm -f -- {} ";" 2>/dev/null
-true
-"""
-"""Also removes what earlier transfers into the folder left: our own at once, a stranger's, which may still be written
-to, once it has rested for a day."""
+WINDOWS_NEEDS = (
+    "Install Python for Windows (python.org, 64 bits, 3.11 or newer) there, `py -m pip install numpy onnxruntime`, and "
+    "name it in the device file, such as `python: C:/Users/me/AppData/Local/Programs/Python/Python312/python.exe`. "
+    "Windows was only tried through Wine; a Linux in WSL2 with an sshd of its own is a Linux device like any other."
+)
 
 
 class TimedOut(Exception):  # noqa: N818 - caught here and nowhere else
@@ -83,12 +47,6 @@ class WroteTooMuch(Exception):  # noqa: N818 - caught here and nowhere else
         self.stderr = stderr
 
 
-def quoted(script: str, *arguments: str) -> str:
-    """The command line that runs a script of ours in `sh` with these arguments."""
-    # `exec`: the number of that `sh` is then the number of its process group, whatever shell the account has.
-    return "exec " + shlex.join(["sh", "-c", f"{_BEGIN}\n{script.strip()}", "sh", *arguments])
-
-
 def heard(done: Completed) -> Completed:
     """What a script of ours wrote, without what the shell said before it began.
 
@@ -102,7 +60,7 @@ def heard(done: Completed) -> Completed:
 
 
 def _after_mark(data: bytes) -> bytes | None:
-    _, mark, rest = data.partition(_MARK)
+    _, mark, rest = data.partition(MARK)
     return rest if mark else None
 
 
@@ -121,7 +79,8 @@ class ShellTransport(Transport):
         self._configured = work_dir
         self._configured_python = python
         self._work = ""
-        self._python: tuple[str, ...] = (python or "python3",)
+        self._dialect: Dialect = PosixDialect()
+        self._python: tuple[str, ...] = (python or self._dialect.python,)
         self._left: list[str] = []  # absolute paths of files that a lost link left half written
 
     @abstractmethod
@@ -164,7 +123,8 @@ class ShellTransport(Transport):
         """Look whether the device was set up; called by `open` once the work folder is there."""
         if self._configured_python is None:
             made = self._path(PYTHON_SCRIPT)
-            self._python = ("sh", made) if self.exists(made) else ("python3",)
+            set_up = not self._dialect.starts and self.exists(made)
+            self._python = ("sh", made) if set_up else (self._dialect.python,)
 
     def _make_work_dir(self) -> None:
         """Create the work folder; called by `open` once commands can run.
@@ -172,29 +132,30 @@ class ShellTransport(Transport):
         Raises:
             TransportError: It cannot be created or written to.
         """
-        done = self._script(_OPEN, self._configured)
+        done = self._do("open", self._configured)
         if done.exit_code != 0:
             raise TransportError(
                 f"{self._configured}: {said(done) or 'not writable'}",
                 hint="Set work_dir to a folder that you may write to.",
             )
         found = done.stdout.decode("utf-8", "surrogateescape").removesuffix("\n")
-        if not found.startswith("/") or "\n" in found or len(found) > _LONGEST_PATH:
+        if not self._dialect.absolute(found) or "\n" in found or len(found) > _LONGEST_PATH:
             raise TransportError(
                 f"{self._configured}: the device's shell says {found[:200]!r} in place of a folder",
                 hint="Let its start-up files (.bashrc) write only when the shell is interactive.",
             )
         self._work = found
 
-    def _script(self, script: str, *arguments: str, timeout_s: float | None = None) -> Completed:
-        """Run one of our scripts.
+    def _do(self, operation: str, *arguments: str, timeout_s: float | None = None) -> Completed:
+        """Carry out one operation.
 
         Raises:
             ConnectionLost: It did not end, which none of them can take so long for: nobody is there.
         """
         timeout_s = self.short_s if timeout_s is None else timeout_s
+        line, head = self._dialect.command(operation, *arguments)
         try:
-            return heard(self._execute(quoted(script, *arguments), stdin=b"", timeout_s=timeout_s))
+            return heard(self._execute(line, stdin=head, timeout_s=timeout_s))
         except TimedOut as error:
             raise ConnectionLost(f"the device's shell did not answer within {timeout_s:g} s") from error
         except WroteTooMuch as error:
@@ -205,8 +166,9 @@ class ShellTransport(Transport):
 
         Both servers begin a command in a session of its own, so that the shell's number is that of the group.
         """
+        line, head = self._dialect.command("run", self._work, *argv)
         try:
-            done = heard(self._execute(quoted(_RUN, self._work, *argv), stdin=stdin, timeout_s=timeout_s))
+            done = heard(self._execute(line, stdin=head + stdin, timeout_s=timeout_s))
         except TimedOut as error:
             self._kill(error.stderr)
             raise CommandTimeout(f"{argv[0]} did not end within {timeout_s:g} s") from error
@@ -221,34 +183,36 @@ class ShellTransport(Transport):
         return Completed(exit_code=done.exit_code, stdout=done.stdout, stderr=stderr)
 
     def _kill(self, stderr: bytes) -> None:
-        """End a command by the number that `_RUN` wrote first."""
+        """End a command by the number that `run` wrote first."""
         number = (_after_mark(stderr) or b"")[:20].partition(b" ")[0]
         if number.isdigit() and int(number) > 1:
-            self._script(_KILL, number.decode())
+            self._do("kill", number.decode())
         else:
             self._require_link()
 
     def start_detached(self, argv: Sequence[str], *, log: str) -> int:
         """Start through a Python helper there that hands the process to the system's reaper."""
-        found = self._script('cd -- "$1" && command -v "$2" >/dev/null', self._work, argv[0])
-        if found.exit_code != 0:
-            raise RemoteFileMissing(f"no such program: {argv[0]}")
         target = self._path(log)
-        self.mkdir(posixpath.dirname(target))
-        done = self.run([*self.python, "-c", SPAWN, target, *argv], timeout_s=self.short_s)
+        if self._dialect.starts:
+            done = self._do("start", self._work, target, *argv)
+        else:
+            if self._do("find", self._work, argv[0]).exit_code != 0:
+                raise RemoteFileMissing(f"no such program: {argv[0]}")
+            self.mkdir(posixpath.dirname(target))
+            done = self.run([*self.python, "-c", SPAWN, target, *argv], timeout_s=self.short_s)
         if done.exit_code != 0 or not done.stdout.strip().isdigit():
             raise TransportError(f"{argv[0]} could not be started: {said(done)}")
         return int(done.stdout)
 
     def alive(self, pid: int) -> bool:
         """Ask the process table; a zombie is not alive."""
-        return self._script(_ALIVE, str(pid)).exit_code == 0
+        return self._do("alive", str(pid)).exit_code == 0
 
     def terminate(self, pid: int, *, force: bool = False) -> None:
         """SIGTERM to the process, or SIGKILL to its group; one that is gone is fine."""
         if pid <= 1:
             raise TransportError(f"{pid} is no process of ours")
-        self._script(_KILL if force else 'kill -s TERM "$1" 2>/dev/null; true', str(pid))
+        self._do("kill" if force else "terminate", str(pid))
 
     def push(self, source: bytes | Path, remote: str) -> int:
         """Write beside the target, have the device compute its checksum, rename."""
@@ -264,13 +228,13 @@ class ShellTransport(Transport):
         except ConnectionLost:
             raise
         except TransportError:
-            self._script('rm -f -- "$1"', partial)  # a full disk has no room for half a file
+            self._do("discard", partial)  # a full disk has no room for half a file
             raise
         rubbish = [path for path in self._left if path != partial]
         timeout_s = self.short_s + size / 1e6
-        done = self._script(_ARRIVED, partial, target, digest, folder, *rubbish, timeout_s=timeout_s)
+        done = self._do("arrived", partial, target, digest, folder, *rubbish, timeout_s=timeout_s)
         self._left.clear()
-        if done.exit_code == _DIFFERENT:
+        if done.exit_code == DIFFERENT:
             arrived = done.stdout.decode(errors="replace").strip() or "no"  # somebody removed the folder
             raise TransferError(f"{remote}: {arrived} bytes arrived of {size}, or their checksum differs")
         if done.exit_code != 0:
@@ -283,11 +247,11 @@ class ShellTransport(Transport):
 
     def exists(self, remote: str) -> bool:
         """Whether a file or folder of this name is there, a broken link too."""
-        return self._script(_EXISTS, self._path(remote)).exit_code == 0
+        return self._do("exists", self._path(remote)).exit_code == 0
 
     def listdir(self, remote: str) -> tuple[str, ...]:
         """Names in a folder, sorted."""
-        done = self._script(_LIST, self._path(remote))
+        done = self._do("list", self._path(remote))
         if done.exit_code == MISSING:
             raise RemoteFileMissing(f"no such folder: {remote}")
         if done.exit_code != 0:
@@ -297,23 +261,23 @@ class ShellTransport(Transport):
 
     def mkdir(self, remote: str) -> None:
         """Create a folder and its parents."""
-        done = self._script('mkdir -p -- "$1"', self._path(remote))
+        done = self._do("mkdir", self._path(remote))
         if done.exit_code != 0:
             raise TransportError(f"{remote}: {said(done)}", hint=_disk_hint(done))
 
     def remove(self, remote: str) -> None:
         """Remove a file or folder inside the work folder; links on the way must not lead out of it."""
-        path = posixpath.normpath(self._path(remote))
+        path = self._dialect.plain(self._path(remote))
         if not path.startswith(f"{self._work}/"):
             raise TransportError(f"{remote}: not inside {self._work}; nothing was removed")
-        done = self._script(_REMOVE, self._work, posixpath.dirname(path), path)
-        if done.exit_code == _OUTSIDE:
+        done = self._do("remove", self._work, posixpath.dirname(path), path)
+        if done.exit_code == OUTSIDE:
             raise TransportError(f"{remote}: a link leads out of {self._work}; nothing was removed")
         if done.exit_code != 0:
             raise TransportError(f"{remote}: {said(done)}")
 
     def _path(self, remote: str) -> str:
-        return posixpath.join(self._work, remote)
+        return self._dialect.join(self._work, remote)
 
 
 def said(done: Completed) -> str:

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, ClassVar, Self
 from profiler.errors import ConnectionLost, RemoteFileMissing, TransferError, TransportError
 from profiler.transports._adb_links import LOST_AFTER_S, Link, ServerLink, StreamEnded, TcpLink, UsbLink
 from profiler.transports._base import MAX_OUTPUT_BYTES, Completed
-from profiler.transports._shell import MISSING, ShellTransport, TimedOut, WroteTooMuch, heard, quoted, said
+from profiler.transports._dialects import MISSING, quoted
+from profiler.transports._shell import ShellTransport, TimedOut, WroteTooMuch, heard, said
 
 if TYPE_CHECKING:
     from profiler.devices import AdbDevice
@@ -130,12 +131,12 @@ class AdbTransport(ShellTransport):
 
     def _answers(self) -> bool:
         try:
-            return self._script("exit 0", timeout_s=_ANSWER_S).exit_code == 0
+            return self._do("nothing", timeout_s=_ANSWER_S).exit_code == 0
         except TransportError:
             return False
 
     def _require_link(self) -> None:
-        self._script("exit 0", timeout_s=_ANSWER_S)
+        self._do("nothing", timeout_s=_ANSWER_S)
 
     def close(self) -> None:
         """End the connection; detached processes go on."""

@@ -4,7 +4,8 @@ A host whose key is not known is refused: `archsearch devices trust NAME` shows 
 file of this project's own; the user's `known_hosts` counts beside it. `~/.ssh/config` is honoured for host name, port,
 user, keys, jump hosts, proxy commands and known hosts; what the device file says goes before it.
 
-Files travel by SFTP. Commands are scripts for `sh` (`_shell.py`).
+Files travel by SFTP. Commands are scripts for `sh` (`_dialects.py`); where the server says that it is Windows', it is
+asked once which shell it gives, cmd.exe or PowerShell, and commands are a Python program.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Self
 
 from profiler.errors import AccessRefused, ConnectionLost, RemoteFileMissing, TransferError, TransportError
 from profiler.transports._base import MAX_OUTPUT_BYTES, Completed
-from profiler.transports._shell import ShellTransport, TimedOut, WroteTooMuch
+from profiler.transports._dialects import Dialect, PosixDialect, PythonDialect
+from profiler.transports._quoting import cmd_line, powershell_line
+from profiler.transports._shell import WINDOWS_NEEDS, ShellTransport, TimedOut, WroteTooMuch, heard
 
 if TYPE_CHECKING:
     import paramiko
@@ -41,6 +44,9 @@ LOST_AFTER_S = 40.0
 """A link on which sent data stays unanswered for so long is lost (TCP_USER_TIMEOUT, where there is one)."""
 _BLOCK = 1 << 15
 _CONFIG = Path("~/.ssh/config")
+_WHICH_SHELL = 'echo "%OS%,$env:OS,"'
+"""A line that every shell understands, and answers in its own way: cmd.exe replaces the first word, PowerShell the
+second; a POSIX shell neither by Windows' name, as it has no variable `env`."""
 
 # What paramiko has to say of a link comes as an exception; its log would go to the terminal, in the middle of ours.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
@@ -245,6 +251,14 @@ def _keys(path: Path, place: Endpoint) -> dict[str, paramiko.PKey]:
     return {} if found is None else dict(found)
 
 
+def shell_of(answer: bytes) -> Callable[[Sequence[str]], str] | None:
+    """What makes command lines for the shell that answered `_WHICH_SHELL`; None for a POSIX shell."""
+    first, _, rest = answer.decode(errors="replace").partition(",")
+    if "Windows_NT" in first:
+        return cmd_line
+    return powershell_line if rest.startswith("Windows_NT") else None
+
+
 class SshTransport(ShellTransport):
     """Commands over channels of one connection, files by SFTP."""
 
@@ -279,11 +293,39 @@ class SshTransport(ShellTransport):
         try:
             for place in (*hops(self._place), self._place):
                 self._connect(place)
+            self._dialect = self._find_dialect()
             self._make_work_dir()
             self._find_python()
         except BaseException:
             self.close()
             raise
+
+    def _find_dialect(self) -> Dialect:
+        """What the account's shell understands; asked only where the server's version names Windows."""
+        self.windows = False
+        link = self._clients[-1].get_transport()
+        if link is None or "windows" not in str(link.remote_version).lower():
+            return PosixDialect()
+        try:
+            done = self._execute(_WHICH_SHELL, stdin=b"", timeout_s=self.short_s)
+        except (TimedOut, WroteTooMuch) as error:
+            raise ConnectionLost(f"{self._place.title}: its shell does not answer a question") from error
+        line = shell_of(done.stdout)
+        if line is None:
+            return PosixDialect()
+        python = self._configured_python or PythonDialect.python
+        dialect = PythonDialect(line, python, windows=True)
+        command, head = dialect.command("nothing")
+        try:
+            heard(self._execute(command, stdin=head, timeout_s=self.short_s))
+        except (TimedOut, WroteTooMuch, ConnectionLost) as error:
+            raise ConnectionLost(f"{self._place.title}: its Python does not answer") from error
+        except TransportError as error:
+            raise TransportError(
+                f"{self._place.title} runs Windows, and no Python {python!r} starts there ({error})", hint=WINDOWS_NEEDS
+            ) from error
+        self.windows = True
+        return dialect
 
     def _connect(self, place: Endpoint) -> None:
         import paramiko
@@ -451,7 +493,7 @@ class SshTransport(ShellTransport):
             _as_file(source) as data,
             _link(self._place, self._device),
             self._file(path),
-            self._sftp().open(path, "wb") as target,
+            self._sftp().open(self._dialect.for_sftp(path), "wb") as target,
             self._file(path),  # before the file is closed, which waits for an answer too
         ):
             while chunk := data.read(_BLOCK):  # each is answered: pipelined, paramiko drops what goes wrong
@@ -463,7 +505,7 @@ class SshTransport(ShellTransport):
         with (
             _link(self._place, self._device),
             self._file(path),
-            self._sftp().open(path, "rb") as source,
+            self._sftp().open(self._dialect.for_sftp(path), "rb") as source,
             self._file(path),
         ):
             size = source.stat().st_size or 0

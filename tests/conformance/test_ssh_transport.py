@@ -13,6 +13,8 @@ import pytest
 from profiler.conformance import TransportConformance
 from profiler.errors import ConnectionLost, RemoteFileMissing, TransportError
 from profiler.transports._base import PYTHON_SCRIPT
+from profiler.transports._dialects import Dialect, PythonDialect
+from profiler.transports._quoting import sh_line
 from profiler.transports.ssh import Endpoint, SshTransport
 from tests.sshd import SSHD, Sshd
 
@@ -113,3 +115,31 @@ def test_two_drivers_may_push_one_file_at_once(server: Sshd, tmp_path: Path):
             list(pool.map(lambda driver, data: driver.push(data, "file"), drivers, contents))
             assert drivers[0].pull("file", max_bytes=3_000_000) in contents
             assert drivers[0].listdir(".") == ("file",)
+
+
+class InPython(SshTransport):
+    """The dialect for devices without a POSIX shell, spoken to one that has one."""
+
+    def _find_dialect(self) -> Dialect:
+        return PythonDialect(sh_line, sys.executable, windows=False)
+
+
+class TestPythonDialect(TransportConformance):
+    @pytest.fixture
+    def transport(self, server: Sshd, tmp_path: Path) -> Iterator[SshTransport]:
+        folder = str(tmp_path / "work, with a space")
+        with InPython(place_of(server), device="box", work_dir=folder, python=sys.executable) as transport:
+            yield transport
+
+
+@pytest.mark.parametrize("dialect", [SshTransport, InPython])
+def test_links_do_not_lead_out_of_the_work_folder(server: Sshd, tmp_path: Path, dialect: type[SshTransport]):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "kept").touch()
+    with dialect(place_of(server), device="box", work_dir=str(tmp_path / "w"), python=sys.executable) as transport:
+        (tmp_path / "w" / "link").symlink_to(outside)
+        with pytest.raises(TransportError, match="leads out of"):
+            transport.remove("link/kept")
+        transport.remove("link")
+    assert (outside / "kept").exists()

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from profiler.errors import TransportError
 from profiler.transports import Completed
-from profiler.transports._shell import heard, quoted
+from profiler.transports._dialects import quoted
+from profiler.transports._shell import heard
 from profiler.transports.ssh import Unknown, endpoint, fingerprint, hops, own_known_hosts
 
 CONFIG = """\
