@@ -29,8 +29,8 @@ from tests.phone import Phone
 
 AIM_S = {"local": 8.0, "ssh": 8.0, "adb": 20.0}
 """How long a fault waits for the phase that it is aimed at."""
-ENDS_S = {"local": 40.0, "ssh": 40.0, "adb": 150.0}
-"""What a candidate may take on a device, with all that its repetition costs, before a run counts as hung."""
+QUIET_S = 120.0
+"""A driver that works says something, or its job gets on, at least so often."""
 STALE_S = 75.0
 """After which a driver notices an agent that hangs, and a bit."""
 
@@ -182,12 +182,23 @@ class Run:
             self._await(driver)
 
     def _await(self, driver: Driver) -> None:
+        """Wait for its end, as long as something goes on: an emulated phone on a busy machine takes its time."""
         scene = self._scene
-        patience = STALE_S + max(RECONNECT_S[place.kind] for place in scene.world.places)
-        patience += scene.trials * max(ENDS_S[place.kind] for place in scene.world.places)
-        if not scene.wait(patience, lambda: not driver.running, step=0.1):
-            scene.hung(driver, f"did not end within {patience:.0f} s of the last fault's end")
+        patience = STALE_S + QUIET_S + max(RECONNECT_S[place.kind] for place in scene.world.places)
+        seen, since = self._going_on(), time.monotonic()
+        while not scene.wait(1.0, lambda: not driver.running):
+            now = self._going_on()
+            if now != seen:
+                seen, since = now, time.monotonic()
+            if time.monotonic() - since > patience:
+                scene.hung(driver, f"did not end, and nothing went on for {patience:.0f} s")
+                break
         driver.end = driver.end or "itself"
+
+    def _going_on(self) -> object:
+        """Something else whenever a driver says something or a job gets on."""
+        jobs = [(job.job_id, job.state) for place in self._scene.world.places for job in place.jobs()]
+        return len(self._scene.lines), jobs
 
     def _finish(self) -> None:
         """Continue the study in peace until it is complete."""
