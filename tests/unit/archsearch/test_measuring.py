@@ -136,3 +136,31 @@ def test_claims_of_jobs_that_are_nowhere_end(measurer: Measurer, kept: Store, mo
     monkeypatch.setattr("archsearch.store.owner_is_dead", lambda *_: True)
     measurer.sweep()
     assert [claim.key_hash for claim in kept.abandoned_claims()] == [other]  # it is on another device, maybe
+
+
+def test_a_folder_that_could_not_be_removed_is_swept_by_the_next_run(
+    measurer: Measurer, transport: FakeTransport, kept: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    transport.faults.append(Fault("cleanup", lose(opens=99)))
+    assert measurer.measure(subject()).measurement.status == "ok"
+    assert len(jobs(tmp_path)) == 1
+    transport.break_link()
+    measurer.session.open()
+    monkeypatch.setattr("archsearch.store.owner_is_dead", lambda *_: True)
+    measurer.sweep()
+    assert (jobs(tmp_path), kept.abandoned_claims(), len(kept.measurements("s"))) == ([], [], 1)
+
+
+def test_a_job_that_an_earlier_run_cancelled_is_no_wish_of_this_one_s_user(
+    measurer: Measurer, transport: FakeTransport, kept: Store, said: list[str]
+):
+    one = subject()
+    assert one.prepared is not None
+    job = measurer._job(one, Protocol())
+    measurer.session.wait(measurer.session.submit(job, one.prepared.files))
+    kept.claim(measurer.session.key(job).id, job.job_id)
+    transport.faults.append(
+        Fault("fetch", answer(lambda raw: raw.replace(b'"status": "ok"', b'"status": "cancelled"')))
+    )
+    assert measurer.measure(one).measurement.status == "ok"
+    assert said == ["fake: one: it was cancelled for a run that ended before it heard of that; it is run again"]
