@@ -183,6 +183,10 @@ class Measurer:
         claim = self.store.claim(self._fresh_claim(key, job) if fresh else key.id, job.job_id)
         if not claim.mine:
             return self._await_other(subject, key, claim, protocol, on_status)
+        known = None if fresh else self._stored(key.id, subject)
+        if known is not None:  # somebody else stored it, and ended the claim, between our two looks
+            self.store.release(claim.key_hash)
+            return known
         handle: JobHandle | None = None
         try:
             handle = self._found_again(claim, job.job_id)
@@ -396,9 +400,12 @@ class Measurer:
         known = None
         try:
             while not self.cancel.is_set():
+                # The claim is ours when its owner died, gave up, or is done; the job may still be on the device.
+                mine = self.store.claim(key.id, claim.job_id).mine
                 known = self._stored(key.id, subject)
-                # The claim is ours when its owner died or gave up; the job may still be on the device.
-                if known is not None or self.store.claim(key.id, claim.job_id).mine:
+                if known is not None and mine:
+                    self.store.release(key.id)
+                if known is not None or mine:
                     break
                 self.cancel.wait(1.0)
             else:

@@ -11,7 +11,7 @@ import pytest
 from archsearch import measuring
 from archsearch.candidates import prepare
 from archsearch.measuring import Measurer
-from archsearch.store import Store
+from archsearch.store import Claim, Store
 from archsearch.subjects import Subject
 from profiler.devices import LocalDevice
 from profiler.errors import ConnectionLost, TransportError
@@ -164,3 +164,43 @@ def test_a_job_that_an_earlier_run_cancelled_is_no_wish_of_this_one_s_user(
     )
     assert measurer.measure(one).measurement.status == "ok"
     assert said == ["fake: one: it was cancelled for a run that ended before it heard of that; it is run again"]
+
+
+def test_what_is_stored_while_it_is_claimed_is_not_measured_twice(
+    measurer: Measurer, kept: Store, monkeypatch: pytest.MonkeyPatch
+):
+    measurer.measure(subject())
+    real, looks = measurer._stored, []
+
+    def late(key_hash: str, one: Subject) -> measuring.Outcome | None:
+        looks.append(key_hash)
+        return real(key_hash, one) if len(looks) > 1 else None  # it is stored after the first look
+
+    monkeypatch.setattr(measurer, "_stored", late)
+    assert measurer.measure(subject()).reused
+    assert len(kept.measurements("s")) == 1
+    assert kept.claim(looks[0], "another").job_id == "another"  # no claim was left
+
+
+def test_who_waits_for_another_s_result_leaves_no_claim(
+    measurer: Measurer, kept: Store, monkeypatch: pytest.MonkeyPatch
+):
+    measurer.measure(subject())
+    real, looks = measurer._stored, []
+
+    def late(key_hash: str, one: Subject) -> measuring.Outcome | None:
+        looks.append(key_hash)
+        return real(key_hash, one) if len(looks) > 1 else None
+
+    monkeypatch.setattr(measurer, "_stored", late)
+    claim, claims = kept.claim, []
+
+    def theirs_at_first(key_hash: str, job_id: str) -> Claim:
+        claims.append(key_hash)
+        if len(claims) > 1:
+            return claim(key_hash, job_id)  # they have ended: it is ours
+        return Claim(key_hash=key_hash, job_id="theirs", mine=False, owner="them")
+
+    monkeypatch.setattr(kept, "claim", theirs_at_first)
+    assert measurer.measure(subject()).reused
+    assert claim(looks[0], "another").job_id == "another"
