@@ -558,6 +558,10 @@ class DeviceSession:
                     self.on_link(f"the link is lost ({error}); the device is waited for, up to {patience:g} s")
                 self.stop.wait(min(wait_s, until - now))
                 wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
+            except TransportError as error:
+                if told and not isinstance(error, AccessRefused):  # it answers, if only that a file is not there
+                    self.on_link("the link is there again")
+                raise
             else:
                 if told:
                     self.on_link("the link is there again")

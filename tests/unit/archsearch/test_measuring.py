@@ -122,10 +122,13 @@ def test_a_link_that_is_lost_is_told_of_and_the_job_found_again(
     assert measurer.measure(subject()).measurement.status == "ok"
     assert said[0].startswith("fake: the link is lost")
     assert said[1] == "fake: the link is there again"
+    transport.faults.append(Fault("poll", lose(), name="status.json"))  # there is none yet, which is an answer too
+    assert measurer.measure(subject(), fresh=True).measurement.status == "ok"
+    assert len(said) == 4
     transport.faults.append(Fault("poll", lose(opens=99)))
     with pytest.raises(ConnectionLost):
         measurer.measure(subject(), fresh=True)
-    assert len(kept.measurements("s")) == 1
+    assert len(kept.measurements("s")) == 2
 
 
 def test_claims_of_jobs_that_are_nowhere_end(measurer: Measurer, kept: Store, monkeypatch: pytest.MonkeyPatch):
