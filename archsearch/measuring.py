@@ -183,6 +183,10 @@ class Measurer:
         claim = self.store.claim(self._fresh_claim(key, job) if fresh else key.id, job.job_id)
         if not claim.mine:
             return self._await_other(subject, key, claim, protocol, on_status)
+        known = None if fresh else self._stored(key.id, subject)
+        if known is not None:  # somebody else stored it, and ended the claim, between our two looks
+            self.store.release(claim.key_hash)
+            return known
         handle: JobHandle | None = None
         try:
             handle = self._found_again(claim, job.job_id)
@@ -203,15 +207,11 @@ class Measurer:
             if handle is not None:
                 with suppress(ProfilerError):
                     self.session.kill(handle)  # one that hangs, or whose result is nonsense, may be alive
-                with suppress(ProfilerError):
-                    self.session.cleanup(handle.job_id)
-            self.store.release(claim.key_hash)
+            self._forget(claim, key, job)
             raise
         except TransportError as error:
             if handle is None and not isinstance(error, ConnectionLost | AccessRefused):
-                with suppress(ProfilerError):
-                    self.session.cleanup(job.job_id)  # it was not begun
-                self.store.release(claim.key_hash)
+                self._forget(claim, key, job)  # it was not begun
                 if not last:
                     raise _Failed(str(error)) from error
             raise  # else the job goes on without us: the claim leads the next run to it
@@ -222,12 +222,12 @@ class Measurer:
             self.store.release(claim.key_hash)
             raise
         if result.status == "cancelled":
-            self.store.release(claim.key_hash)
-            self.session.cleanup(job.job_id)
+            self._forget(claim, key, job)
+            if found_again and not last and not self.cancel.is_set():
+                raise _Failed("it was cancelled for a run that ended before it heard of that")
             raise Interrupted
         if result.status == "failed" and result.reason != failed and not last:
-            self.store.release(claim.key_hash)
-            self.session.cleanup(job.job_id)
+            self._forget(claim, key, job)
             raise _Failed(result.reason)
         measurement = self._measurement(subject, job, result, handle.bytes_sent)
         info: dict[str, Any] = {
@@ -239,9 +239,20 @@ class Measurer:
             info["unattended_s"] = max(0.0, result.seconds.get("total", 0.0) - seconds.by_phase.get("wait", 0.0))
         checks = passed_checks(result, subject, session=self.session)
         self._keep(measurement, subject, key, raw=raw, info=info, claim=claim, checks=checks)
-        with suppress(TransportError):  # what is stored is stored; the folder is swept another time
-            self.session.cleanup(job.job_id)
+        self._remove(key, job)  # what is stored is stored, whatever becomes of the folder
         return Outcome(measurement=measurement, reused=False)
+
+    def _forget(self, claim: Claim, key: MeasurementKey, job: Job) -> None:
+        """End the claim of a job of which nothing is stored, and remove what it left."""
+        self.store.release(claim.key_hash)
+        self._remove(key, job)
+
+    def _remove(self, key: MeasurementKey, job: Job) -> None:
+        """Remove a job's folder; where that cannot be done now, a claim leads the next run's `sweep` to it."""
+        try:
+            self.session.cleanup(job.job_id)
+        except ProfilerError:
+            self.store.claim(self._fresh_claim(key, job), job.job_id)
 
     def _fresh_claim(self, key: MeasurementKey, job: Job) -> str:
         """Says which device it is of: a job that a dead driver left must be looked for there, and nowhere else."""
@@ -390,9 +401,12 @@ class Measurer:
         known = None
         try:
             while not self.cancel.is_set():
+                # The claim is ours when its owner died, gave up, or is done; the job may still be on the device.
+                mine = self.store.claim(key.id, claim.job_id).mine
                 known = self._stored(key.id, subject)
-                # The claim is ours when its owner died or gave up; the job may still be on the device.
-                if known is not None or self.store.claim(key.id, claim.job_id).mine:
+                if known is not None and mine:
+                    self.store.release(key.id)
+                if known is not None or mine:
                     break
                 self.cancel.wait(1.0)
             else:

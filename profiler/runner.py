@@ -60,6 +60,8 @@ OPENING_S: Final = 3.0
 """How long a device that does not answer is tried when a session is opened."""
 _LONGEST_WAIT_S: Final = 8.0
 _CANCEL_GRACE_S: Final = 10.0
+_KILLED_S: Final = 5.0
+"""A process that was killed is gone within this time."""
 T = TypeVar("T")
 
 
@@ -390,6 +392,9 @@ class DeviceSession:
         handle._moved_at = -math.inf
         if pid is not None:
             self._retry(lambda: self._transport.terminate(pid, force=True))
+            until = time.monotonic() + _KILLED_S
+            while self._retry(lambda: self._transport.alive(pid)) and time.monotonic() < until:
+                time.sleep(self._poll_s)
 
     def attach(self, job_id: str) -> JobHandle | None:
         """Find a job that a driver before us submitted.
@@ -554,6 +559,10 @@ class DeviceSession:
                     self.on_link(f"the link is lost ({error}); the device is waited for, up to {patience:g} s")
                 self.stop.wait(min(wait_s, until - now))
                 wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
+            except TransportError as error:
+                if told and not isinstance(error, AccessRefused):  # it answers, if only that a file is not there
+                    self.on_link("the link is there again")
+                raise
             else:
                 if told:
                     self.on_link("the link is there again")

@@ -70,7 +70,8 @@ def read_json(path: Path) -> Json:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise JobFailure("failed", f"{path.name} cannot be read: {error}") from error
+        what = getattr(error, "strerror", None) or error
+        raise JobFailure("failed", f"{path.name} cannot be read: {what}") from error
     if not isinstance(value, dict):
         raise JobFailure("failed", f"{path.name} holds no JSON object")
     return value

@@ -177,8 +177,14 @@ def _link(place: Endpoint, device: str) -> Iterator[None]:
     except socket.gaierror as error:
         raise TransportError(f"{place.host}: {error.strerror}", hint="Is `host` right in the device file?") from error
     except (paramiko.SSHException, EOFError, OSError) as error:
-        what = getattr(error, "strerror", None) or str(error) or "the connection was closed"
-        raise ConnectionLost(f"{place.title}: {what}") from error
+        raise ConnectionLost(f"{place.title}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """Why a link broke, without the library's own words where it has some for this."""
+    if str(error).startswith("Error reading SSH protocol banner"):
+        return "the connection was closed before an SSH server answered"
+    return getattr(error, "strerror", None) or str(error) or "the connection was closed"
 
 
 def _active(client: paramiko.SSHClient) -> bool:

@@ -26,6 +26,10 @@ PHONE_DISK_MIB = 400
 def main() -> int:
     """Run a campaign; 1 when something did not hold."""
     asked = _arguments()
+    if asked.merge:
+        runs = [run for file in asked.merge for run in json.loads(file.read_text(encoding="utf-8"))["runs"]]
+        asked.out.write_text(markdown(runs, logs=False), encoding="utf-8")
+        return 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that nothing stays mounted or running
     os.environ["ARCHSEARCH_TEST_CACHE"] = str(CACHE)
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -33,7 +37,8 @@ def main() -> int:
     for name, folder in (("XDG_CACHE_HOME", "cache"), ("XDG_CONFIG_HOME", "config")):
         os.environ[name] = str(base / folder)
         (base / folder).mkdir()
-    began, runs = time.monotonic(), []
+    began = time.monotonic()
+    played: list[RunRecord] = []
     devices = asked.devices.split(",")
     rng = Random(f"campaign {asked.seed}")
     deck = Deck(rng)
@@ -61,16 +66,16 @@ def main() -> int:
                 number, folder, Random(f"{asked.seed} {number}"), deck, devices=devices, faults=faults,
                 phone=phone, pause_s=asked.pause, say=say,
             )  # fmt: skip
-            runs.append(run)
+            played.append(run)
             print(f"[{left()}] run {number}: {run.seconds:.0f} s, {len(run.violations)} violations", flush=True)
             for violation in run.violations:
                 print(f"    {violation}", flush=True)
-            write(asked.out, runs, vars(asked) | {"out": ""}, time.monotonic() - began)
+            write(asked, played, time.monotonic() - began)
             if not run.violations:
                 shutil.rmtree(folder, ignore_errors=True)
-    if not any(run.violations for run in runs):
+    if not any(run.violations for run in played):
         shutil.rmtree(base, ignore_errors=True)
-    return int(any(run.violations for run in runs))
+    return int(any(run.violations for run in played))
 
 
 def _phone(base: Path, stack: ExitStack) -> Phone:
@@ -83,9 +88,11 @@ def _phone(base: Path, stack: ExitStack) -> Phone:
     return phone
 
 
-def write(out: Path, runs: list[RunRecord], asked: dict[str, object], seconds: float) -> None:
+def write(asked: argparse.Namespace, runs: list[RunRecord], seconds: float) -> None:
     """The JSON beside the table, each whole or not at all."""
-    text = {"asked": asked, "seconds": seconds, "runs": [run.to_json() for run in runs]}
+    out: Path = asked.out
+    chosen = {"devices": asked.devices, "faults": asked.faults, "seed": asked.seed}
+    text = {"asked": chosen, "seconds": seconds, "runs": [run.to_json() for run in runs]}
     for file, content in (
         (out.with_suffix(".json"), json.dumps(text, indent=1)),
         (out.with_suffix(".md"), markdown([run.to_json() for run in runs])),
@@ -104,6 +111,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=60, help="no run is begun after so long")
     parser.add_argument("--per-run", type=int, default=8, help="faults in one run, about")
     parser.add_argument("--pause", type=float, default=3.0, help="mean seconds between two faults")
+    parser.add_argument("--merge", type=Path, nargs="+", help="run nothing: the table of what these FILE.json hold")
     asked = parser.parse_args()
     if not set(asked.devices.split(",")) <= {"local", "ssh", "adb"}:
         parser.error("--devices knows local, ssh and adb")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from statistics import median
 
 from archsearch.measuring import SETTLED
 from archsearch.records import load_measurements
 from archsearch.store import MeasurementRecord, Store
-from tests.e2e.faults.scene import STORED, STUDY, Scene
+from tests.e2e.faults.scene import STORED, STUDY, Line, Scene
 
 OURS = re.compile(
     r"\[\d\d:\d\d:\d\d\] |archsearch: |  try: |continuing study |study campaign;|written to |again: |stopped by you|"
@@ -27,6 +27,9 @@ FOREIGN = re.compile(
 )
 """What no line may hold: the words of libraries, but for the reason that the device's runtime gives for a failure."""
 
+DEVICES_WORDS = re.compile(r"(ended without a result|died in its phase .*?|did not start .*?): .*")
+"""What a device's own log said last is repeated as it is."""
+
 EXPECTED = {"itself": {0, 3, 5}, "kill": {-9}, "Ctrl-C": {130, 0, 3, 5, -2}, "hang": None}
 """Exit codes by what ended a driver. One that is told to stop just as it ends may end by itself."""
 
@@ -36,7 +39,7 @@ FAR = 50.0
 
 def judge(scene: Scene) -> list[str]:
     """All that does not hold, once the study was continued to its end."""
-    found = [*_words(scene), *_exit_codes(scene), *_left(scene)]
+    found = [*words(scene.lines), *_exit_codes(scene), *_left(scene)]
     path = scene.world.database(STUDY)
     if not path.exists():
         return [*found, "store: there is none"]
@@ -53,10 +56,11 @@ def judge(scene: Scene) -> list[str]:
     return [*found, *_twice(records), *_lost(scene, records)]
 
 
-def _words(scene: Scene) -> list[str]:
+def words(lines: Iterable[Line]) -> list[str]:
+    """Lines that are not ours, or hold what is not for users."""
     found = []
-    for line in scene.lines:
-        if FOREIGN.search(line.text):
+    for line in lines:
+        if FOREIGN.search(DEVICES_WORDS.sub("", line.text)):
             found.append(f"message: driver {line.driver} speaks of what is inside: {line.text[:300]}")
         elif not OURS.match(line.text):
             found.append(f"message: driver {line.driver} says what is not ours: {line.text[:300]}")

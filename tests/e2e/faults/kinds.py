@@ -38,6 +38,7 @@ class Kind:
         phases: Phases of a job at which it may be aimed.
         weight: How often it is drawn beside the others.
         ends_driver: Whether a driver ends by it, which the campaign then starts anew.
+        slow: Whether it takes many seconds to get over it, however short it is made.
     """
 
     name: str
@@ -46,18 +47,25 @@ class Kind:
     phases: tuple[str, ...]
     weight: int
     ends_driver: bool
+    slow: bool
 
 
 KINDS: list[Kind] = []
 
 
 def fault(
-    name: str, *, on: tuple[str, ...] = ALL, at: tuple[str, ...] = ANY, weight: int = 2, ends_driver: bool = False
+    name: str,
+    *,
+    on: tuple[str, ...] = ALL,
+    at: tuple[str, ...] = ANY,
+    weight: int = 2,
+    ends_driver: bool = False,
+    slow: bool = False,
 ) -> Callable[[Inject], Inject]:
     """Make a function known as a fault."""
 
     def add(inject: Inject) -> Inject:
-        KINDS.append(Kind(name, inject, on, at, weight, ends_driver))
+        KINDS.append(Kind(name, inject, on, at, weight, ends_driver, slow))
         return inject
 
     return add
@@ -70,7 +78,7 @@ def usable(kind: Kind, place: Place) -> bool:
 
 def _seconds(scene: Scene, least: float, most: float) -> float:
     """Short ones are the more frequent: evenly drawn on a logarithmic scale."""
-    return least * (most / least) ** scene.rng.random()
+    return min(scene.longest_s, least * (most / least) ** scene.rng.random())
 
 
 # The driver
@@ -146,7 +154,7 @@ def stop_agent(scene: Scene, place: Place) -> str | None:
     return f"{seconds:.1f} s"
 
 
-@fault("the agent hangs", at=WORKING, weight=1)
+@fault("the agent hangs", at=WORKING, weight=1, slow=True)
 def hang_agent(scene: Scene, place: Place) -> str | None:
     """SIGSTOP to the agent's supervisor, for good."""
     return _strike(place.supervisor(), signal.SIGSTOP)
@@ -180,7 +188,7 @@ def restart_sshd(scene: Scene, place: Place) -> str | None:
     return f"{seconds:.1f} s away"
 
 
-@fault("the server is away for longer than it is waited for", on=("ssh",), weight=1)
+@fault("the server is away for longer than it is waited for", on=("ssh",), weight=1, slow=True)
 def away(scene: Scene, place: Place) -> str | None:
     """Longer than `reconnect_s`: the device is left out."""
     sshd = place.sshd
@@ -192,7 +200,7 @@ def away(scene: Scene, place: Place) -> str | None:
     return "30 s away"
 
 
-@fault("the host key changes", on=("ssh",), weight=1)
+@fault("the host key changes", on=("ssh",), weight=1, slow=True)
 def new_key(scene: Scene, place: Place) -> str | None:
     """The server comes back with another key; later the user has compared it and keeps it."""
     sshd = place.sshd

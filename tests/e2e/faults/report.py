@@ -10,13 +10,14 @@ from typing import Any
 _NAMES = {"local": "local", "ssh": "SSH", "adb": "phone"}
 
 
-def markdown(runs: Sequence[Mapping[str, Any]]) -> str:
-    """The table of some runs, as they were written as JSON, and every violation with its log."""
+def markdown(runs: Sequence[Mapping[str, Any]], *, logs: bool = True) -> str:
+    """The table of some runs, as they were written as JSON, and every violation, with its log if it is asked for."""
     faults = [fault for run in runs for fault in run["faults"]]
     broken = [run for run in runs if run["violations"]]
     head = f"{len(faults)} faults in {len(runs)} runs; {sum(len(run['violations']) for run in broken)} violations.\n"
     parts = [head, _by_kind(faults), _by_phase(faults)]
-    parts += [_violation(run) for run in broken]
+    if logs:
+        parts += [_violation(run) for run in broken]
     return "\n".join(parts)
 
 

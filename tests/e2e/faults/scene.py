@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
@@ -60,13 +61,16 @@ class Scene:
     """A study under way.
 
     Attributes:
+        trials: What the next driver is asked for.
+        longest_s: No fault lasts longer.
         violations: What did not hold, in words.
-        spoilt: Whether a driver's log may lack lines that were said (it was killed).
+        lost_on_purpose: Devices that cannot be reached, or are not trusted, until something that was put off is done.
     """
 
     world: World
     rng: Random
     trials: int
+    longest_s: float = math.inf
     drivers: list[Driver] = field(default_factory=list)
     lines: list[Line] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)

@@ -11,7 +11,7 @@ import pytest
 from archsearch import measuring
 from archsearch.candidates import prepare
 from archsearch.measuring import Measurer
-from archsearch.store import Store
+from archsearch.store import Claim, Store
 from archsearch.subjects import Subject
 from profiler.devices import LocalDevice
 from profiler.errors import ConnectionLost, TransportError
@@ -122,10 +122,13 @@ def test_a_link_that_is_lost_is_told_of_and_the_job_found_again(
     assert measurer.measure(subject()).measurement.status == "ok"
     assert said[0].startswith("fake: the link is lost")
     assert said[1] == "fake: the link is there again"
+    transport.faults.append(Fault("poll", lose(), name="status.json"))  # there is none yet, which is an answer too
+    assert measurer.measure(subject(), fresh=True).measurement.status == "ok"
+    assert len(said) == 4
     transport.faults.append(Fault("poll", lose(opens=99)))
     with pytest.raises(ConnectionLost):
         measurer.measure(subject(), fresh=True)
-    assert len(kept.measurements("s")) == 1
+    assert len(kept.measurements("s")) == 2
 
 
 def test_claims_of_jobs_that_are_nowhere_end(measurer: Measurer, kept: Store, monkeypatch: pytest.MonkeyPatch):
@@ -136,3 +139,71 @@ def test_claims_of_jobs_that_are_nowhere_end(measurer: Measurer, kept: Store, mo
     monkeypatch.setattr("archsearch.store.owner_is_dead", lambda *_: True)
     measurer.sweep()
     assert [claim.key_hash for claim in kept.abandoned_claims()] == [other]  # it is on another device, maybe
+
+
+def test_a_folder_that_could_not_be_removed_is_swept_by_the_next_run(
+    measurer: Measurer, transport: FakeTransport, kept: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    transport.faults.append(Fault("cleanup", lose(opens=99)))
+    assert measurer.measure(subject()).measurement.status == "ok"
+    assert len(jobs(tmp_path)) == 1
+    transport.break_link()
+    measurer.session.open()
+    monkeypatch.setattr("archsearch.store.owner_is_dead", lambda *_: True)
+    measurer.sweep()
+    assert (jobs(tmp_path), kept.abandoned_claims(), len(kept.measurements("s"))) == ([], [], 1)
+
+
+def test_a_job_that_an_earlier_run_cancelled_is_no_wish_of_this_one_s_user(
+    measurer: Measurer, transport: FakeTransport, kept: Store, said: list[str]
+):
+    one = subject()
+    assert one.prepared is not None
+    job = measurer._job(one, Protocol())
+    measurer.session.wait(measurer.session.submit(job, one.prepared.files))
+    kept.claim(measurer.session.key(job).id, job.job_id)
+    transport.faults.append(
+        Fault("fetch", answer(lambda raw: raw.replace(b'"status": "ok"', b'"status": "cancelled"')))
+    )
+    assert measurer.measure(one).measurement.status == "ok"
+    assert said == ["fake: one: it was cancelled for a run that ended before it heard of that; it is run again"]
+
+
+def test_what_is_stored_while_it_is_claimed_is_not_measured_twice(
+    measurer: Measurer, kept: Store, monkeypatch: pytest.MonkeyPatch
+):
+    measurer.measure(subject())
+    real, looks = measurer._stored, []
+
+    def late(key_hash: str, one: Subject) -> measuring.Outcome | None:
+        looks.append(key_hash)
+        return real(key_hash, one) if len(looks) > 1 else None  # it is stored after the first look
+
+    monkeypatch.setattr(measurer, "_stored", late)
+    assert measurer.measure(subject()).reused
+    assert len(kept.measurements("s")) == 1
+    assert kept.claim(looks[0], "another").job_id == "another"  # no claim was left
+
+
+def test_who_waits_for_another_s_result_leaves_no_claim(
+    measurer: Measurer, kept: Store, monkeypatch: pytest.MonkeyPatch
+):
+    measurer.measure(subject())
+    real, looks = measurer._stored, []
+
+    def late(key_hash: str, one: Subject) -> measuring.Outcome | None:
+        looks.append(key_hash)
+        return real(key_hash, one) if len(looks) > 1 else None
+
+    monkeypatch.setattr(measurer, "_stored", late)
+    claim, claims = kept.claim, []
+
+    def theirs_at_first(key_hash: str, job_id: str) -> Claim:
+        claims.append(key_hash)
+        if len(claims) > 1:
+            return claim(key_hash, job_id)  # they have ended: it is ours
+        return Claim(key_hash=key_hash, job_id="theirs", mine=False, owner="them")
+
+    monkeypatch.setattr(kept, "claim", theirs_at_first)
+    assert measurer.measure(subject()).reused
+    assert claim(looks[0], "another").job_id == "another"
