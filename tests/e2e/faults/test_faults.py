@@ -17,7 +17,7 @@ from tests.e2e.faults.report import markdown
 from tests.e2e.faults.scene import STUDY, Line, Scene
 from tests.e2e.faults.world import World
 
-FAULTS = 10
+FAULTS = 8
 
 
 @pytest.mark.needs("sshd")
