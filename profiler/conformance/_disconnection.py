@@ -225,9 +225,9 @@ class DisconnectionConformance:
         assert link.beside.pull("starts", max_bytes=100) == b"x"
 
     @contextmanager
-    def job(self, link: Link) -> Iterator[tuple[DeviceSession, JobHandle]]:
+    def job(self, link: Link, *, reconnect_s: float) -> Iterator[tuple[DeviceSession, JobHandle]]:
         """A job on the device that ends when there is a file `go` in its folder; it must have run once."""
-        device = LocalDevice(name="linked", transport="local", work_dir="/not/used")
+        device = LocalDevice(name="linked", transport="local", work_dir="/not/used", reconnect_s=reconnect_s)
         agent = AgentFile(name="agent-conformance.py", data=_AGENT.encode())
         order = Job(
             job_id="job", label="", signature={}, runtime=Runtime(threads=1), content_id="none",
@@ -244,7 +244,8 @@ class DisconnectionConformance:
     def test_a_short_break_is_bridged(self, link: Link, how: str) -> None:
         """Whoever waits for a job does not notice it."""
         looks: list[object] = []
-        with self.job(link) as (session, handle), self.broken(link, how, lambda: len(looks) > 3) as broken:
+        job = self.job(link, reconnect_s=60 + self.patience_s)
+        with job as (session, handle), self.broken(link, how, lambda: len(looks) > 3) as broken:
 
             def mend() -> None:
                 broken.wait(30)
@@ -264,7 +265,7 @@ class DisconnectionConformance:
     def test_after_a_long_break_a_job_is_found_again(self, link: Link, how: str) -> None:
         """The work went on."""
         looks: list[object] = []
-        with self.job(link) as (session, handle):
+        with self.job(link, reconnect_s=1.0) as (session, handle):
             with self.broken(link, how, lambda: len(looks) > 3), pytest.raises(ConnectionLost):
                 session.wait(handle, looks.append)
             self.reopen(link)
