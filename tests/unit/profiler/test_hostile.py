@@ -180,7 +180,7 @@ def test_100_mb_in_place_of_a_file_are_not_read(session: DeviceSession):
         kept = path.read_bytes()
         with path.open("wb") as file:
             file.truncate(100_000_000)
-        with pytest.raises(TransportError, match="larger than"):
+        with pytest.raises(ResultError, match="larger than"):
             session.wait(handle)
         path.write_bytes(kept)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from profiler.devices import AdbDevice, LocalDevice
+from profiler.devices import LocalDevice
 from profiler.errors import DeviceUnavailable, UnsupportedTransport
 from profiler.readiness import host_onnxruntime
 from profiler.setup import _installer, set_up
@@ -84,5 +84,5 @@ def test_nothing_is_installed_on_this_machine(tmp_path: Path) -> None:
 
 
 def test_a_transport_without_an_installer_is_told() -> None:
-    with pytest.raises(UnsupportedTransport, match="cannot set up devices with `transport: adb`"):
-        _installer(AdbDevice(name="phone", transport="adb"), None)
+    with pytest.raises(UnsupportedTransport, match="cannot set up devices with `transport: local`"):
+        _installer(LocalDevice(name="here", transport="local"), None, None)
