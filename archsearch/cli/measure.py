@@ -135,7 +135,7 @@ def _measure(
                 measured.append(measurer.store_unmeasured(subject, "failed", str(error)))
             except TransportError as error:
                 failures += 1
-                panel.say(f"archsearch: {name} is out of reach: {error}")
+                panel.say(f"archsearch: {name} cannot go on: {error}")
             panel.idle(name)
     table = rows(measured)
     print(render(table, list(COLUMNS), output_format, letter_styles=letter_colors()), end="")

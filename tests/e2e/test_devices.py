@@ -124,9 +124,9 @@ def test_a_device_from_nothing_to_nothing(cli: Cli, make: Make):
         r"[\d,]{10,} bytes \(.*\) freed; the folder stays, with what is not of a device: mine", cleaned.out
     )
     assert [path.name for path in box.work.iterdir()] == ["mine"]
-    cli.finish(measuring, code=5)
+    assert "it is run again" in cli.finish(measuring, code=3).err, "there is no Python any more to run it with"
     with Store.open(cli.folder / "runs" / "measure" / "study.db", create=False) as store:
-        assert [record.status for record in store.measurements("measure")] == ["failed"]
+        assert store.measurements("measure") == []
     (box.work / "mine").unlink()
     assert "is gone too" in cli("devices", "clean", "box", "--yes").out
     assert not box.work.exists()
