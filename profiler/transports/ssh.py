@@ -517,8 +517,10 @@ class SshTransport(ShellTransport):
             size = source.stat().st_size or 0
             if size > max_bytes:
                 raise TransferError(f"{path}: {size} bytes, more than the {max_bytes} allowed")
-            source.prefetch(size)
-            return bytes(source.read(size))
+            data = bytearray()  # piece by piece: paramiko asks ahead in a thread of its own, which a lost link breaks
+            while len(data) < size and (piece := source.read(min(_BLOCK, size - len(data)))):
+                data += piece
+            return bytes(data)
 
     @contextmanager
     def _file(self, path: str) -> Iterator[None]:
