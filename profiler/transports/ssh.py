@@ -174,6 +174,8 @@ def _link(place: Endpoint, device: str) -> Iterator[None]:
             hint=f"Does `ssh -p {place.port} {place.user}@{place.host}` work? Name the right `user` and `key_file`, or "
             "load the key into your agent (ssh-add).",
         ) from error
+    except FileNotFoundError as error:
+        raise TransportError(f"{error.filename}: not there", hint="Is `key_file` right in the device file?") from error
     except socket.gaierror as error:
         raise TransportError(f"{place.host}: {error.strerror}", hint="Is `host` right in the device file?") from error
     except (paramiko.SSHException, EOFError, OSError) as error:
