@@ -46,18 +46,18 @@ def trust_command(name: str, *, devices: Path, fingerprint: str | None, yes: boo
     import typer
 
     from profiler.devices import SshDevice, load_devices
-    from profiler.transports import ssh
+    from profiler.transports.ssh import SshTransport
 
     device = load_devices(devices).named(name)
     if not isinstance(device, SshDevice):
         raise CommandError(f"{name} has `transport: {device.transport}`; only ssh devices have host keys")
-    transport = ssh.SshTransport.from_device(device)
+    transport = SshTransport.from_device(device)
     out = console(stderr=True)
     while (unknown := transport.first_unknown()) is not None:
-        shown = ssh.fingerprint(unknown.key)
+        shown = unknown.shown
         what = f"{unknown.place.title} shows {unknown.key.get_name()} {shown}"
-        if unknown.before is not None:
-            what += f"; known until now is {ssh.fingerprint(unknown.before)}"
+        if unknown.known is not None:
+            what += f"; known until now is {unknown.known}"
         out.print(what)
         if fingerprint is not None and fingerprint != shown:
             raise CommandError(f"that is not {fingerprint}; nothing was kept")

@@ -2,7 +2,7 @@
 
 Everything is a command of the device's shell, by its protocol version 2 (exit codes; standard input, output and error
 apart and binary-safe); a file is what `cat` reads or writes. So what a device says of a full disk or of a missing file
-arrives whole, and the two libraries that make connections need only carry bytes (`_adb_links.py`).
+arrives whole, and the two libraries that make connections need only carry bytes (`_adb_direct.py`, `_adb_server.py`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from profiler.errors import ConnectionLost, RemoteFileMissing, TransferError, TransportError
-from profiler.transports._adb_links import LOST_AFTER_S, Link, ServerLink, StreamEnded, TcpLink, UsbLink
+from profiler.transports._adb_direct import TcpLink, UsbLink
+from profiler.transports._adb_links import LOST_AFTER_S, Link, StreamEnded
+from profiler.transports._adb_server import ServerLink
 from profiler.transports._base import MAX_OUTPUT_BYTES, Completed
 from profiler.transports._dialects import MISSING, quoted
 from profiler.transports._shell import ShellTransport, TimedOut, WroteTooMuch, heard, said

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from profiler.conformance import DisconnectionConformance, Link
-from profiler.transports import _adb_links
-from profiler.transports._adb_links import TcpLink
+from profiler.transports import _adb_direct
+from profiler.transports._adb_direct import TcpLink
 from profiler.transports.adb import AdbTransport
 from tests.cable import Cable
 from tests.conformance.test_adb_transport import python
@@ -26,8 +26,8 @@ class TestAdbDisconnection(DisconnectionConformance):
 
     @pytest.fixture
     def link(self, phone: Phone, python: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Link]:
-        monkeypatch.setattr(_adb_links, "CONNECT_S", 3.0)
-        monkeypatch.setattr(_adb_links, "PACKET_S", 3.0)
+        monkeypatch.setattr(_adb_direct, "CONNECT_S", 3.0)
+        monkeypatch.setattr(_adb_direct, "PACKET_S", 3.0)
         work = f"/data/local/tmp/{secrets.token_hex(4)}"
         with (
             Cable(phone.port) as cable,

@@ -16,8 +16,10 @@ import pytest
 
 from profiler.conformance import TransportConformance
 from profiler.errors import AccessRefused, ConnectionLost, TransportError
-from profiler.transports import _adb_links
-from profiler.transports._adb_links import Link, ServerLink, TcpLink, UsbLink, own_key
+from profiler.transports import _adb_direct
+from profiler.transports._adb_direct import TcpLink, UsbLink, own_key
+from profiler.transports._adb_links import Link
+from profiler.transports._adb_server import ServerLink
 from profiler.transports.adb import AdbTransport
 from tests.phone import Phone
 
@@ -130,7 +132,7 @@ def test_usb_without_a_phone_says_so():
 def test_a_phone_that_does_not_know_our_key_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(_adb_links, "CONFIRM_S", 0.5)
+    monkeypatch.setattr(_adb_direct, "CONFIRM_S", 0.5)
     phone = Phone(tmp_path / "asks", asks=True)
     phone.start()
     try:

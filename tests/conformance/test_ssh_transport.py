@@ -15,7 +15,8 @@ from profiler.errors import ConnectionLost, RemoteFileMissing, TransportError
 from profiler.transports._base import PYTHON_SCRIPT
 from profiler.transports._dialects import Dialect, PythonDialect
 from profiler.transports._quoting import sh_line
-from profiler.transports.ssh import Endpoint, SshTransport
+from profiler.transports._ssh_hosts import Endpoint
+from profiler.transports.ssh import SshTransport
 from tests.sshd import SSHD, Sshd
 
 pytestmark = pytest.mark.skipif(SSHD is None, reason="needs OpenSSH's sshd (Debian: openssh-server)")

@@ -14,7 +14,7 @@ from profiler.errors import TransportError
 from profiler.transports import Completed
 from profiler.transports._dialects import quoted
 from profiler.transports._shell import heard
-from profiler.transports.ssh import Unknown, endpoint, fingerprint, hops, own_known_hosts
+from profiler.transports._ssh_hosts import Unknown, endpoint, fingerprint, hops, own_known_hosts
 
 CONFIG = """\
 Host mini
