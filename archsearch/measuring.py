@@ -112,8 +112,8 @@ class Measurer:
         self.waited_s = 0.0
         self.tuning_s = 0.0
         self._say = say or (lambda _: None)
-        session.stop = self.cancel
-        session.on_link = lambda line: self._say(f"{session.device.name}: {line}")
+        session.link.stop = self.cancel
+        session.link.on_link = lambda line: self._say(f"{session.device.name}: {line}")
         self._tuner = tuner
 
     def measure(

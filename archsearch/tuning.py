@@ -156,7 +156,7 @@ class Tuner:
     @property
     def cache_bytes(self) -> int:
         """The device's last-level cache."""
-        return cache_bytes((self.measurer.session.environment.__pydantic_extra__ or {}).get("last_level_cache"))
+        return cache_bytes(self.measurer.session.environment.further("last_level_cache"))
 
     def _compare(
         self, block: Block, width: int, precision: PrecisionName, workload: Workload, on_status: OnStatus | None

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from profiler.errors import CommandTimeout, RemoteFileMissing, ResultError
+from profiler.installed import place_agent
 from profiler.results import MAX_STATUS_BYTES, Environment, MiB, Text, Word
-from profiler.runner import place_agent
 from profiler.transports import Transport
 from profiler.untrusted import parse_json
 

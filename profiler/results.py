@@ -179,6 +179,10 @@ class Environment(BaseModel):
             bound(value, key, depth=0)
         return self
 
+    def further(self, name: str) -> object:
+        """A further key, or None."""
+        return (self.__pydantic_extra__ or {}).get(name)
+
 
 class Result(_Read):
     """What one job produced.

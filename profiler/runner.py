@@ -3,8 +3,7 @@
 Threads: a session belongs to one thread; only `cancel` events may be set from others.
 Ownership: the agent owns its measurement. A session that ends, or a driver that is killed, leaves it running; `attach`
 finds it again. Polling is a sleep and one small read: on the local device the driver shares the cores with the work.
-Retries: a lost connection is made again, with back-off: while the session is opened for a moment, later for as long as
-the device file says (`reconnect_s`). A measurement is never started twice.
+Retries: a lost connection is made again (`patience.py`). A measurement is never started twice.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import hashlib
 import io
 import json
 import math
-import shlex
 import time
 import zipfile
 from collections.abc import Callable, Mapping
@@ -22,29 +20,27 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from threading import Event
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Final, Self
 
 from profiler.agent.protocol import METHOD
 from profiler.devices import Device
 from profiler.errors import (
-    AccessRefused,
     AgentDied,
-    CommandTimeout,
     ConnectionLost,
     DeviceUnavailable,
     JobError,
     RemoteFileMissing,
     ResultError,
     TransferError,
-    TransportError,
 )
+from profiler.installed import AgentFile, ask_environment, identity, place_agent
 from profiler.jobs import Job, MeasurementKey, Runtime, pack_files, require_job_id
+from profiler.patience import PatientLink
 from profiler.results import (
     MAX_RESULT_BYTES,
     MAX_STATUS_BYTES,
     Environment,
     JobStatus,
-    parse_environment,
     parse_status,
 )
 from profiler.transports import Transport, make_transport
@@ -56,26 +52,9 @@ STALE_S: Final = 60.0
 COMPRESS_ABOVE: Final = 192 * 2**10
 STARTED_S: Final = 15.0
 """An agent that was started has said so within this time."""
-OPENING_S: Final = 3.0
-"""How long a device that does not answer is tried when a session is opened."""
-_LONGEST_WAIT_S: Final = 8.0
 _CANCEL_GRACE_S: Final = 10.0
 _KILLED_S: Final = 5.0
 """A process that was killed is gone within this time."""
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AgentFile:
-    """The agent as one file.
-
-    Attributes:
-        name: File name, with a hash of the content.
-        data: The file.
-    """
-
-    name: str
-    data: bytes
 
 
 @dataclass(slots=True, kw_only=True)
@@ -111,45 +90,6 @@ class Poll:
     status: JobStatus | None
 
 
-def _remedy(device: Device) -> str:
-    if device.transport == "local":
-        return "set `python` in the device file"
-    own = f"`archsearch devices setup {device.name}` installs them"
-    return f"set another `python` in the device file, or none: then {own}" if getattr(device, "python", None) else own
-
-
-def bundled_agent() -> AgentFile:
-    """The agent of this version."""
-    from profiler.agent_bundle import agent_bytes, agent_name
-
-    return AgentFile(name=agent_name(), data=agent_bytes())
-
-
-def _identity(env: Environment) -> dict[str, object]:
-    return {
-        "machine": env.machine,
-        "cpu_model": env.cpu_model,
-        "cores": env.cores,
-        "memory_gib": None if env.memory_mib is None else round(env.memory_mib / 1024),
-        "os": env.os,
-        "libc": env.libc,
-        "governor": env.governor,
-    }
-
-
-def place_agent(transport: Transport, agent: AgentFile | None = None) -> str:
-    """Put the agent into the work folder of an open transport, unless it is there; its path on the device.
-
-    Raises:
-        TransportError: The device could not be written to.
-    """
-    agent = agent or bundled_agent()
-    path = str(PurePosixPath(transport.work_dir) / agent.name)
-    if not transport.exists(path):
-        transport.push(agent.data, path)
-    return path
-
-
 class DeviceSession:
     """An open device. Use it as a context manager, from one thread.
 
@@ -161,8 +101,7 @@ class DeviceSession:
         stale_s: A heartbeat that has not moved for so long is a dead agent.
 
     Attributes:
-        on_link: Told when the link is lost, and when it is there again.
-        stop: Once set, a lost link is no longer waited for.
+        link: The way to the device; it waits for a lost one.
     """
 
     def __init__(
@@ -175,14 +114,12 @@ class DeviceSession:
         stale_s: float = STALE_S,
     ) -> None:
         self.device = device
-        self._transport = transport or make_transport(device)
+        self.link = PatientLink(transport or make_transport(device), device.reconnect_s)
         self._agent = agent
-        self._poll_s = max(self._transport.poll_s if poll_s is None else poll_s, 0.02)
+        self._poll_s = max(self.link.transport.poll_s if poll_s is None else poll_s, 0.02)
         self._stale_s = stale_s
         self._environment: Environment | None = None
         self._agent_path = ""
-        self.on_link: Callable[[str], None] = lambda _: None
-        self.stop = Event()
 
     def open(self) -> None:
         """Connect, install the agent and ask it for the device's environment.
@@ -192,18 +129,18 @@ class DeviceSession:
             TransportError: The device does not answer.
             DeviceUnavailable: It answers but lacks Python, numpy or onnxruntime.
         """
-        self._retry(self._transport.open)
+        self.link.call(self.link.transport.open)
         try:
-            self._agent_path = self._retry(lambda: place_agent(self._transport, self._agent))
-            self._environment = self._ask_environment()
-            self._require_providers()
+            self._agent_path = self.link.call(lambda: place_agent(self.link.transport, self._agent))
+            self._environment = ask_environment(self.device, self.link, self._agent_path)
+            self.link.known = True
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
         """Release the link; jobs go on."""
-        self._transport.close()
+        self.link.transport.close()
 
     def __enter__(self) -> Self:
         self.open()
@@ -238,7 +175,7 @@ class DeviceSession:
             "name": self.device.name,
             "clock_policy": self.device.clock_policy,
             "clock_mhz": self.device.clock_mhz,
-            **_identity(self.environment),
+            **identity(self.environment),
         }
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -247,7 +184,7 @@ class DeviceSession:
 
         An update, another governor, another device behind the same address: what it measures belongs to another series.
         """
-        before, now = _identity(self.environment), _identity(environment)
+        before, now = identity(self.environment), identity(environment)
         return ", ".join(f"{name}: {before[name]} -> {now[name]}" for name in before if before[name] != now[name])
 
     def refresh(self) -> None:
@@ -257,8 +194,7 @@ class DeviceSession:
             TransportError: It does not answer.
             DeviceUnavailable: It can no longer measure.
         """
-        self._environment = self._ask_environment()
-        self._require_providers()
+        self._environment = ask_environment(self.device, self.link, self._agent_path)
 
     def repair(self) -> None:
         """Put the agent back if somebody has removed it; for the time after a job that failed.
@@ -266,7 +202,7 @@ class DeviceSession:
         Raises:
             TransportError: The device could not be reached or written to.
         """
-        self._agent_path = self._retry(lambda: place_agent(self._transport, self._agent))
+        self._agent_path = self.link.call(lambda: place_agent(self.link.transport, self._agent))
 
     def runtime(self, session_config: Mapping[str, str] | None = None) -> Runtime:
         """The device's runtime settings with every default resolved to a number.
@@ -277,7 +213,7 @@ class DeviceSession:
         cores = self.device.cores
         threads = self.device.threads or (len(cores) if cores else None)
         if threads is None:
-            usable = self._extra("usable_cores")
+            usable = self.environment.further("usable_cores")
             threads = usable if isinstance(usable, int) and usable > 0 else self.environment.cores
         if threads is None:
             raise DeviceUnavailable(
@@ -304,7 +240,7 @@ class DeviceSession:
             TransportError: The device could not be reached or written to.
         """
         folder = self._folder(job.job_id)
-        if self._retry(lambda: self._transport.exists(folder)):
+        if self.link.call(lambda: self.link.transport.exists(folder)):
             raise JobError(f"job {job.job_id} is already on {self.device.name!r}", hint="Attach to it, or clean it up.")
         sent = self._send(pack_files(job, files), folder)
         return JobHandle(
@@ -331,7 +267,7 @@ class DeviceSession:
             if now - handle._moved_at < TRUSTED_S:
                 return Poll(done=False, status=status)
         pid = handle.pid
-        if pid is not None and self._retry(lambda: self._transport.alive(pid)):
+        if pid is not None and self.link.call(lambda: self.link.transport.alive(pid)):
             if now - handle._seen_at <= self._stale_s:
                 return Poll(done=False, status=status)
             what = f"gave no sign for {self._stale_s:g} s"
@@ -384,16 +320,16 @@ class DeviceSession:
 
     def cancel(self, handle: JobHandle) -> None:
         """Ask a job to stop; it then writes a result with status `cancelled`."""
-        self._retry(lambda: self._transport.push(b"", f"{handle.folder}/cancel"))
+        self.link.call(lambda: self.link.transport.push(b"", f"{handle.folder}/cancel"))
 
     def kill(self, handle: JobHandle) -> None:
         """End a job's agent by force; a measurement in flight is lost."""
         pid = handle.pid
         handle._moved_at = -math.inf
         if pid is not None:
-            self._retry(lambda: self._transport.terminate(pid, force=True))
+            self.link.call(lambda: self.link.transport.terminate(pid, force=True))
             until = time.monotonic() + _KILLED_S
-            while self._retry(lambda: self._transport.alive(pid)) and time.monotonic() < until:
+            while self.link.call(lambda: self.link.transport.alive(pid)) and time.monotonic() < until:
                 time.sleep(self._poll_s)
 
     def attach(self, job_id: str) -> JobHandle | None:
@@ -403,7 +339,7 @@ class DeviceSession:
             A handle when it still runs or has a result; None when it is unknown or died (then `cleanup` it).
         """
         folder = self._folder(job_id)
-        if not self._retry(lambda: self._transport.exists(folder)):
+        if not self.link.call(lambda: self.link.transport.exists(folder)):
             return None
         handle = JobHandle(job_id=job_id, folder=folder, pid=None, _seen_at=time.monotonic())
         try:
@@ -424,46 +360,13 @@ class DeviceSession:
             status = self._status(folder)
         if status is not None and status.state != "done":
             pid = status.pid
-            if self._retry(lambda: self._transport.alive(pid)):
+            if self.link.call(lambda: self.link.transport.alive(pid)):
                 raise JobError(f"job {job_id} still runs on {self.device.name!r}", hint="Cancel it first.")
-        self._retry(lambda: self._transport.remove(folder))
-
-    def _ask_environment(self) -> Environment:
-        argv = (*self._transport.python, self._agent_path, "info")
-        where = f"device {self.device.name!r}"
-        hint = f"It needs Python 3.11 or newer with numpy and onnxruntime: {_remedy(self.device)}."
-        try:
-            done = self._retry(lambda: self._transport.run(argv, timeout_s=120))
-        except (RemoteFileMissing, CommandTimeout) as error:
-            raise DeviceUnavailable(f"{where}: {error}", hint=hint) from error
-        if done.exit_code != 0:
-            lines = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {done.exit_code}"]
-            raise DeviceUnavailable(f"{where}: {shlex.join(argv)} failed: {lines[-1][:300]}", hint=hint)
-        environment = parse_environment(done.stdout)
-        absent = [name for name in ("numpy", "onnxruntime") if getattr(environment, name) is None]
-        if absent:
-            problems = (environment.__pydantic_extra__ or {}).get("problems") or []
-            why = f" ({'; '.join(map(str, problems))[:300]})" if isinstance(problems, list) and problems else ""
-            raise DeviceUnavailable(f"{where}: its Python has no {' and no '.join(absent)}{why}", hint=hint)
-        return environment
-
-    def _require_providers(self) -> None:
-        """Refuse a provider that the device's onnxruntime was not built with: it would fall back in silence."""
-        known = self._extra("providers")
-        wanted = [provider.name for provider in self.device.providers]
-        if isinstance(known, list) and (absent := [name for name in wanted if name not in known]):
-            raise DeviceUnavailable(
-                f"device {self.device.name!r}: its onnxruntime has no {', '.join(absent)}",
-                hint=f"It has {', '.join(map(str, known))[:300]}.",
-            )
-
-    def _extra(self, name: str) -> object:
-        """A key of the environment that this version does not type, or None."""
-        return (self.environment.__pydantic_extra__ or {}).get(name)
+        self.link.call(lambda: self.link.transport.remove(folder))
 
     def _folder(self, job_id: str) -> str:
         require_job_id(job_id)  # it may come out of a shared store, and its folder is going to be removed
-        return str(PurePosixPath(self._transport.work_dir) / "jobs" / job_id)
+        return str(PurePosixPath(self.link.transport.work_dir) / "jobs" / job_id)
 
     def _send(self, files: Mapping[str, bytes], folder: str) -> int:
         """Push the files, job.json last; above `COMPRESS_ABOVE` as one archive that Python there unpacks."""
@@ -476,16 +379,16 @@ class DeviceSession:
                 archive.writestr(name, data)
         target = f"{folder}/files.zip"
         sent = self._push(packed.getvalue(), target)
-        argv = (*self._transport.python, "-I", "-S", "-m", "zipfile", "-e", target, folder)
-        done = self._retry(lambda: self._transport.run(argv, timeout_s=60))
+        argv = (*self.link.transport.python, "-I", "-S", "-m", "zipfile", "-e", target, folder)
+        done = self.link.call(lambda: self.link.transport.run(argv, timeout_s=60))
         if done.exit_code != 0:
             lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
             raise DeviceUnavailable(f"device {self.device.name!r} could not unpack a job: {lines[-1][:300]}")
-        self._retry(lambda: self._transport.remove(target))
+        self.link.call(lambda: self.link.transport.remove(target))
         return sent
 
     def _push(self, data: bytes, remote: str) -> int:
-        return self._retry(lambda: self._transport.push(data, remote))
+        return self.link.call(lambda: self.link.transport.push(data, remote))
 
     def _start(self, folder: str) -> int | None:
         """Start the agent; its process id.
@@ -493,16 +396,16 @@ class DeviceSession:
         When the link is lost on the way, nobody knows whether it was started: its status tells, once the device is
         there again. Without a status it is started anew; of two agents on one job the second ends at once.
         """
-        argv = (*self._transport.python, self._agent_path, "run", folder)
+        argv = (*self.link.transport.python, self._agent_path, "run", folder)
         try:
-            return self._transport.start_detached(argv, log=f"{folder}/agent.log")
+            return self.link.transport.start_detached(argv, log=f"{folder}/agent.log")
         except ConnectionLost:
             until = time.monotonic() + STARTED_S
             while (status := self._status(folder)) is None and time.monotonic() < until:
-                self.stop.wait(self._poll_s)
+                self.link.stop.wait(self._poll_s)
             if status is not None:
                 return status.pid
-        return self._retry(lambda: self._transport.start_detached(argv, log=f"{folder}/agent.log"))
+        return self.link.call(lambda: self.link.transport.start_detached(argv, log=f"{folder}/agent.log"))
 
     def _status(self, folder: str) -> JobStatus | None:
         try:
@@ -519,61 +422,17 @@ class DeviceSession:
             RemoteFileMissing: It is not there.
         """
         try:
-            return self._retry(lambda: self._transport.pull(remote, max_bytes=most))
+            return self.link.call(lambda: self.link.transport.pull(remote, max_bytes=most))
         except TransferError as error:
             raise ResultError(f"the agent on {self.device.name!r} wrote nonsense: {error}") from error
 
     def _has_result(self, folder: str) -> bool:
-        return self._retry(lambda: self._transport.exists(f"{folder}/result.json"))
+        return self.link.call(lambda: self.link.transport.exists(f"{folder}/result.json"))
 
     def _log_tail(self, folder: str) -> str:
         try:
-            raw = self._transport.pull(f"{folder}/agent.log", max_bytes=2**20)
+            raw = self.link.transport.pull(f"{folder}/agent.log", max_bytes=2**20)
         except Exception:  # noqa: BLE001 - the log only adds to a message
             return ""
         lines = raw.decode(errors="replace").strip().splitlines()
         return f": {lines[-1][:300]}" if lines else ""
-
-    def _retry(self, action: Callable[[], T]) -> T:
-        """Run an action that may be repeated, over a new connection where the old one is lost.
-
-        Raises:
-            ConnectionLost: It stayed lost for as long as the device is waited for, or `stop` was set.
-            TransportError: What the action had to say, or a device that no longer lets us in.
-        """
-        patience = OPENING_S if self._environment is None else self.device.reconnect_s
-        until: float | None = None
-        wait_s, told = 0.5, False
-        while True:
-            try:
-                if until is not None:
-                    self._reopen()
-                done = action()
-            except ConnectionLost as error:
-                now = time.monotonic()
-                until = now + patience if until is None else until
-                if now >= until or self.stop.is_set():
-                    raise
-                if not told and self._environment is not None:
-                    told = True
-                    self.on_link(f"the link is lost ({error}); the device is waited for, up to {patience:g} s")
-                self.stop.wait(min(wait_s, until - now))
-                wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
-            except TransportError as error:
-                if told and not isinstance(error, AccessRefused):  # it answers, if only that a file is not there
-                    self.on_link("the link is there again")
-                raise
-            else:
-                if told:
-                    self.on_link("the link is there again")
-                return done
-
-    def _reopen(self) -> None:
-        """Connect anew. What a device says that has only just come back (no shell yet, no folder) may pass."""
-        self._transport.close()
-        try:
-            self._transport.open()
-        except AccessRefused:
-            raise
-        except TransportError as error:
-            raise ConnectionLost(str(error), hint=error.hint) from error

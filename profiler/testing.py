@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Self, TypeVar
 
 from profiler.errors import CommandTimeout, ConnectionLost, TransferError, TransportError
-from profiler.runner import AgentFile
+from profiler.installed import AgentFile
 from profiler.transports import Completed, Transport
 from profiler.transports.local import LocalTransport
 

@@ -15,8 +15,9 @@ import pytest
 from profiler.conformance._transport import eventually
 from profiler.devices import LocalDevice
 from profiler.errors import ConnectionLost
+from profiler.installed import AgentFile
 from profiler.jobs import Job, Runtime
-from profiler.runner import AgentFile, DeviceSession, JobHandle
+from profiler.runner import DeviceSession, JobHandle
 from profiler.transports import Transport
 from profiler.workloads import Point
 

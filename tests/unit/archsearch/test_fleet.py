@@ -17,7 +17,8 @@ from archsearch.measuring import Measurer
 from archsearch.store import Store
 from archsearch.study import CANDIDATE_PROTOCOL, Ended, Limits, run_study
 from profiler.devices import LocalDevice
-from profiler.runner import AgentFile, DeviceSession
+from profiler.installed import AgentFile
+from profiler.runner import DeviceSession
 from profiler.testing import FakeTransport, Fault, answer, lose, waiting_agent
 from profiler.transports import Transport
 

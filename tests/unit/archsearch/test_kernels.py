@@ -371,7 +371,7 @@ def test_a_layout_that_only_a_poor_kernel_keeps_off_the_front_is_named():
 class Known:
     """A measurer that has these comparisons and makes no new one."""
 
-    session = SimpleNamespace(environment=SimpleNamespace(__pydantic_extra__={}), device=SimpleNamespace(name="d"))
+    session = SimpleNamespace(environment=SimpleNamespace(further={}.get), device=SimpleNamespace(name="d"))
     study = "blocks"
 
     def __init__(self, names: list[str], known: dict[str, Measurement]) -> None:

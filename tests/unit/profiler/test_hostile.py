@@ -13,8 +13,9 @@ import pytest
 
 from profiler.devices import LocalDevice, load_devices
 from profiler.errors import ConfigError, JobError, ProfilerError, ResultError, TransportError
+from profiler.installed import AgentFile
 from profiler.results import parse_result, parse_status
-from profiler.runner import AgentFile, DeviceSession
+from profiler.runner import DeviceSession
 from profiler.testing import FakeTransport, Fault, answer, waiting_agent
 from tests.unit.profiler.samples import FILES, make_job, make_result
 
@@ -31,8 +32,8 @@ def session(tmp_path: Path) -> Iterator[DeviceSession]:
 
 
 def fake(session: DeviceSession) -> FakeTransport:
-    assert isinstance(session._transport, FakeTransport)
-    return session._transport
+    assert isinstance(session.link.transport, FakeTransport)
+    return session.link.transport
 
 
 def changed(where: str, text: str) -> Callable[[bytes], bytes]:

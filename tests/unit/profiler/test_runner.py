@@ -27,8 +27,9 @@ from profiler.errors import (
     ResultError,
     TransportError,
 )
+from profiler.installed import AgentFile
 from profiler.results import MAX_RESULT_BYTES, parse_result
-from profiler.runner import COMPRESS_ABOVE, AgentFile, DeviceSession
+from profiler.runner import COMPRESS_ABOVE, DeviceSession
 from profiler.testing import FakeTransport, Fault, answer, delay, disk_full, lose, time_out
 from profiler.transports.local import LocalTransport
 from tests.unit.profiler.samples import ENVIRONMENT, FILES, make_job, make_result
@@ -167,15 +168,15 @@ def test_a_dead_agent_is_told_with_its_last_words(session: DeviceSession):
 
 def test_a_process_whose_heart_beats_is_not_asked_for(session: DeviceSession, monkeypatch: pytest.MonkeyPatch):
     asked: list[int] = []
-    real = session._transport.alive
-    monkeypatch.setattr(session._transport, "alive", lambda pid: asked.append(pid) or real(pid))
+    real = session.link.transport.alive
+    monkeypatch.setattr(session.link.transport, "alive", lambda pid: asked.append(pid) or real(pid))
     handle = session.submit(make_job(label="slow"), FILES)
     looks: list[object] = []
 
     def look(status: object) -> None:
         looks.append(status)
         if len(looks) == 20:
-            session._transport.push(b"", f"{handle.folder}/go")
+            session.link.transport.push(b"", f"{handle.folder}/go")
 
     assert session.wait(handle, look)
     assert len(looks) >= 20
@@ -238,7 +239,8 @@ DRIVER = """
 import sys
 from pathlib import Path
 from profiler.devices import LocalDevice, Provider, SshDevice
-from profiler.runner import AgentFile, DeviceSession
+from profiler.installed import AgentFile
+from profiler.runner import DeviceSession
 from tests.unit.profiler.samples import FILES, make_job
 device = LocalDevice(name="here", transport="local", work_dir=sys.argv[1])
 agent = AgentFile(name="agent-abc.py", data=Path(sys.argv[2]).read_bytes())
@@ -319,7 +321,7 @@ def shaky(
     device: LocalDevice, agent: AgentFile, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[tuple[DeviceSession, FakeTransport]]:
     """A session over a link that breaks where a test adds a fault."""
-    monkeypatch.setattr("profiler.runner._LONGEST_WAIT_S", 0.01)
+    monkeypatch.setattr("profiler.patience._LONGEST_WAIT_S", 0.01)
     monkeypatch.setattr("profiler.runner.STARTED_S", 0.5)
     device = device.model_copy(update={"reconnect_s": 1.0})
     transport = FakeTransport(device.work_dir)
@@ -346,7 +348,7 @@ def test_a_link_lost_twice_is_taken_up_again(shaky: Shaky, phase: str, after: bo
 def test_a_link_is_waited_for_as_long_as_the_device_file_says(shaky: Shaky):
     session, transport = shaky
     said: list[str] = []
-    session.on_link = said.append
+    session.link.on_link = said.append
     handle = session.submit(make_job(), FILES)
     transport.faults.append(Fault("fetch", lose(), times=None))
     with pytest.raises(ConnectionLost):
@@ -361,7 +363,7 @@ def test_a_link_is_waited_for_as_long_as_the_device_file_says(shaky: Shaky):
 def test_nobody_waits_for_a_link_after_the_user_stopped(shaky: Shaky):
     session, transport = shaky
     handle = session.submit(make_job(), FILES)
-    session.stop.set()
+    session.link.stop.set()
     transport.faults.append(Fault("fetch", lose()))
     with pytest.raises(ConnectionLost):
         session.wait(handle)
