@@ -396,7 +396,10 @@ class Measurer:
         on_status: OnStatus | None,
     ) -> Outcome:
         """Somebody else measures this very thing: wait for the result, or for the claim to end."""
-        self._say(f"{subject.label} is being measured by another process ({claim.owner}); waiting for its result")
+        self._say(
+            f"{self.session.device.name}: {subject.label} is being measured by another process ({claim.owner}); "
+            "waiting for its result"
+        )
         begun = time.monotonic()
         known = None
         try:

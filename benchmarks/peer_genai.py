@@ -43,7 +43,7 @@ from peer_profile import NoTrace, trace_in_turns
 from peer_report import AtPrompt, Compared, profile_tables, table, to_json
 from peer_turns import ratios_in_turns
 from profiler.agent.weights import write_weights
-from profiler.devices import load_devices
+from profiler.device_files import load_devices
 from profiler.errors import AgentDied, ForeignModelError, ResultError
 from profiler.foreign import inspect
 from profiler.runner import DeviceSession

@@ -21,7 +21,7 @@ MOST_AT_ONCE = 8
 
 def check_command(name: str | None, *, devices: Path, output_format: str) -> int:
     """Look at one device, enabled or not, or at all that are enabled; exit code 3 when any is not ready."""
-    from profiler.devices import load_devices
+    from profiler.device_files import load_devices
     from reports.tables import FORMATS
 
     one_of(output_format, FORMATS, "--format")

@@ -13,7 +13,7 @@ from archsearch.cli.output import Row, console, mib, print_json, print_list
 
 def list_command(devices: Path, *, output_format: str) -> None:
     """`archsearch devices list`; the keys are those of the device file."""
-    from profiler.devices import load_devices
+    from profiler.device_files import load_devices
 
     rows = [device.model_dump(mode="json") for device in load_devices(devices).devices]
     columns: dict[str, Callable[[Row], Any]] = {
@@ -34,7 +34,7 @@ def _where(row: Row) -> Any:
 
 def schema_command() -> None:
     """`archsearch devices schema`."""
-    from profiler.devices import devices_schema
+    from profiler.device_files import devices_schema
 
     print_json(devices_schema())
 
@@ -45,7 +45,8 @@ def trust_command(name: str, *, devices: Path, fingerprint: str | None, yes: boo
 
     import typer
 
-    from profiler.devices import SshDevice, load_devices
+    from profiler.device_files import load_devices
+    from profiler.devices import SshDevice
     from profiler.transports.ssh import SshTransport
 
     device = load_devices(devices).named(name)
@@ -83,7 +84,7 @@ def clean_command(name: str, *, devices: Path, weights: bool, yes: bool, force: 
 
     from profiler.checkup import printable
     from profiler.cleaning import clean, survey
-    from profiler.devices import load_devices
+    from profiler.device_files import load_devices
     from profiler.transports import make_transport
 
     device = load_devices(devices).named(name)

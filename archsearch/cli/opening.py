@@ -25,7 +25,7 @@ def chosen_devices(path: Path, names: Sequence[str] | None) -> list[Device]:
         ConfigError: The device file has mistakes.
         CommandError: An unknown or disabled device was named, or none is enabled.
     """
-    from profiler.devices import load_devices
+    from profiler.device_files import load_devices
 
     file = load_devices(path)
     if names:

@@ -24,7 +24,7 @@ PROOF_S = 20.0
 
 def setup_command(name: str, *, devices: Path, again: bool, python: str | None, bundle: Path | None) -> int:
     """Set up and prove it; exit code 5 when it is set up, but gave no numbers."""
-    from profiler.devices import load_devices
+    from profiler.device_files import load_devices
     from profiler.setup import set_up
 
     device = load_devices(devices).named(name)

@@ -170,7 +170,8 @@ class Crew:
             self.seconds["start"] += time.monotonic() - begun
             if event is None:
                 how = worker.describe_exit()
-                raise JobFailure("failed", f"a worker process did not start ({how}): {self._log_tail()}")
+                words = self._log_tail()
+                raise JobFailure("failed", f"a worker process did not start ({how}){': ' if words else ''}{words}")
             self._ready(worker, event)
 
     def _ready(self, worker: Worker, event: Json) -> None:

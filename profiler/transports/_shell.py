@@ -141,8 +141,8 @@ class ShellTransport(Transport):
         found = done.stdout.decode("utf-8", "surrogateescape").removesuffix("\n")
         if not self._dialect.absolute(found) or "\n" in found or len(found) > _LONGEST_PATH:
             raise TransportError(
-                f"{self._configured}: the device's shell says {found[:200]!r} in place of a folder",
-                hint="Let its start-up files (.bashrc) write only when the shell is interactive.",
+                f"{self._configured}: the device says that this folder is {found[:200]!r}",
+                hint="Set work_dir to an absolute path.",
             )
         self._work = found
 

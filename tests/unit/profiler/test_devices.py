@@ -8,16 +8,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from profiler.devices import (
-    SCHEMA_NAME,
-    AdbDevice,
-    LocalDevice,
-    SshDevice,
-    devices_schema,
-    devices_schema_text,
-    load_devices,
-    physical_cores,
-)
+from profiler.device_files import SCHEMA_NAME, devices_schema, devices_schema_text, load_devices
+from profiler.devices import AdbDevice, LocalDevice, SshDevice, physical_cores
 from profiler.errors import ConfigError, TransportError, UnsupportedTransport
 from profiler.transports import make_transport, transports
 

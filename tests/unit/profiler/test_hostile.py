@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from profiler.devices import LocalDevice, load_devices
+from profiler.device_files import load_devices
+from profiler.devices import LocalDevice
 from profiler.errors import ConfigError, JobError, ProfilerError, ResultError, TransportError
 from profiler.installed import AgentFile
 from profiler.results import parse_result, parse_status
