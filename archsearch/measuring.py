@@ -8,17 +8,15 @@ two.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from archsearch.measurement import WATCH, Measurement, conditions
-from archsearch.owners import owner_id
-from archsearch.records import REUSED, from_record, layout_json, to_record
+from archsearch.keeping import Keeper, Outcome
+from archsearch.measurement import Measurement
 from archsearch.store import STALE_S, Claim, Store
-from archsearch.store import Check as PassedCheck
 from archsearch.subjects import Subject, timeout_factor
 from archsearch.timing import Seconds
 from archsearch.verification import passed_checks, with_checks
@@ -39,10 +37,6 @@ if TYPE_CHECKING:
     from profiler.results import JobStatus
     from profiler.runner import DeviceSession, JobHandle
 
-SETTLED = ("ok", "out_of_memory", "invalid", "timeout", "infeasible")
-"""Statuses that say something of the candidate: known, they are not measured again. The others are about the device's
-moment."""
-
 MAX_RERUNS = 2
 """How often a job is run again that could not be sent, whose agent died, or whose result is nonsense or a failure."""
 
@@ -54,14 +48,6 @@ _FRESH = "-"
 """Stands in the claims of fresh measurements, and in no key."""
 
 OnStatus = Callable[["JobStatus | None"], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """A measurement and whether it was known already."""
-
-    measurement: Measurement
-    reused: bool
 
 
 class _OtherDevice(DeviceUnavailable):
@@ -115,6 +101,7 @@ class Measurer:
         session.link.stop = self.cancel
         session.link.on_link = lambda line: self._say(f"{session.device.name}: {line}")
         self._tuner = tuner
+        self._keeper = Keeper(session, store, study)
 
     def measure(
         self,
@@ -176,14 +163,14 @@ class Measurer:
         seconds = Seconds()
         job = self._job(subject, protocol or self.protocol)
         key = self.session.key(job)
-        known = None if fresh else self._stored(key.id, subject)
+        known = None if fresh else self._keeper.known(key.id, subject)
         if known is not None:
             return known
         # A fresh measurement of a key is its own claim: it must not be answered with somebody else's.
         claim = self.store.claim(self._fresh_claim(key, job) if fresh else key.id, job.job_id)
         if not claim.mine:
             return self._await_other(subject, key, claim, protocol, on_status)
-        known = None if fresh else self._stored(key.id, subject)
+        known = None if fresh else self._keeper.known(key.id, subject)
         if known is not None:  # somebody else stored it, and ended the claim, between our two looks
             self.store.release(claim.key_hash)
             return known
@@ -229,7 +216,7 @@ class Measurer:
         if result.status == "failed" and result.reason != failed and not last:
             self._forget(claim, key, job)
             raise _Failed(result.reason)
-        measurement = self._measurement(subject, job, result, handle.bytes_sent)
+        measurement = self._keeper.measurement(subject, job, result, handle.bytes_sent)
         info: dict[str, Any] = {
             "driver_seconds": seconds.by_phase,
             "agent_seconds": dict(result.seconds),
@@ -238,7 +225,7 @@ class Measurer:
         if found_again:  # until then the agent worked with no run to book its time on
             info["unattended_s"] = max(0.0, result.seconds.get("total", 0.0) - seconds.by_phase.get("wait", 0.0))
         checks = passed_checks(result, subject, session=self.session)
-        self._keep(measurement, subject, key, raw=raw, info=info, claim=claim, checks=checks)
+        self._keeper.keep(measurement, subject, key, raw=raw, info=info, claim=claim, checks=checks)
         self._remove(key, job)  # what is stored is stored, whatever becomes of the folder
         return Outcome(measurement=measurement, reused=False)
 
@@ -269,7 +256,7 @@ class Measurer:
 
     def known(self, subject: Subject) -> Outcome | None:
         """What is stored under the key that the subject would be measured under now; None where nothing is."""
-        return self._stored(self.session.key(self._job(subject, self.protocol)).id, subject)
+        return self._keeper.known(self.session.key(self._job(subject, self.protocol)).id, subject)
 
     def sweep(self) -> None:
         """End and remove jobs on this device that nobody will ask for: fresh runs of drivers that died."""
@@ -299,37 +286,9 @@ class Measurer:
     def store_unmeasured(self, subject: Subject, status: str, reason: str) -> Measurement:
         """Store an outcome that needed no run: a candidate that cannot meet a budget, or an agent that died."""
         job = self._job(subject, self.protocol)
-        measurement = self._measurement(subject, job, None, 0, status=status, reason=reason)
-        self._keep(measurement, subject, self.session.key(job))
+        measurement = self._keeper.measurement(subject, job, None, 0, status=status, reason=reason)
+        self._keeper.keep(measurement, subject, self.session.key(job))
         return measurement
-
-    def _keep(
-        self,
-        measurement: Measurement,
-        subject: Subject,
-        key: MeasurementKey,
-        *,
-        raw: bytes | None = None,
-        info: Mapping[str, Any] | None = None,
-        claim: Claim | None = None,
-        checks: Sequence[PassedCheck] = (),
-    ) -> None:
-        record = to_record(
-            measurement,
-            study=self.study,
-            key=key,
-            device_fingerprint=self.session.fingerprint,
-            raw_result=raw,
-            info={"owner": owner_id(), **(info or {})},
-        )
-        layout = subject.layout
-        self.store.add_measurement(
-            record,
-            claim_hash=None if claim is None else claim.key_hash,
-            layout=None if layout is None else layout_json(layout),
-            code="" if layout is None else layout.code,
-            checks=checks,
-        )
 
     def _found_again(self, claim: Claim, job_id: str) -> JobHandle | None:
         """The job of a claim that was taken over from a driver that died, if it is still on the device.
@@ -360,33 +319,6 @@ class Measurer:
         }
         return Job(job_id=new_job_id(subject.label), **subject.job_fields(), **common)
 
-    def _stored(self, key_hash: str, subject: Subject) -> Outcome | None:
-        # A watch run is short and takes no peak memory: it says whether the device moved, and is no measurement.
-        record = self.store.find_measurement(key_hash, statuses=SETTLED, but_roles=[WATCH])
-        if record is None:
-            return None
-        layouts = {} if subject.layout is None else {subject.layout.layout_id: subject.layout}
-        if record.study != self.study:
-            self.store.add_event(
-                self.study,
-                REUSED,
-                {
-                    "job_id": record.job_id,
-                    "role": subject.role,
-                    "trial": subject.trial,
-                    "name": subject.name,
-                    "label": subject.label,
-                },
-            )
-        measurement = replace(
-            from_record(record, layouts),
-            role=subject.role,
-            trial=subject.trial,
-            name=subject.name,
-            label=subject.label,
-        )
-        return Outcome(measurement=measurement, reused=True)
-
     def _await_other(
         self,
         subject: Subject,
@@ -406,7 +338,7 @@ class Measurer:
             while not self.cancel.is_set():
                 # The claim is ours when its owner died, gave up, or is done; the job may still be on the device.
                 mine = self.store.claim(key.id, claim.job_id).mine
-                known = self._stored(key.id, subject)
+                known = self._keeper.known(key.id, subject)
                 if known is not None and mine:
                     self.store.release(key.id)
                 if known is not None or mine:
@@ -430,30 +362,3 @@ class Measurer:
                 on_status(status)
 
         return self.session.wait(handle, watch, self.cancel)
-
-    def _measurement(
-        self, subject: Subject, job: Job, result: Result | None, bytes_sent: int, *, status: str = "", reason: str = ""
-    ) -> Measurement:
-        return Measurement(
-            job_id=job.job_id,
-            role=subject.role,
-            layout=subject.layout,
-            name=subject.name,
-            label=subject.label,
-            device=self.session.device.name,
-            workload=subject.workload.name,
-            points=subject.points,
-            precision=subject.precision,
-            status=status or (result.status if result else "failed"),
-            reason=reason or (result.reason if result else ""),
-            result=result,
-            weights_bytes=subject.weights_bytes(),
-            bytes_sent=bytes_sent,
-            created_unix=time.time(),
-            trial=subject.trial,
-            lowerings=dict(subject.lowerings()),
-            conditions=conditions(self.session.key(job).fields),
-            foreign_state_bytes=subject.foreign_state_bytes(),
-            group=self.session.device.group or "",
-            seed=subject.seed,
-        )

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import closing
 from statistics import median
 
-from archsearch.measuring import SETTLED
+from archsearch.keeping import SETTLED
 from archsearch.records import load_measurements
 from archsearch.store import MeasurementRecord, Store
 from tests.e2e.faults.scene import STORED, STUDY, Line, Scene

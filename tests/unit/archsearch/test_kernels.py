@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from archsearch.block_table import contestants
 from archsearch.comparisons import beside, compared, left_out, lowering_entrants
+from archsearch.keeping import Outcome
 from archsearch.kernels import KernelTime, Tuning, capped, choose, kernel_times, stored_times, tuning_rows
 from archsearch.measurement import BLOCKS, Measurement, conditions
-from archsearch.measuring import Outcome
 from archsearch.potential import KernelBook, potentials
 from archsearch.roofline import PRODUCT, Rates, decode_roof_ms, not_emptied, prefill_roof_ms, read_rates
 from archsearch.stacks import bytes_per_step, cache_bytes, decode_copies, stack

@@ -173,13 +173,13 @@ def test_what_is_stored_while_it_is_claimed_is_not_measured_twice(
     measurer: Measurer, kept: Store, monkeypatch: pytest.MonkeyPatch
 ):
     measurer.measure(subject())
-    real, looks = measurer._stored, []
+    real, looks = measurer._keeper.known, []
 
     def late(key_hash: str, one: Subject) -> measuring.Outcome | None:
         looks.append(key_hash)
         return real(key_hash, one) if len(looks) > 1 else None  # it is stored after the first look
 
-    monkeypatch.setattr(measurer, "_stored", late)
+    monkeypatch.setattr(measurer._keeper, "known", late)
     assert measurer.measure(subject()).reused
     assert len(kept.measurements("s")) == 1
     assert kept.claim(looks[0], "another").job_id == "another"  # no claim was left
@@ -189,13 +189,13 @@ def test_who_waits_for_another_s_result_leaves_no_claim(
     measurer: Measurer, kept: Store, monkeypatch: pytest.MonkeyPatch
 ):
     measurer.measure(subject())
-    real, looks = measurer._stored, []
+    real, looks = measurer._keeper.known, []
 
     def late(key_hash: str, one: Subject) -> measuring.Outcome | None:
         looks.append(key_hash)
         return real(key_hash, one) if len(looks) > 1 else None
 
-    monkeypatch.setattr(measurer, "_stored", late)
+    monkeypatch.setattr(measurer._keeper, "known", late)
     claim, claims = kept.claim, []
 
     def theirs_at_first(key_hash: str, job_id: str) -> Claim:
