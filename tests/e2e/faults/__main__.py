@@ -15,6 +15,7 @@ from pathlib import Path
 from random import Random
 
 from tests.e2e.faults.campaign import Deck, RunRecord, play_run
+from tests.e2e.faults.kinds import KINDS
 from tests.e2e.faults.report import markdown
 from tests.phone import Phone
 from tests.phone_root import CACHE
@@ -41,7 +42,7 @@ def main() -> int:
     played: list[RunRecord] = []
     devices = asked.devices.split(",")
     rng = Random(f"campaign {asked.seed}")
-    deck = Deck(rng)
+    deck = Deck(rng, named=asked.kinds.split(",") if asked.kinds else ())
     injected = number = 0
 
     def left() -> str:
@@ -108,6 +109,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("faults.md"), help="FILE.md; FILE.json is written beside it")
     parser.add_argument("--devices", default="local,ssh", help="of local, ssh, adb; with commas")
+    parser.add_argument("--kinds", help="parts of their names, with commas: only such faults")
     parser.add_argument("--minutes", type=float, default=60, help="no run is begun after so long")
     parser.add_argument("--per-run", type=int, default=8, help="faults in one run, about")
     parser.add_argument("--pause", type=float, default=3.0, help="mean seconds between two faults")
@@ -115,6 +117,8 @@ def _arguments() -> argparse.Namespace:
     asked = parser.parse_args()
     if not set(asked.devices.split(",")) <= {"local", "ssh", "adb"}:
         parser.error("--devices knows local, ssh and adb")
+    if asked.kinds and not all(any(part in kind.name for kind in KINDS) for part in asked.kinds.split(",")):
+        parser.error(f"--kinds: the faults are {'; '.join(kind.name for kind in KINDS)}")
     return asked
 
 

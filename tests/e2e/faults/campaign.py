@@ -79,10 +79,20 @@ class RunRecord:
 
 
 class Deck:
-    """Kinds of faults with their devices, shuffled: all are drawn before one comes again."""
+    """Kinds of faults with their devices, shuffled: all are drawn before one comes again.
 
-    def __init__(self, rng: Random, *, slow: bool = True) -> None:
-        self._rng, self._slow = rng, slow
+    Args:
+        rng: Shuffles.
+        slow: Whether those that take long are among them.
+        named: Parts of names; only kinds whose names have one of these, where there are any.
+    """
+
+    def __init__(self, rng: Random, *, slow: bool = True, named: Sequence[str] = ()) -> None:
+        self._rng = rng
+        self._kinds = [
+            kind for kind in KINDS if possible(kind) and (slow or not kind.slow)
+            and (not named or any(part in kind.name for part in named))
+        ]  # fmt: skip
         self._cards: list[tuple[Kind, str]] = []
 
     def draw(self, places: Sequence[Place]) -> tuple[Kind, Place]:
@@ -95,8 +105,8 @@ class Deck:
                     return kind, self._rng.choice(fitting)
             kinds = sorted({place.kind for place in places})
             self._cards += [
-                (kind, on) for kind in KINDS if possible(kind) and (self._slow or not kind.slow)
-                for on in kind.on if on in kinds for _ in range(self._times(kind, kinds))
+                (kind, on) for kind in self._kinds for on in kind.on if on in kinds
+                for _ in range(self._times(kind, kinds))
             ]  # fmt: skip
             self._rng.shuffle(self._cards)
 
