@@ -117,8 +117,9 @@ def _arguments() -> argparse.Namespace:
     asked = parser.parse_args()
     if not set(asked.devices.split(",")) <= {"local", "ssh", "adb"}:
         parser.error("--devices knows local, ssh and adb")
-    if asked.kinds and not all(any(part in kind.name for kind in KINDS) for part in asked.kinds.split(",")):
-        parser.error(f"--kinds: the faults are {'; '.join(kind.name for kind in KINDS)}")
+    here = [kind.name for kind in KINDS if set(kind.on) & set(asked.devices.split(","))]
+    if asked.kinds and not all(any(part in name for name in here) for part in asked.kinds.split(",")):
+        parser.error(f"--kinds: the faults of these devices are {'; '.join(here)}")
     return asked
 
 
