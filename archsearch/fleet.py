@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from threading import Event
 
+from archsearch.judging import AtWork
 from archsearch.measurement import Measurement
-from archsearch.measuring import Interrupted, Measurer
+from archsearch.measuring import DeviceChanged, Interrupted, Measurer, Restless
 from archsearch.observer import Observer
 from archsearch.subjects import Subject
 from archsearch.trials import Trial
@@ -46,7 +47,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """A task that a device has ended; without a measurement when it was put in quarantine over it."""
+    """A task that a device has ended; without a measurement when it was lost over it, or became another device."""
 
     device: str
     task: Task
@@ -70,7 +71,7 @@ class Fleet:
         self._observer = observer
         self._cancel = cancel
         self._threads = ThreadPoolExecutor(max_workers=len(self._measurers), thread_name_prefix="device")
-        self._ended: SimpleQueue[tuple[str, Task, Future[Measurement]]] = SimpleQueue()
+        self._ended: SimpleQueue[tuple[str, Task, Future[Measurement | None]]] = SimpleQueue()
         self._busy: set[str] = set()
         self._failed: dict[str, int] = {}  # tasks in a row, by device
         self._lost: dict[str, str] = {}
@@ -92,6 +93,13 @@ class Fleet:
     def pool_of(self, device: str) -> str:
         """The group of a device, or its own name."""
         return self._measurers[device].session.device.pool
+
+    def at_work(self) -> dict[str, AtWork]:
+        """The devices that are still there, and under which conditions they would measure now."""
+        return {
+            name: AtWork(pool=self.pool_of(name), conditions=self._measurers[name].conditions)
+            for name in self.devices()
+        }
 
     def idle(self) -> list[str]:
         """Devices with nothing to do."""
@@ -116,7 +124,7 @@ class Fleet:
         """Have an idle device carry out a task; `next` tells when it has."""
         self._busy.add(device)
         if task.trial is not None:
-            task.trial.begin(self.pool_of(device))
+            task.trial.at_work.add(self.pool_of(device))
         self._observer.device(device, task.subject.label, None)
         future = self._threads.submit(self._carry_out, device, task)
         future.add_done_callback(lambda done: self._ended.put((device, task, done)))
@@ -169,7 +177,7 @@ class Fleet:
         """Seconds that devices of this run spent on choosing lowerings."""
         return sum(measurer.tuning_s for measurer in self._measurers.values())
 
-    def _carry_out(self, device: str, task: Task) -> Measurement:
+    def _carry_out(self, device: str, task: Task) -> Measurement | None:
         """In the device's thread."""
         measurer, subject = self._measurers[device], task.subject
         try:
@@ -178,7 +186,13 @@ class Fleet:
                 fresh=task.fresh,
                 protocol=task.protocol,
                 on_status=lambda status: self._observer.device(device, subject.label, status),
+                if_changed="raise",
             )
+        except Restless:
+            raise
+        except DeviceChanged as error:
+            self._observer.say(f"{device}: {error}: a series of its own begins, with the anchors")
+            return None
         except (AgentDied, ResultError) as error:
             # The run-away took its agent with it, or wrote nonsense: a result with a reason; the study goes on.
             self._failed[device] = self._failed.get(device, 0) + 1

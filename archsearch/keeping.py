@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from archsearch.measurement import WATCH, Measurement, conditions
+from archsearch.judging import SUPERSEDED, Judgement
+from archsearch.measurement import CANDIDATE, WATCH, Measurement, conditions
 from archsearch.owners import owner_id
-from archsearch.records import REUSED, from_record, layout_json, to_record
+from archsearch.records import REUSED, from_record, layout_json, load_measurements, to_record
 from archsearch.store import Check as PassedCheck
-from archsearch.store import Claim, Store
+from archsearch.store import Claim, MeasurementRecord, Store
 from archsearch.subjects import Subject
 from profiler.jobs import Job, MeasurementKey
 from profiler.results import Result
@@ -45,12 +46,13 @@ class Keeper:
         self._session = session
         self._store = store
         self._study = study
+        self._others: dict[str, dict[str, bool]] = {}  # by study and job: whether it stands
 
     def known(self, key_hash: str, subject: Subject) -> Outcome | None:
         """What is stored under a key, as a measurement of this subject; None where nothing is settled."""
         # A watch run is short and takes no peak memory: it says whether the device moved, and is no measurement.
         record = self._store.find_measurement(key_hash, statuses=SETTLED, but_roles=[WATCH])
-        if record is None:
+        if record is None or (record.study != self._study and not self._stands(record)):
             return None
         layouts = {} if subject.layout is None else {subject.layout.layout_id: subject.layout}
         if record.study != self._study:
@@ -73,6 +75,16 @@ class Keeper:
             label=subject.label,
         )
         return Outcome(measurement=measurement, reused=True)
+
+    def _stands(self, record: MeasurementRecord) -> bool:
+        """Whether another study has not thrown away what it measured: it stores what it saw, and judges it by all."""
+        if record.status != "ok" or record.role != CANDIDATE:
+            return True
+        if record.study not in self._others or record.job_id not in self._others[record.study]:
+            theirs = load_measurements(self._store, record.study)
+            judgement = Judgement(theirs)
+            self._others[record.study] = {m.job_id: judgement.status(m)[0] in ("ok", SUPERSEDED) for m in theirs}
+        return self._others[record.study].get(record.job_id, True)
 
     def measurement(
         self, subject: Subject, job: Job, result: Result | None, bytes_sent: int, *, status: str = "", reason: str = ""

@@ -1,16 +1,13 @@
 """A stored measurement as something to read numbers from; every number shown anywhere comes through here.
 
 `Measurement` is what the store keeps (raw result included). `MeasuredPoint` is one of its points with statistics and
-counts. Drift is judged here, from the stored anchor runs: a candidate between two runs of the watched anchor that
-differ by more than `DRIFT_LIMIT` becomes `throttled`.
+counts. What a measurement is worth beside the others of its study is judged from all of them (`judging.py`).
 """
 
 from __future__ import annotations
 
 import json
-import math
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -20,9 +17,6 @@ from profiler.stats import Interval, PointSummary, centre, summarise
 from profiler.workloads import Point
 from search_space.cost import Parameters, parameters, state_bytes
 from search_space.layout import Layout
-
-DRIFT_LIMIT = 0.03
-"""Largest relative change of the watched anchor over a block of work."""
 
 UNSETTLED = ("throttled", "not_cooled", "busy")
 """Statuses that say something of the moment and nothing of what was to be measured."""
@@ -156,92 +150,3 @@ def conditions(key: Mapping[str, Any]) -> str:
     """
     shared = {name: key.get(name) for name in ("runtime", "method", "runtime_version", "device")}
     return json.dumps(shared, sort_keys=True)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Watch:
-    ended: float
-    times: tuple[tuple[str, Interval], ...]  # of every point, in order
-
-
-class Drift:
-    """Which measurements lie in a stretch of work over which the watched anchor moved.
-
-    Each run of the watched anchor (as `anchor` or `watch`) ends one block and begins the next. The anchor moved when
-    the prefill or decode times of the two runs differ by more than `DRIFT_LIMIT`, and by more than their noise (the
-    half widths of the two 95% intervals, added in quadrature): a smaller model of noisier times is not thrown away
-    for its noise.
-
-    Args:
-        measurements: All of a study.
-        watched: Layout id of the watched anchor; None for the one that has `watch` runs. A study that runs names it,
-            since its first stretch begins before there is any.
-    """
-
-    def __init__(self, measurements: Sequence[Measurement], watched: str | None = None) -> None:
-        self._runs: dict[tuple[str, str, str], list[_Watch]] = {}
-        ids = {watched} if watched else {m.layout.layout_id for m in measurements if m.role == WATCH and m.layout}
-        for m in measurements:
-            if m.layout and m.layout.layout_id in ids and m.role in (ANCHOR, WATCH):
-                self._runs.setdefault((m.device, m.workload, m.precision), []).extend(_watch(m))
-        for runs in self._runs.values():
-            runs.sort(key=lambda run: run.ended)
-
-    def status(self, measurement: Measurement) -> tuple[str, str]:
-        """The measurement's status and reason, drift taken into account."""
-        if measurement.status != "ok" or measurement.role != CANDIDATE:
-            return measurement.status, measurement.reason
-        block = self._block(measurement)
-        if block is None:
-            return measurement.status, measurement.reason
-        moved = _moved(*block)
-        return ("throttled", f"{moved} around this measurement") if moved else (measurement.status, measurement.reason)
-
-    def closed(self, measurement: Measurement) -> bool:
-        """Whether it is settled if the device drifted: an anchor run after it is known, or none came before it."""
-        runs = self._runs.get((measurement.device, measurement.workload, measurement.precision), [])
-        before = any(run.ended <= measurement.created_unix for run in runs)
-        return not before or self._block(measurement) is not None
-
-    def latest(self) -> dict[str, str]:
-        """For each device, how the watched anchor moved between its last two runs; an empty text when it did not."""
-        return {
-            device: _moved(runs[-2], runs[-1]) if len(runs) > 1 else "" for (device, _, _), runs in self._runs.items()
-        }
-
-    def _block(self, measurement: Measurement) -> tuple[_Watch, _Watch] | None:
-        runs = self._runs.get((measurement.device, measurement.workload, measurement.precision), [])
-        times = [run.ended for run in runs]
-        before = bisect_right(times, measurement.created_unix) - 1
-        after = bisect_left(times, measurement.created_unix)
-        return (runs[before], runs[after]) if before >= 0 and after < len(runs) and after != before else None
-
-
-def moved(before: Measurement, after: Measurement) -> str:
-    """How two runs of one layout differ by more than `DRIFT_LIMIT` and their noise, or an empty text."""
-    for a in _watch(before):
-        for b in _watch(after):
-            return _moved(a, b)
-    return ""
-
-
-def _watch(measurement: Measurement) -> Iterator[_Watch]:
-    times = []
-    for view in measurement.measured_points:
-        if view.summary is None:
-            return
-        times += [
-            (f"prefill time at {view.point.text}", view.summary.ttft_ms),
-            (f"decode time at {view.point.text}", view.summary.decode_ms),
-        ]
-    yield _Watch(ended=measurement.created_unix, times=tuple(times))
-
-
-def _moved(before: _Watch, after: _Watch) -> str:
-    """Why the anchor's two runs are not the same, or an empty text."""
-    for (name, a), (_, b) in zip(before.times, after.times, strict=True):
-        change = b.value / a.value - 1
-        noise = math.hypot(a.high - a.value, b.high - b.value) / a.value
-        if abs(change) > max(DRIFT_LIMIT, noise):
-            return f"the anchor's {name} moved by {change:+.1%}"
-    return ""

@@ -12,14 +12,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from archsearch.keeping import Keeper, Outcome
-from archsearch.measurement import Measurement
+from archsearch.measurement import Measurement, conditions
 from archsearch.store import STALE_S, Claim, Store
 from archsearch.subjects import Subject, timeout_factor
 from archsearch.timing import Seconds
 from archsearch.verification import passed_checks, with_checks
+from profiler.agent.protocol import METHOD
 from profiler.errors import (
     AccessRefused,
     AgentDied,
@@ -50,8 +51,17 @@ _FRESH = "-"
 OnStatus = Callable[["JobStatus | None"], None]
 
 
-class _OtherDevice(DeviceUnavailable):
-    """A result belongs to another series than the one it was asked for."""
+MAX_CHANGES = 3
+"""How often a device may become another (an update, another governor) in one run: each time its anchors, and all that
+it has measured, are measured again."""
+
+
+class DeviceChanged(DeviceUnavailable):
+    """A result belongs to another series than the one it was asked for, and so will what is measured next."""
+
+
+class Restless(DeviceChanged):
+    """And this has happened too often."""
 
 
 class _Failed(Exception):  # noqa: N818 - it may end otherwise the next time
@@ -101,6 +111,7 @@ class Measurer:
         session.link.stop = self.cancel
         session.link.on_link = lambda line: self._say(f"{session.device.name}: {line}")
         self._tuner = tuner
+        self._changes = 0
         self._keeper = Keeper(session, store, study)
 
     def measure(
@@ -110,6 +121,7 @@ class Measurer:
         fresh: bool = False,
         protocol: Protocol | None = None,
         on_status: OnStatus | None = None,
+        if_changed: Literal["again", "raise"] = "again",
     ) -> Outcome:
         """Measure, or take what is known under the same key.
 
@@ -118,9 +130,12 @@ class Measurer:
             fresh: Measure even if a result is known.
             protocol: In place of the usual one.
             on_status: Called with what the agent says.
+            if_changed: Whether it is run again, in the series of what the device has become.
 
         Raises:
             Interrupted: `cancel` was set.
+            DeviceChanged: The device has become another, and `if_changed` is ``raise``, or it did so for the
+                `MAX_CHANGES` + 1st time (`Restless`).
             AgentDied: The agent died without a result, and did so again.
             ResultError: What it wrote is no result, and was not either when it was run again.
             TransportError: The device is out of reach, and the job goes on; a later run finds it. Or it does not
@@ -137,9 +152,11 @@ class Measurer:
         for again in range(MAX_RERUNS, -1, -1):
             try:
                 return self._measure(subject, fresh, protocol, on_status, last=not again, failed=failed)
-            except (AgentDied, ResultError, _OtherDevice, _Failed) as error:
+            except (AgentDied, ResultError, DeviceChanged, _Failed) as error:
                 if self.cancel.is_set():  # it did not end when asked to, and was killed
                     raise Interrupted from error
+                if isinstance(error, Restless) or (isinstance(error, DeviceChanged) and if_changed == "raise"):
+                    raise
                 if not again:
                     raise
                 failed = str(error)
@@ -190,7 +207,7 @@ class Measurer:
             seconds.lap("wait")
             result = parse_result(raw, job)
             self._require_same_device(result)
-        except (AgentDied, ResultError, _OtherDevice):
+        except (AgentDied, ResultError, DeviceChanged):
             if handle is not None:
                 with suppress(ProfilerError):
                     self.session.kill(handle)  # one that hangs, or whose result is nonsense, may be alive
@@ -217,6 +234,8 @@ class Measurer:
             self._forget(claim, key, job)
             raise _Failed(result.reason)
         measurement = self._keeper.measurement(subject, job, result, handle.bytes_sent)
+        if found_again:  # it was measured when nobody looked: after the last sign of who had sent it, before ours
+            measurement = replace(measurement, created_unix=claim.seen_unix)
         info: dict[str, Any] = {
             "driver_seconds": seconds.by_phase,
             "agent_seconds": dict(result.seconds),
@@ -252,7 +271,20 @@ class Measurer:
         changed = self.session.changed(result.environment)
         if changed:
             self.session.refresh()
-            raise _OtherDevice(f"the device is not what it was ({changed})")
+            self._changes += 1
+            if self._changes > MAX_CHANGES:
+                raise Restless(f"it became another device {self._changes} times while it measured ({changed})")
+            raise DeviceChanged(f"the device is not what it was ({changed})")
+
+    @property
+    def conditions(self) -> str:
+        """Of what would be measured now, as `measurement.conditions` gives them."""
+        return conditions({
+            "runtime": self.session.runtime().to_json(),
+            "method": METHOD,
+            "runtime_version": self.session.runtime_version,
+            "device": self.session.fingerprint,
+        })  # fmt: skip
 
     def known(self, subject: Subject) -> Outcome | None:
         """What is stored under the key that the subject would be measured under now; None where nothing is."""

@@ -32,6 +32,7 @@ class Objective:
         unit: For axes.
         direction: Which way is better.
         measured: False for numbers that follow from the layout alone.
+        timed: Whether it is a time or a rate, which move when the device does.
         value: Computes it; None where the measurement does not have it.
         doc: One line.
     """
@@ -40,6 +41,7 @@ class Objective:
     unit: str
     direction: Direction
     measured: bool
+    timed: bool
     value: Callable[[MeasuredPoint], Value]
     doc: str
 
@@ -59,7 +61,13 @@ def objective(
         doc = (function.__doc__ or "").strip().splitlines()[0]
         define(name, unit=unit, direction=direction, per_layout=not measured and name != "state_mib")
         _registry[name] = Objective(
-            name=name, unit=unit, direction=direction, measured=measured, value=function, doc=doc
+            name=name,
+            unit=unit,
+            direction=direction,
+            measured=measured,
+            timed=unit in ("ms", "tokens/s"),
+            value=function,
+            doc=doc,
         )
         return function
 

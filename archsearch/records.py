@@ -10,6 +10,7 @@ from typing import Any
 from archsearch.errors import StoreError
 from archsearch.measurement import Measurement, conditions
 from archsearch.store import MeasurementRecord, Store
+from archsearch.timing import POOLS, RUN_STARTED
 from profiler.errors import ResultError
 from profiler.jobs import MeasurementKey
 from profiler.results import Result, read_result
@@ -102,7 +103,13 @@ def from_record(record: MeasurementRecord, layouts: Mapping[str, Layout]) -> Mea
 
 
 def load_measurements(store: Store, study: str) -> list[Measurement]:
-    """All measurements of a study in the order they were stored, those taken over from other studies included."""
+    """All measurements of a study in the order they were stored, those taken over from other studies included.
+
+    The group of a device is the one that the last run knew it in.
+    """
+    pools: dict[str, str] = {}
+    for _, _, event in store.events(study, RUN_STARTED):
+        pools |= event.get(POOLS, {})
     taken = {event["job_id"]: event for _, _, event in store.events(study, REUSED)}
     records = store.measurements(study, also=tuple(taken))
     layouts = load_layouts(store, {record.layout_id for record in records if record.layout_id})
@@ -114,6 +121,9 @@ def load_measurements(store: Store, study: str) -> list[Measurement]:
             measurement = replace(
                 measurement, role=event["role"], trial=event["trial"], name=event["name"], label=event["label"]
             )
+        device = measurement.device
+        if device in pools:
+            measurement = replace(measurement, group="" if pools[device] == device else pools[device])
         found.append(measurement)
     return found
 

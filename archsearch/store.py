@@ -97,12 +97,14 @@ class Claim:
         job_id: Id of the job on the device.
         mine: Whether this process holds it. When it took it over from a dead owner, `job_id` is that owner's job.
         owner: ``host:pid:start``.
+        seen_unix: When its owner gave a sign last; of a claim that was taken over, the dead owner.
     """
 
     key_hash: str
     job_id: str
     mine: bool
     owner: str
+    seen_unix: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,20 +263,23 @@ class Store:
             with self._guard(), self._write() as connection:
                 held = connection.execute(here).first()
                 if held is None and insert_missing(connection, t.claims, values):
-                    return Claim(key_hash=key_hash, job_id=job_id, mine=True, owner=me)
+                    return Claim(key_hash=key_hash, job_id=job_id, mine=True, owner=me, seen_unix=time.time())
                 if held is None:
                     continue  # another process was faster; look again
                 mine = held.owner == me or owner_is_dead(held.owner, held.heartbeat_unix)
                 if mine:
                     beat = {"owner": me, "heartbeat_unix": time.time()}
                     connection.execute(sa.update(t.claims).where(t.claims.c.key_hash == key_hash).values(**beat))
-                return Claim(key_hash=key_hash, job_id=held.job_id, mine=mine, owner=me if mine else held.owner)
+                owner = me if mine else held.owner
+                return Claim(
+                    key_hash=key_hash, job_id=held.job_id, mine=mine, owner=owner, seen_unix=held.heartbeat_unix
+                )  # fmt: skip
 
     def abandoned_claims(self) -> list[Claim]:
         """Claims whose owners are gone; `claim` takes one over."""
         found = self._read(sa.select(t.claims), lambda row: (row.key_hash, row.job_id, row.owner, row.heartbeat_unix))
         return [
-            Claim(key_hash=key_hash, job_id=job_id, mine=False, owner=owner)
+            Claim(key_hash=key_hash, job_id=job_id, mine=False, owner=owner, seen_unix=heartbeat)
             for key_hash, job_id, owner, heartbeat in found
             if owner_is_dead(owner, heartbeat)
         ]

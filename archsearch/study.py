@@ -18,6 +18,7 @@ from typing import Literal
 
 from archsearch.candidates import prepare
 from archsearch.fleet import Finished, Fleet, Task
+from archsearch.judging import difference
 from archsearch.measured import Measured
 from archsearch.measurement import ANCHOR, CANDIDATE, WATCH
 from archsearch.measuring import Interrupted, Measurer
@@ -26,7 +27,7 @@ from archsearch.owners import owner_id
 from archsearch.store import Store
 from archsearch.study_settings import Settings
 from archsearch.subjects import Subject
-from archsearch.timing import LEFT_OUT, RUN_ENDED, RUN_STARTED, Seconds
+from archsearch.timing import LEFT_OUT, POOLS, RUN_ENDED, RUN_STARTED, Seconds
 from archsearch.trials import MAX_TRIES, Trial, Trials
 from profiler.jobs import Protocol
 from search_space.errors import SearchSpaceError
@@ -48,6 +49,10 @@ MAX_LEAD = 4 * WATCH_EVERY
 """How many candidates of which the sampler has not heard there may be for each device: so far may a fast one run ahead.
 What it measured beyond would be of layouts drawn without knowing those before, and be of no use until the slow one has
 them too."""
+
+
+LOST_OVER = 2
+"""Devices of one group that are lost over a candidate before it counts as failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,10 +116,13 @@ def run_study(
     begun, driver = time.time(), Seconds()
     owner = owner_id()
     devices = sorted(measurer.session.device.name for measurer in measurers)
-    store.add_event(name, RUN_STARTED, {"owner": owner, "devices": devices})
-    measured = Measured(store, name, settings.watched.layout.layout_id if settings.watched else None)
     fleet = Fleet(measurers, observer, cancel)
     pools = fleet.pools()
+    groups = {device: fleet.pool_of(device) for device in devices}
+    store.add_event(name, RUN_STARTED, {"owner": owner, "devices": devices, POOLS: groups})
+    watched = settings.watched.layout.layout_id if settings.watched else None
+    measured = Measured(store, name, watched, fleet.at_work)
+    trials: Trials | None = None
     why, interrupted = "stopped", False
     try:
         with driver.book("resume"):
@@ -132,8 +140,7 @@ def run_study(
         lost = {fleet.pool_of(device): why for device, why in fleet.lost.items()}
         left_out = {pool: why for pool, why in lost.items() if pool not in fleet.pools()}
         store.add_event(name, RUN_ENDED, {"owner": owner, "driver": driver.by_phase, LEFT_OUT: left_out})
-    numbers = [record.number for record in store.trials(name)]
-    missing = {pool: sum(pool not in measured.latest_of(number) for number in numbers) for pool in pools}
+    missing = {} if trials is None else {pool: trials.missing(pool) for pool in pools}
     return Ended(
         why=why, interrupted=interrupted, devices_lost=fleet.lost, missing=missing, measured=measured
     )  # fmt: skip
@@ -182,11 +189,13 @@ class _Loop:
         self._anchors_at_work: set[tuple[str, str]] = set()  # pool and layout id
         self._drawn_out = False
         self._begun = 0.0
+        self._in_vain: set[tuple[int, str]] = set()  # trials and pools for which only what is known already came back
 
     def run(self, begun: float) -> str:
         """Measure until a limit is met; why it ended, in words."""
         self._begun = begun
         for device, progress in self._progress.items():
+            self._tell_of_other_conditions(device)
             progress.stale = self._anchor_is_older(device)
         while True:
             self._fleet.check_cancelled()
@@ -234,7 +243,9 @@ class _Loop:
                 progress.anchor_tries[identity] += 1
                 if not own:
                     self._anchors_at_work.add((pool, identity))
-                return Task(subject=self._subject(anchor.layout, ANCHOR, anchor.name or anchor.layout.code))
+                subject = self._subject(anchor.layout, ANCHOR, anchor.name or anchor.layout.code)
+                known = self._measured.anchors(anchor.layout, **({"device": device} if own else {"pool": pool}))
+                return Task(subject=subject, fresh=bool(known))
         return None
 
     def _watch(self) -> Task | None:
@@ -262,12 +273,13 @@ class _Loop:
             try:
                 subject = self._subject(trial.layout, CANDIDATE, None, label=label, trial=trial.number)
             except SearchSpaceError as error:  # of a block of one's own, mostly: the others are measured
-                self._unmeasured(device, trial, self._unexported(trial, label), "invalid", str(error))
+                self._unmeasured(device, self._unexported(trial, label), "invalid", str(error))
                 continue
             impossible = self._impossible(subject)
             if not impossible:
-                return Task(subject=subject, trial=trial, fresh=trial.tries[pool] > 0)
-            self._unmeasured(device, trial, subject, "infeasible", impossible)
+                tried = self._trials.tries(trial, pool) > 0 or (trial.number, pool) in self._in_vain
+                return Task(subject=subject, trial=trial, fresh=tried)
+            self._unmeasured(device, subject, "infeasible", impossible)
 
     def _new(self, progress: _Progress) -> Trial | None:
         wanted = self._limits.trials
@@ -288,11 +300,10 @@ class _Loop:
         needed = _WITH_WATCH * (self._measured.seconds_per_candidate(pool) or _FIRST_CANDIDATE_S)
         return self._limits.deadline is not None and time.monotonic() + needed > self._limits.deadline
 
-    def _unmeasured(self, device: str, trial: Trial, subject: Subject, status: str, reason: str) -> None:
-        trial.tries[self._fleet.pool_of(device)] += 1
+    def _unmeasured(self, device: str, subject: Subject, status: str, reason: str) -> None:
         self._measured.add(self._fleet.store_unmeasured(device, subject, status, reason))
         self._observer.say(f"{device}: {subject.label}: {status}: {reason}")
-        self._trials.settle()
+        self._settle()
         self._observer.settled(self._standing())
 
     def _take(self, finished: Finished) -> None:
@@ -300,37 +311,58 @@ class _Loop:
         device, subject, measurement = finished.device, finished.task.subject, finished.measurement
         pool, progress = self._fleet.pool_of(device), self._progress[device]
         assert subject.layout is not None
-        if measurement is not None:
-            self._measured.add(measurement)
+        if measurement is not None and not self._measured.add(measurement) and finished.task.trial is not None:
+            self._in_vain.add((finished.task.trial.number, pool))
         if subject.role == ANCHOR:
             self._anchors_at_work.discard((pool, subject.layout.layout_id))
             progress.stale = progress.stale or self._anchor_is_older(device)
-            self._compare_units(device)
+            self._leave_out_odd_ones()
         elif subject.role == WATCH:
             progress.watches, progress.unwatched, progress.stale = progress.watches + 1, 0, False
-            moved = self._measured.drift().latest().get(device)
+            moved = self._measured.judgement().drift.latest().get(device)
             if moved:
                 self._observer.say(f"{device}: {moved}; the candidates of this stretch are measured again")
-            self._trials.settle()
+            self._leave_out_odd_ones()
+            self._settle()
         else:
-            progress.unwatched += 1
-            self._trials.settle()
+            if measurement is not None:
+                progress.unwatched += 1
+            elif device in self._fleet.lost and finished.task.trial is not None:
+                self._blame(device, finished.task.trial, subject)
+            self._settle()
             self._observer.settled(self._standing())
+        if measurement is None:
+            self._tell_of_other_conditions(device)
 
-    def _compare_units(self, device: str) -> None:
-        """Leave a device out whose watched anchor says that it is not like the others of its group."""
-        watched = self._settings.watched
-        pool = self._fleet.pool_of(device)
-        others = [name for name in self._fleet.devices() if name != device and self._fleet.pool_of(name) == pool]
-        if watched is None or not others or device not in self._fleet.devices():
-            return
-        for other in others:
-            unlike = self._measured.unlike(watched.layout, other, device)
-            if unlike:
-                self._fleet.quarantine(
-                    device, f"it is not like {other}, of the same group: {unlike}; give it no group, or one of its own"
-                )
-                return
+    def _settle(self) -> None:
+        reopened = self._trials.settle()
+        if reopened:
+            self._observer.say(f"{reopened} candidates were measured before a device changed: they are measured again")
+
+    def _blame(self, device: str, trial: Trial, subject: Subject) -> None:
+        """A candidate that costs one device after the other is not given to the next."""
+        lost = trial.lost.setdefault(self._fleet.pool_of(device), [])
+        lost.append(device)
+        if len(lost) >= LOST_OVER:
+            self._unmeasured(device, subject, "failed", f"devices were lost over it: {', '.join(lost)}")
+
+    def _tell_of_other_conditions(self, device: str) -> None:
+        """Say what of a device's work no longer counts, as it is set up otherwise than it was."""
+        past = self._measured.superseded(device)
+        if past and device in self._fleet.devices():
+            now = self._fleet.at_work()[device].conditions
+            count = len({m.trial for m in past if m.role == CANDIDATE})
+            self._observer.say(
+                f"{device}: measured under other conditions before ({difference(past[-1].conditions, now)}): "
+                f"its anchors and {count} candidates are measured again"
+            )
+
+    def _leave_out_odd_ones(self) -> None:
+        """Leave out devices whose watched anchor is not that of their group, or not what the others compute."""
+        judgement = self._measured.judgement()
+        for device, why in {**judgement.unlike, **judgement.wrong}.items():
+            if device in self._fleet.devices():
+                self._fleet.quarantine(device, why)
 
     def _impossible(self, subject: Subject) -> str:
         """Why a candidate cannot meet a memory budget, known without running it; or an empty text."""
@@ -344,12 +376,10 @@ class _Loop:
         return ""
 
     def _anchor_is_older(self, device: str) -> bool:
-        """Whether a device's first run of the watched anchor was made before this run, maybe for another study."""
+        """Whether a device's runs of the watched anchor were made before this run, maybe for another study."""
         watched = self._settings.watched
-        return watched is not None and any(
-            m.role == ANCHOR and m.layout == watched.layout and m.device == device and m.created_unix < self._begun
-            for m in self._measured
-        )
+        runs = [] if watched is None else self._measured.anchors(watched.layout, device=device)
+        return bool(runs) and all(m.created_unix < self._begun for m in runs)
 
     def _subject(
         self, layout: Layout, role: str, name: str | None, *, label: str | None = None, trial: int | None = None

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
-from archsearch.agreement import disagreements
-from archsearch.measurement import ANCHOR, WATCH, Drift, MeasuredPoint, Measurement
+from archsearch.judging import Judgement
+from archsearch.measurement import ANCHOR, WATCH, MeasuredPoint, Measurement
 from archsearch.objectives import objectives
 from profiler.stats import Interval
 from search_space.layout import by_kind
@@ -17,23 +17,24 @@ NOT_WARM = "warm-up was not seen to end in every process: may be unstable"
 """Reason beside an `ok` status."""
 
 
-def rows(measurements: Iterable[Measurement]) -> list[dict[str, Any]]:
-    """One row per measurement and point; watch runs are left out, drift and agreement between devices are judged."""
+def rows(measurements: Iterable[Measurement], judgement: Judgement | None = None) -> list[dict[str, Any]]:
+    """One row per measurement and point, judged beside the others (by default from all that are given).
+
+    Watch runs are left out.
+    """
     measurements = list(measurements)
-    drift, doubted = Drift(measurements), disagreements(measurements)
+    judgement = judgement or Judgement(measurements)
     return [
-        _row(view, drift, doubted)
+        _row(view, judgement)
         for measurement in measurements
         if measurement.role != WATCH
         for view in measurement.measured_points
     ]
 
 
-def _row(view: MeasuredPoint, drift: Drift, doubted: Mapping[str, str]) -> dict[str, Any]:
+def _row(view: MeasuredPoint, judgement: Judgement) -> dict[str, Any]:
     measurement = view.measurement
-    status, reason = drift.status(measurement)
-    if measurement.job_id in doubted:
-        status, reason = "invalid", doubted[measurement.job_id]
+    status, reason = judgement.status(measurement)
     if status == "ok" and view.summary is not None and not view.summary.warm:
         reason = reason or NOT_WARM
     fallback = _fallback(measurement)
@@ -55,18 +56,21 @@ def _row(view: MeasuredPoint, drift: Drift, doubted: Mapping[str, str]) -> dict[
         "precision": measurement.precision,
         "status": status,
         "reason": reason,
-        "disagrees": measurement.job_id in doubted,
+        "disagrees": judgement.disagrees(measurement),
         "fallback": fallback or None,
         "trial": measurement.trial,
         "job_id": measurement.job_id,
         # A job that an earlier driver sent, and this one found on the device: how much that was is not known.
         "bytes_sent": measurement.bytes_sent if measurement.bytes_sent or measurement.result is None else None,
     }
+    spread = judgement.drift.spread(measurement.device)
     for name, objective in objectives().items():
         value = objective.value(view) if status == "ok" or not objective.measured else None
         row[name] = value.value if isinstance(value, Interval) else value
         if isinstance(value, Interval):
             row[f"{name}_low"], row[f"{name}_high"] = value.low, value.high if math.isfinite(value.high) else None
+            if objective.timed and spread:
+                row[f"{name}_spread"] = spread
         elif name in ("ttft_ms", "decode_ms", "decode_ms_p95"):
             row[f"{name}_low"] = row[f"{name}_high"] = None
     summary = view.summary

@@ -21,6 +21,8 @@ from archsearch.store import MeasurementRecord, Store
 
 RUN_STARTED, RUN_ENDED = "run_started", "run_ended"
 """Kinds of events: a process began, or ended, to work on a study."""
+POOLS = "pools"
+"""Of the event that a run started: its devices, and for each its group, or its own name."""
 LEFT_OUT = "left_out"
 """Of the event that a run ended: devices and groups that it left out on the way, with the reason."""
 

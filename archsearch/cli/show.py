@@ -11,6 +11,8 @@ from archsearch.cli.output import console, letter_colors, one_of, print_json, pr
 from archsearch.cli.studies import BLOCKS_STUDY, existing, known_blocks, latest
 
 if TYPE_CHECKING:
+    from archsearch.judging import Judgement
+    from archsearch.measurement import Measurement
     from archsearch.store import Store
     from reports.budgets import Budget
     from reports.ranking import Ranking, Row
@@ -77,6 +79,8 @@ def print_study(
 ) -> None:
     """Rank a study and print it; notes for people go to stderr. `blocks` is the store of comparisons of kernels."""
     from archsearch.cli.measure import COLUMNS
+    from archsearch.judging import Judgement
+    from archsearch.left_out import left_out
     from archsearch.potential import KernelBook, potentials
     from archsearch.records import load_measurements
     from archsearch.table import rows
@@ -94,7 +98,9 @@ def print_study(
             hint="archsearch tune, or archsearch blocks: both show what is known without measuring it again",
         )
     measurements = load_measurements(database, name)
-    measured = rows(measurements)
+    anchors = [parse_layout(dict(anchor)).layout.layout_id for anchor in config.get("anchors", ())]
+    judgement = Judgement(measurements, anchors[0] if anchors else None)
+    measured = rows(measurements, judgement)
     if not measured:
         if output_format == "json":
             print_json([])
@@ -109,10 +115,11 @@ def print_study(
         return
     names = list(objective or config["objectives"])
     budgets = parse_budgets(budget if budget else config["budgets"])
-    anchors = [parse_layout(dict(anchor)).layout.layout_id for anchor in config["anchors"]]
     reference = anchors[0] if anchors and any(row["layout_id"] == anchors[0] for row in measured) else None
     across = across or config["across"]
-    doubtful = {} if across not in ACROSS else left_out(database, name, measured)
+    doubtful = {}
+    if across in ACROSS:
+        doubtful = left_out(database, name, measurements, measured, judgement, reference)
     counted = [row for row in measured if row["device"] not in doubtful]
     ranking = rank(counted, names, budgets, across=across, reference=reference)
     better = {}
@@ -130,33 +137,11 @@ def print_study(
         for text in list(better.values())[:_POTENTIALS]:
             console(stderr=True).print(text)
     for device, why in doubtful.items():
-        console(stderr=True).print(f"ranked without {device}: {why}; by its own numbers: --across {device}")
+        odd = {m.device for m in measurements if m.pool == device} <= judgement.unlike.keys() | judgement.wrong.keys()
+        own = "" if odd else f"; by its own numbers: --across {device}"
+        console(stderr=True).print(f"ranked without {device}: {why}{own}")
+    _movements(measurements, judgement)
     _nearest_misses(ranking)
-
-
-def left_out(database: Store, name: str, measured: Sequence[Row]) -> dict[str, str]:
-    """Devices that a ranking over all of them does without, with the reason.
-
-    Those whose outputs are not those of the others, and those that the last run lost before they had measured what
-    the others have: one lost device must not keep everything from being ranked.
-    """
-    from archsearch.timing import LEFT_OUT, RUN_ENDED
-
-    found: dict[str, str] = {}
-    for row in measured:
-        if row["disagrees"]:
-            found.setdefault(row["device"], f"{row['code'] or row['name']}: {row['reason']}")
-    trials: dict[str, set[int]] = {}
-    for row in measured:
-        if row["trial"] is not None:
-            trials.setdefault(row["device"], set()).add(row["trial"])
-    everything = set().union(*trials.values())
-    events = database.events(name, RUN_ENDED)
-    for device, why in (events[-1][2].get(LEFT_OUT, {}) if events else {}).items():
-        missing = everything - trials.get(device, set())
-        if missing and len(trials) > 1:
-            found.setdefault(device, f"it lacks {len(missing)} of {len(everything)} candidates ({why})")
-    return found
 
 
 def _unranked(row: Row, why: str) -> dict[str, Any]:
@@ -177,6 +162,17 @@ def _legend(ranking: Ranking, name: str) -> None:
     out.print(f"study {name}; ± is half a 95% interval; front: {front}; anchors are ranked beside, in brackets")
     if ranking.relative:
         out.print(f"several places: ranked relative to {ranking.reference} measured in the same place")
+
+
+def _movements(measurements: Sequence[Measurement], judgement: Judgement) -> None:
+    """Say how far devices moved between stretches of work that are set side by side."""
+    for device in dict.fromkeys(m.device for m in measurements):
+        spread = judgement.drift.spread(device)
+        if spread:
+            console(stderr=True).print(
+                f"{device}: its anchor moved by up to {spread:.1%} between stretches of work; on the front that much "
+                "is added to the noise of its times"
+            )
 
 
 def _nearest_misses(ranking: Ranking) -> None:

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from archsearch.agreement import disagreements
-from archsearch.cli.show import left_out, print_study
+from archsearch.cli.show import print_study
 from archsearch.configuration import new_config
-from archsearch.measurement import ANCHOR, Measurement
+from archsearch.judging import AtWork, Judgement
+from archsearch.left_out import left_out
+from archsearch.measurement import ANCHOR, WATCH, Measurement
 from archsearch.records import layout_json, to_record
 from archsearch.store import Store
 from archsearch.table import rows
-from archsearch.timing import LEFT_OUT, RUN_ENDED
+from archsearch.timing import LEFT_OUT, POOLS, RUN_ENDED, RUN_STARTED
 from profiler.jobs import MeasurementKey
 from profiler.results import Logits
+from search_space.notation import resolve
 from tests.unit.archsearch.samples import ANCHOR_LAYOUT, LAYOUT, measurement, result
+
+LAYOUT_2 = resolve("CGCG:width=64,vocab=512,ffn=96,head_dim=16").layout
 
 SAMPLES = {
     "right": (1.0, -1.0, 0.5, 2.0),
@@ -98,7 +104,7 @@ def anchor(device: str, sample: str = "right") -> Measurement:
 
 
 def test_a_device_that_disagrees_is_shown_and_not_ranked(store: Store, capsys: pytest.CaptureFixture[str]):
-    keep(store, *(m for d, s in (("a", "right"), ("b", "wrong"), ("c", "close")) for m in (anchor(d), on(d, s))))
+    keep(store, *(m for d, s in (("a", "right"), ("b", "wrong"), ("c", "close")) for m in (anchor(d, s), on(d, s))))
     print_study(store, "s", output_format="csv")
     shown = capsys.readouterr()
     lines = [line.split(",") for line in shown.out.splitlines()]
@@ -109,12 +115,68 @@ def test_a_device_that_disagrees_is_shown_and_not_ranked(store: Store, capsys: p
     assert sum(line[4] == "b" for line in lines) == 2, "its rows are there all the same"
 
 
+def test_a_candidate_that_one_device_computes_otherwise_is_not_the_device_s_end(
+    store: Store, capsys: pytest.CaptureFixture[str]
+):
+    other = [on(d, "right", 2.0, layout=LAYOUT_2, trial=1) for d in "abc"]
+    keep(
+        store, *(m for d, s in (("a", "right"), ("b", "wrong"), ("c", "close")) for m in (anchor(d), on(d, s))), *other
+    )
+    print_study(store, "s", output_format="json")
+    shown = capsys.readouterr()
+    rows = json.loads(shown.out)
+    assert {row["device"] for row in rows if row["rank"] and row["trial"] == 1} == {"a", "b", "c"}
+    assert not any(row["rank"] for row in rows if row["trial"] == 0)
+    assert {row["device"] for row in rows if row["disagrees"]} == {"b"}
+    assert "ranked without" not in shown.err
+
+
+def test_a_device_that_is_outvoted_twice_is_not_believed_in_anything():
+    measurements = [anchor(d) for d in "abc"]
+    for trial, layout in enumerate((LAYOUT, LAYOUT_2)):
+        measurements += [
+            on(d, "wrong" if d == "b" else "right", 1.0 + trial, layout=layout, trial=trial) for d in "abc"
+        ]
+    assert set(Judgement(measurements, ANCHOR_LAYOUT.layout_id).wrong) == {"b"}
+    assert Judgement(measurements[:6], ANCHOR_LAYOUT.layout_id).wrong == {}
+
+
+def test_one_that_is_wrong_convicts_nobody_else():
+    found = [anchor("a"), anchor("b", "wrong"), anchor("c"), on("a", "right"), on("b", "wrong")]
+    judgement = Judgement(found, ANCHOR_LAYOUT.layout_id)
+    assert set(judgement.wrong) == {"b"}
+    assert judgement.status(found[3])[0] == "ok"
+    assert judgement.status(found[4])[0] == "invalid"
+
+
+def test_a_device_that_was_mended_is_believed_again():
+    found = [anchor("a"), anchor("b", "wrong"), anchor("c")]
+    again = on("b", "right", 9.0, WATCH, layout=ANCHOR_LAYOUT)
+    assert Judgement([*found, again], ANCHOR_LAYOUT.layout_id).wrong == {}
+
+
+def test_nobody_is_convicted_before_all_have_answered():
+    now = {name: AtWork(name, "") for name in "abc"}
+    assert Judgement([anchor("a"), anchor("b", "wrong")], ANCHOR_LAYOUT.layout_id, now).wrong == {}
+    found = [anchor("a"), anchor("b", "wrong"), anchor("c")]
+    assert set(Judgement(found, ANCHOR_LAYOUT.layout_id, now).wrong) == {"b"}
+
+
 def test_a_device_that_was_lost_does_not_keep_the_others_from_being_ranked(store: Store):
-    other = on("a", "right", 2.0, layout=LAYOUT, trial=1)
-    keep(store, anchor("a"), anchor("b"), on("a", "right"), on("b", "right"), other)
-    measured = rows([anchor("a"), anchor("b"), on("a", "right"), on("b", "right"), other])
-    assert left_out(store, "s", measured) == {}, "it may only be slow"
+    other = on("a", "right", 2.0, layout=LAYOUT_2, trial=1)
+    found = [anchor("a"), anchor("b"), on("a", "right"), on("b", "right"), other]
+    keep(store, *found)
+    judgement = Judgement(found)
+
+    def without() -> dict[str, str]:
+        return left_out(store, "s", found, rows(found, judgement), judgement, ANCHOR_LAYOUT.layout_id)
+
+    assert without() == {}, "it may only be slow"
     store.add_event("s", RUN_ENDED, {LEFT_OUT: {"b": "out of reach"}})
-    assert left_out(store, "s", measured) == {"b": "it lacks 1 of 2 candidates (out of reach)"}
+    assert without() == {"b": "it lacks 1 of 2 candidates (out of reach)"}
+    store.add_event("s", RUN_ENDED, {LEFT_OUT: {"a": "gone", "b": "out of reach"}})
+    assert set(without()) == {"b"}, "what has most is the best that is known"
     store.add_event("s", RUN_ENDED, {LEFT_OUT: {}})
-    assert left_out(store, "s", measured) == {}
+    assert without() == {}
+    store.add_event("s", RUN_STARTED, {POOLS: {"a": "a"}})
+    assert without() == {"b": "it lacks 1 of 2 candidates (the last run was without it)"}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from archsearch.measurement import ADHOC, ANCHOR, CANDIDATE, WATCH, Drift
+from archsearch.drift import Drift
+from archsearch.measurement import ADHOC, ANCHOR, CANDIDATE, WATCH
 from archsearch.objectives import objectives
 from archsearch.table import rows
 from profiler.workloads import Point
@@ -99,10 +100,41 @@ def test_a_faster_anchor_is_drift_too_and_so_is_its_prefill():
 
 
 def test_only_the_stretch_in_which_it_moved_is_thrown_away():
-    assert statuses(
-        measurement(1, ANCHOR), measurement(2), measurement(3, WATCH), measurement(4), measurement(5, WATCH, **SLOWER),
-        measurement(6), measurement(7, WATCH, **SLOWER),
-    ) == ["ok", "throttled", "ok"]  # fmt: skip
+    slower = {"times": {"decode_ms": 1.06}}
+    found = [
+        measurement(1, ANCHOR), measurement(2), measurement(3, WATCH), measurement(4), measurement(5, WATCH, **slower),
+        measurement(6), measurement(7, WATCH, **slower),
+    ]  # fmt: skip
+    assert statuses(*found) == ["ok", "throttled", "ok"]
+    # What was measured on either level is set side by side, and the difference of the levels is part of the noise.
+    assert Drift(found).spread("local") == pytest.approx(0.06, abs=0.001)
+    first = next(row for row in rows(found) if row["trial"] is not None and row["status"] == "ok")
+    assert first["decode_ms_spread"] == pytest.approx(0.06, abs=0.001)
+    assert "peak_rss_mib_spread" not in first
+
+
+def test_what_was_measured_on_another_level_than_the_last_is_thrown_away():
+    battery = {"times": {"decode_ms": 1.5}}
+    found = [
+        measurement(1, ANCHOR), measurement(2), measurement(3, WATCH), measurement(4), measurement(5, WATCH, **battery),
+    ]  # fmt: skip
+    assert statuses(*found) == ["ok", "throttled"], "one odd run is no level"
+    found += [measurement(6), measurement(7, WATCH, **battery)]
+    assert statuses(*found) == ["throttled", "throttled", "ok"]
+    drift = Drift(found)
+    assert drift.status(found[1])[1] == "the anchor's decode time at 16/4 moved by +50.0% since this measurement"
+    assert drift.status(found[0])[0] == "throttled", "nor is the first anchor what others are to be related to"
+    assert drift.spread("local") == 0, "nothing else is left"
+    found += [measurement(8, ANCHOR, **battery), measurement(9), measurement(10, WATCH)]
+    found += [measurement(11), measurement(12, WATCH)]
+    assert statuses(*found) == ["ok", "throttled", "throttled", "throttled", "ok"], "it is back on its first level"
+
+
+def test_a_slow_creep_is_a_change_of_level_in_the_end():
+    found = [measurement(0, ANCHOR)]
+    for stretch in range(1, 6):
+        found += [measurement(2 * stretch - 1), measurement(2 * stretch, WATCH, times={"decode_ms": 1.029**stretch})]
+    assert statuses(*found) == ["throttled", "ok", "ok", "ok", "ok"]
 
 
 def test_the_order_of_storing_counts_not_the_order_of_the_list():

@@ -202,7 +202,7 @@ def test_who_waits_for_another_s_result_leaves_no_claim(
         claims.append(key_hash)
         if len(claims) > 1:
             return claim(key_hash, job_id)  # they have ended: it is ours
-        return Claim(key_hash=key_hash, job_id="theirs", mine=False, owner="them")
+        return Claim(key_hash=key_hash, job_id="theirs", mine=False, owner="them", seen_unix=0.0)
 
     monkeypatch.setattr(kept, "claim", theirs_at_first)
     assert measurer.measure(subject()).reused

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from archsearch.configuration import new_config, settings
 from archsearch.measured import Measured
-from archsearch.measurement import ANCHOR, WATCH, Measurement
+from archsearch.measurement import ANCHOR, WATCH, Measurement, conditions
 from archsearch.records import layout_json, to_record
 from archsearch.store import Store
 from archsearch.study_settings import Settings
@@ -66,6 +67,7 @@ class Run:
     def add(self, found: Measurement) -> None:
         raw = None if found.result is None else found.result.model_dump_json().encode()
         key = MeasurementKey(fields={"method": "m", "job": found.job_id})
+        found = replace(found, conditions=conditions(key.fields))
         record = to_record(found, study="s", key=key, device_fingerprint="f", raw_result=raw, info={})
         assert found.layout is not None
         self.store.add_measurement(record, layout=layout_json(found.layout), code=found.layout.code)
@@ -76,7 +78,6 @@ class Run:
 
     def measure(self, trial: Trial | None, at: float, **changes: Any) -> None:
         assert trial is not None
-        trial.tries[changes.get("device", "local")] += 1
         self.add(measurement(at, layout=trial.layout, trial=trial.number, **changes))
         self.trials.settle()
 
@@ -143,13 +144,12 @@ def test_a_lost_device_decides_nothing(store: Store):
     run.anchor(1, ANCHOR)
     trial = run.trials.ask()
     assert trial is not None
-    trial.tries["local"] += 1
     run.pools = []
     run.trials.settle()
     assert run.states() == ["open"]
     again = Run(store).trials.unmeasured("local")
     assert again is not None
-    assert (again.number, again.layout, again.tries.total()) == (trial.number, trial.layout, 0)
+    assert (again.number, again.layout, again.lost) == (trial.number, trial.layout, {})
 
 
 def test_only_devices_that_are_still_there_count(store: Store):
@@ -166,13 +166,13 @@ def test_only_devices_that_are_still_there_count(store: Store):
     run.pools = ["local"]
     run.trials.settle()
     assert run.states() == ["done"]
-    # The phone comes back in a later run: what it lacks is queued, and the sampler knows the outcome already.
+    # The phone comes back in a later run: what it lacks is queued, and the sampler waits for it.
     again = Run(store)
     assert again.trials.unmeasured("local") is None
     later = Run(store, pools=["local", "phone"])
     missing = later.trials.unmeasured("phone")
     assert missing is not None
-    assert (missing.number, missing.told) == (trial.number, True)
+    assert (missing.number, missing.told) == (trial.number, False)
     assert later.trials.unmeasured("local") is None
 
 
@@ -204,7 +204,7 @@ def test_devices_of_a_group_share_the_trials(store: Store):
     run.anchor(1, ANCHOR, device="phone1", group="phones")
     trial, other = run.trials.ask(), run.trials.ask()
     assert trial is not None
-    trial.begin("phones")
+    trial.at_work.add("phones")
     assert run.trials.unmeasured("phones") is other, "the first is at work"
     trial.at_work.clear()
     run.add(measurement(2, layout=trial.layout, trial=trial.number, device="phone1", group="phones"))
