@@ -102,6 +102,8 @@ class Measurer:
         session.link.on_link = lambda line: self._say(f"{session.device.name}: {line}")
         self._tuner = tuner
         self._keeper = Keeper(session, store, study)
+        self._sent_before = 0
+        self._in_vain: tuple[Subject, int] | None = None  # what was sent for a subject without a result
 
     def measure(
         self,
@@ -127,12 +129,29 @@ class Measurer:
                 take the job.
             StoreError: The result could not be stored; the job stays on the device and is found again.
         """
+        self._in_vain = None
+        as_given = subject
         if self._tuner is not None:
             begun = time.monotonic()
             try:
                 subject = self._tuner.tuned(subject, on_status)
             finally:
                 self.tuning_s += time.monotonic() - begun
+        self._sent_before = self.session.bytes_sent
+        try:
+            return self._attempts(subject, fresh, protocol, on_status)
+        except ProfilerError:
+            self._in_vain = (as_given, self._sent())
+            raise
+
+    def _sent(self) -> int:
+        """Bytes that have crossed the link for what is being measured, over all attempts."""
+        return self.session.bytes_sent - self._sent_before
+
+    def _attempts(
+        self, subject: Subject, fresh: bool, protocol: Protocol | None, on_status: OnStatus | None
+    ) -> Outcome:
+        """Measure, and again where it may end otherwise the next time."""
         failed = ""
         for again in range(MAX_RERUNS, -1, -1):
             try:
@@ -216,7 +235,9 @@ class Measurer:
         if result.status == "failed" and result.reason != failed and not last:
             self._forget(claim, key, job)
             raise _Failed(result.reason)
-        measurement = self._keeper.measurement(subject, job, result, handle.bytes_sent)
+        # What was sent by the driver before us, whose job this is, is not known.
+        sent = 0 if found_again else self._sent()
+        measurement = self._keeper.measurement(subject, job, result, sent)
         info: dict[str, Any] = {
             "driver_seconds": seconds.by_phase,
             "agent_seconds": dict(result.seconds),
@@ -284,9 +305,11 @@ class Measurer:
             self.store.release(claim.key_hash)
 
     def store_unmeasured(self, subject: Subject, status: str, reason: str) -> Measurement:
-        """Store an outcome that needed no run: a candidate that cannot meet a budget, or an agent that died."""
+        """Store an outcome that has no result: a candidate that cannot meet a budget, or one that `measure` gave up."""
         job = self._job(subject, self.protocol)
-        measurement = self._keeper.measurement(subject, job, None, 0, status=status, reason=reason)
+        in_vain, self._in_vain = self._in_vain, None
+        sent = in_vain[1] if in_vain is not None and in_vain[0] is subject else 0
+        measurement = self._keeper.measurement(subject, job, None, sent, status=status, reason=reason)
         self._keeper.keep(measurement, subject, self.session.key(job))
         return measurement
 
@@ -348,7 +371,7 @@ class Measurer:
                 raise Interrupted
         finally:
             self.waited_s += time.monotonic() - begun
-        return known or self.measure(subject, protocol=protocol, on_status=on_status)
+        return known or self._attempts(subject, False, protocol, on_status)
 
     def _wait(self, handle: JobHandle, claim: Claim, on_status: OnStatus | None) -> bytes:
         beat = time.monotonic()

@@ -7,12 +7,19 @@ from typing import Any
 
 from reports.budgets import Budget
 from reports.objectives import quantity
-from reports.ranking import ACROSS, combined, place_of
+from reports.ranking import ACROSS, Place, combined, place_of
 
 
 def latest_rows(mine: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Of rows in order of time, the last one of each device and point: a measurement made again replaces the first."""
-    latest = {(row["device"], row["workload"], row["prompt"], row["decode"], row["batch"]): row for row in mine}
+    """Of rows in order of time, those that a ranking takes: the last ok one of each place, or else the last.
+
+    A measurement made again replaces the first.
+    """
+    latest: dict[Place, Mapping[str, Any]] = {}
+    for row in mine:
+        before = latest.get(place_of(row))
+        if before is None or row["status"] == "ok" or before["status"] != "ok":
+            latest[place_of(row)] = row
     return list(latest.values())
 
 
@@ -24,7 +31,10 @@ def study_values(
     across: str = "worst",
     reference: Sequence[Mapping[str, Any]] = (),
 ) -> list[float] | None:
-    """Objective values of one layout for the sampler, as a ranking would have them; None when any is missing.
+    """Objective values of one layout for the sampler, as a ranking would have them; None when it would not rank it.
+
+    That is when a value is missing, or when there are several places and the reference has no numbers in one of them:
+    milliseconds of different places are not told beside each other, nor beside ratios.
 
     Args:
         mine: The latest rows of the layout, one per place.
@@ -39,10 +49,14 @@ def study_values(
         return None
     if any(row["status"] != "ok" for row in counted):
         return None
-    base = {place_of(row): row for row in reference if row["status"] == "ok"} if len(counted) > 1 else {}
+    known = [quantity(name) for name in objectives]
+    several = len({place_of(row) for row in counted}) > 1
+    base = {place_of(row): row for row in reference if row["status"] == "ok"} if several else {}
+    if several and not base and not all(objective.per_layout for objective in known):
+        return None
     values = []
-    for name in objectives:
-        found = combined(quantity(name), counted, base, across)
+    for objective in known:
+        found = combined(objective, counted, base, across)
         if found is None:
             return None
         values.append(found.value)
