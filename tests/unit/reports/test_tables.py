@@ -134,7 +134,7 @@ def test_rows_of_several_points_say_which_each_is():
     assert {"prompt", "batch", "workload"}.isdisjoint(heading.split())
     assert [line.split()[1] for line in lines] == ["—", "16"]
     columns = ["code", "device", "prompt", "chunk", "layout_id", "ttft_ms", "decode_ms"]
-    narrow = render(rows, columns, width=32, color=False)
+    narrow = render(rows, columns, width=33, color=False)
     assert narrow.splitlines()[0].split() == ["layout", "chunk", "TTFT", "ms", "decode", "ms"]
 
 
