@@ -69,7 +69,7 @@ def open_devices(
 
     chosen = chosen_devices(path, names)
     sessions: list[DeviceSession] = []
-    messages = []
+    messages: dict[str, str] = {}
     with ExitStack() as stack, ThreadPoolExecutor(max_workers=len(chosen)) as threads:
         opening = {device.name: threads.submit(_opened, DeviceSession(device)) for device in chosen}
         for name, future in opening.items():
@@ -77,22 +77,23 @@ def open_devices(
                 session = future.result()
             except (TransportError, DeviceUnavailable) as error:
                 hint = f" (try: {error.hint})" if error.hint else ""
-                messages.append(f"{name}: {error}{hint}")
+                messages[name] = f"{name}: {error}{hint}"
             else:
                 stack.callback(session.close)
                 sessions.append(session)
         if not sessions:
-            raise CommandError("no device can be used\n" + "\n".join(messages), code=NO_DEVICE)
+            raise CommandError("\n".join(["no device can be used", *messages.values()]), code=NO_DEVICE)
         if needed is not None and all(session.device.pool != needed for session in sessions):
-            if any(device.pool == needed for device in chosen):
+            why = [messages[device.name] for device in chosen if device.pool == needed]
+            if why:
                 first = f"{needed} alone counts (--across), and cannot be used"
-                raise CommandError("\n".join([first, *messages]), code=NO_DEVICE, hint=f"mend it, or {otherwise}")
+                raise CommandError("\n".join([first, *why]), code=NO_DEVICE, hint=f"mend it, or {otherwise}")
             raise CommandError(
                 f"{needed} alone counts (--across), and is not among the devices of this run",
                 code=NO_DEVICE,
                 hint=f"enable it in {path} and name it with --device, or {otherwise}",
             )
-        for message in messages:
+        for message in messages.values():
             console(stderr=True).print(f"archsearch: left out: {message}")
         yield sessions
 

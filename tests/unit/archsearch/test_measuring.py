@@ -129,9 +129,10 @@ def test_bytes_of_every_attempt_are_counted(measurer: Measurer, transport: FakeT
 def test_a_push_that_broke_counts_as_a_whole(measurer: Measurer, transport: FakeTransport, after: bool):
     once = sent_once(measurer)
     transport.faults.append(Fault("push", lose(after=after), name="model.onnx"))
-    sizes = {name: len(data) for name, data in (subject().prepared or pytest.fail()).files.items()}
+    prepared = subject().prepared
+    assert prepared is not None
     measurement = measurer.measure(subject(), fresh=True).measurement
-    assert (measurement.status, measurement.bytes_sent) == ("ok", once + sizes["model.onnx"])
+    assert (measurement.status, measurement.bytes_sent) == ("ok", once + len(prepared.files["model.onnx"]))
 
 
 def test_what_was_sent_in_vain_is_told_of_the_subject_it_was_sent_for(
