@@ -48,6 +48,7 @@ or whoever ends processes there, may have been a matter of the moment."""
 _FRESH = "-"
 """Stands in the claims of fresh measurements, and in no key."""
 
+IfChanged = Literal["again", "raise"]
 OnStatus = Callable[["JobStatus | None"], None]
 
 
@@ -113,6 +114,8 @@ class Measurer:
         self._tuner = tuner
         self._changes = 0
         self._keeper = Keeper(session, store, study)
+        self._sent_before = 0
+        self._in_vain: tuple[Subject, int] | None = None  # what was sent for a subject without a result
 
     def measure(
         self,
@@ -121,7 +124,7 @@ class Measurer:
         fresh: bool = False,
         protocol: Protocol | None = None,
         on_status: OnStatus | None = None,
-        if_changed: Literal["again", "raise"] = "again",
+        if_changed: IfChanged = "again",
     ) -> Outcome:
         """Measure, or take what is known under the same key.
 
@@ -142,12 +145,35 @@ class Measurer:
                 take the job.
             StoreError: The result could not be stored; the job stays on the device and is found again.
         """
+        self._in_vain = None
+        as_given = subject
         if self._tuner is not None:
             begun = time.monotonic()
             try:
                 subject = self._tuner.tuned(subject, on_status)
             finally:
                 self.tuning_s += time.monotonic() - begun
+        self._sent_before = self.session.bytes_sent
+        try:
+            return self._attempts(subject, fresh, protocol, on_status, if_changed=if_changed)
+        except ProfilerError:
+            self._in_vain = (as_given, self._sent())
+            raise
+
+    def _sent(self) -> int:
+        """Bytes that have crossed the link for what is being measured, over all attempts."""
+        return self.session.bytes_sent - self._sent_before
+
+    def _attempts(
+        self,
+        subject: Subject,
+        fresh: bool,
+        protocol: Protocol | None,
+        on_status: OnStatus | None,
+        *,
+        if_changed: IfChanged = "again",
+    ) -> Outcome:
+        """Measure, and again where it may end otherwise the next time."""
         failed = ""
         for again in range(MAX_RERUNS, -1, -1):
             try:
@@ -233,7 +259,9 @@ class Measurer:
         if result.status == "failed" and result.reason != failed and not last:
             self._forget(claim, key, job)
             raise _Failed(result.reason)
-        measurement = self._keeper.measurement(subject, job, result, handle.bytes_sent)
+        # What was sent by the driver before us, whose job this is, is not known.
+        sent = 0 if found_again else self._sent()
+        measurement = self._keeper.measurement(subject, job, result, sent)
         if found_again:  # it was measured when nobody looked: after the last sign of who had sent it, before ours
             measurement = replace(measurement, created_unix=claim.seen_unix)
         info: dict[str, Any] = {
@@ -316,9 +344,11 @@ class Measurer:
             self.store.release(claim.key_hash)
 
     def store_unmeasured(self, subject: Subject, status: str, reason: str) -> Measurement:
-        """Store an outcome that needed no run: a candidate that cannot meet a budget, or an agent that died."""
+        """Store an outcome that has no result: a candidate that cannot meet a budget, or one that `measure` gave up."""
         job = self._job(subject, self.protocol)
-        measurement = self._keeper.measurement(subject, job, None, 0, status=status, reason=reason)
+        in_vain, self._in_vain = self._in_vain, None
+        sent = in_vain[1] if in_vain is not None and in_vain[0] is subject else 0
+        measurement = self._keeper.measurement(subject, job, None, sent, status=status, reason=reason)
         self._keeper.keep(measurement, subject, self.session.key(job))
         return measurement
 
@@ -380,7 +410,7 @@ class Measurer:
                 raise Interrupted
         finally:
             self.waited_s += time.monotonic() - begun
-        return known or self.measure(subject, protocol=protocol, on_status=on_status)
+        return known or self._attempts(subject, False, protocol, on_status)
 
     def _wait(self, handle: JobHandle, claim: Claim, on_status: OnStatus | None) -> bytes:
         beat = time.monotonic()

@@ -7,12 +7,19 @@ from typing import Any
 
 from reports.budgets import Budget
 from reports.objectives import quantity
-from reports.ranking import ACROSS, combined, place_of
+from reports.ranking import ACROSS, Place, combined, place_of
 
 
 def latest_rows(mine: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Of rows in order of time, the last one of each device and point: a measurement made again replaces the first."""
-    latest = {(row["device"], row["workload"], row["prompt"], row["decode"], row["batch"]): row for row in mine}
+    """Of rows in order of time, those that a ranking takes: the last ok one of each place, or else the last.
+
+    A measurement made again replaces the first.
+    """
+    latest: dict[Place, Mapping[str, Any]] = {}
+    for row in mine:
+        before = latest.get(place_of(row))
+        if before is None or row["status"] == "ok" or before["status"] != "ok":
+            latest[place_of(row)] = row
     return list(latest.values())
 
 
@@ -24,14 +31,18 @@ def study_values(
     across: str = "worst",
     reference: Sequence[Mapping[str, Any]] = (),
 ) -> list[float] | None:
-    """Objective values of one layout for the sampler, as a ranking would have them; None when any is missing.
+    """Objective values of one layout for the sampler, as a ranking would have them; None when it would not rank it.
+
+    That is when a value is missing, or when there are several places and the reference has no numbers in one of them:
+    milliseconds of different places are not told beside each other, nor beside ratios. In one place the ratios are told
+    too, where there is a reference: of several devices only one may be left.
 
     Args:
         mine: The latest rows of the layout, one per place.
         objectives: Names.
         pools: Devices and groups that must have answered.
         across: ``worst`` or ``geomean`` of the ratios to the reference, or one of the pools, which alone counts then.
-        reference: Rows of the anchor that values are relative to, where there are several places.
+        reference: Rows of the anchor that values are relative to.
     """
     needed = [across] if across not in ACROSS else list(pools)
     counted = [row for row in mine if row["device"] in needed]
@@ -39,10 +50,16 @@ def study_values(
         return None
     if any(row["status"] != "ok" for row in counted):
         return None
-    base = {place_of(row): row for row in reference if row["status"] == "ok"} if len(counted) > 1 else {}
+    known = [quantity(name) for name in objectives]
+    base = {place_of(row): row for row in reference if row["status"] == "ok"}
+    places = {place_of(row) for row in counted}
+    if not places <= base.keys():
+        if len(places) > 1 and not all(objective.per_layout for objective in known):
+            return None
+        base = {}
     values = []
-    for name in objectives:
-        found = combined(quantity(name), counted, base, across)
+    for objective in known:
+        found = combined(objective, counted, base, across)
         if found is None:
             return None
         values.append(found.value)

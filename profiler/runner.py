@@ -65,7 +65,7 @@ class JobHandle:
         job_id: Its id.
         folder: Its folder on the device.
         pid: The agent's process id, or None when it ended before we came.
-        bytes_sent: Bytes that crossed the link for this job; 0 for one that was attached.
+        bytes_sent: Bytes that crossed the link for this job, pushes that broke among them; 0 for one that was attached.
     """
 
     job_id: str
@@ -102,6 +102,8 @@ class DeviceSession:
 
     Attributes:
         link: The way to the device; it waits for a lost one.
+        bytes_sent: Bytes that crossed the link for all jobs of this session, those not taken too. A push that broke
+            counts as a whole: how far it came is not known.
     """
 
     def __init__(
@@ -120,6 +122,7 @@ class DeviceSession:
         self._stale_s = stale_s
         self._environment: Environment | None = None
         self._agent_path = ""
+        self.bytes_sent = 0
 
     def open(self) -> None:
         """Connect, install the agent and ask it for the device's environment.
@@ -242,7 +245,9 @@ class DeviceSession:
         folder = self._folder(job.job_id)
         if self.link.call(lambda: self.link.transport.exists(folder)):
             raise JobError(f"job {job.job_id} is already on {self.device.name!r}", hint="Attach to it, or clean it up.")
-        sent = self._send(pack_files(job, files), folder)
+        before = self.bytes_sent
+        self._send(pack_files(job, files), folder)
+        sent = self.bytes_sent - before
         return JobHandle(
             job_id=job.job_id, folder=folder, pid=self._start(folder), bytes_sent=sent, _seen_at=time.monotonic()
         )
@@ -368,27 +373,31 @@ class DeviceSession:
         require_job_id(job_id)  # it may come out of a shared store, and its folder is going to be removed
         return str(PurePosixPath(self.link.transport.work_dir) / "jobs" / job_id)
 
-    def _send(self, files: Mapping[str, bytes], folder: str) -> int:
+    def _send(self, files: Mapping[str, bytes], folder: str) -> None:
         """Push the files, job.json last; above `COMPRESS_ABOVE` as one archive that Python there unpacks."""
         if sum(map(len, files.values())) <= COMPRESS_ABOVE:
-            ordered = sorted(files, key=lambda name: name == "job.json")
-            return sum(self._push(files[name], f"{folder}/{name}") for name in ordered)
+            for name in sorted(files, key=lambda name: name == "job.json"):
+                self._push(files[name], f"{folder}/{name}")
+            return
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
             for name, data in files.items():
                 archive.writestr(name, data)
         target = f"{folder}/files.zip"
-        sent = self._push(packed.getvalue(), target)
+        self._push(packed.getvalue(), target)
         argv = (*self.link.transport.python, "-I", "-S", "-m", "zipfile", "-e", target, folder)
         done = self.link.call(lambda: self.link.transport.run(argv, timeout_s=60))
         if done.exit_code != 0:
             lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
             raise DeviceUnavailable(f"device {self.device.name!r} could not unpack a job: {lines[-1][:300]}")
         self.link.call(lambda: self.link.transport.remove(target))
-        return sent
 
-    def _push(self, data: bytes, remote: str) -> int:
-        return self.link.call(lambda: self.link.transport.push(data, remote))
+    def _push(self, data: bytes, remote: str) -> None:
+        def once() -> None:
+            self.bytes_sent += len(data)  # unless the transport knows better
+            self.bytes_sent += self.link.transport.push(data, remote) - len(data)
+
+        self.link.call(once)
 
     def _start(self, folder: str) -> int | None:
         """Start the agent; its process id.

@@ -3,8 +3,8 @@
 A candidate is a layout (or a named file) in one precision. Its rows are its measured points: one per device, workload
 and sizes. With one such place the values are ranked as they are. With several, each value is taken relative to the
 reference candidate's value in the same place, and combined: the worst ratio (default) or the geometric mean. The
-reference's own interval is left out: it is common to all candidates. Without a reference nobody is ranked, and each
-says so.
+reference's own interval is left out: it is common to all candidates. Without a reference, or in a place where it has no
+numbers, nobody is ranked, and each says so.
 
 Order: Pareto tier among the candidates inside the budgets, then the hypervolume that a candidate adds to its tier, then
 the sum of its normalised costs, then its name. Anchors are ranked beside: each has the rank that it would take, and
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 Place = tuple[Any, ...]
 ACROSS = ("worst", "geomean")
+RELATIVE = "_relative"
+"""Ends the name of a field that holds an objective's ratio to the reference."""
 _PLACE = ("device", "workload", "prompt", "chunk", "decode", "batch")
 _DIGITS = 9
 """Decimals of contributions and normalised costs that are told apart; below is rounding noise."""
@@ -84,8 +86,15 @@ class Entry:
     @property
     def title(self) -> str:
         """Name, code or id, for people."""
-        row = self.rows[0]
-        return str(row.get("name") or row.get("code") or row.get("layout_id") or "?")
+        return _entry_title(self.rows)
+
+    def reason_in(self, row: Row) -> str:
+        """What a row of it has to say: why the entry as a whole is not ranked, and what there is about the row itself.
+
+        The reason of an entry that is not ok is that of one of its rows, and stands there.
+        """
+        own = str(row.get("reason") or "")
+        return "; ".join(filter(None, (self.reason, own))) if self.status == "ok" else own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,9 +147,9 @@ class Ranking:
                 "feasible": entry.feasible,
                 "violation": entry.violation,
                 "hv_contribution": entry.hv_contribution,
-                **{f"{name}_relative": getattr(entry.values.get(name), "value", None) for name in self.relative},
+                **{f"{name}{RELATIVE}": getattr(entry.values.get(name), "value", None) for name in self.relative},
                 **row,
-                "reason": row.get("reason") or entry.reason,
+                "reason": entry.reason_in(row),
             }
             for entry in (self.entries if entries is None else entries)
             for row in entry.rows
@@ -190,7 +199,7 @@ def rank(
     relative: tuple[str, ...] = ()
     base: dict[Place, Row] = {}
     title = None
-    if len(places) > 1:
+    if len(places) > 1:  # `archsearch.outcomes.study_values` decides alike
         relative = tuple(q.name for q in known if not q.per_layout)
     unrelated = ""
     if relative:
@@ -206,6 +215,7 @@ def rank(
             places=places,
             base=base,
             across=across,
+            reference=title,
             unrelated=unrelated,
         )
         for key, own in grouped.items()
@@ -237,6 +247,10 @@ def _places(grouped: Mapping[tuple[str, str], Sequence[Row]]) -> list[Place]:
 def place_of(row: Row) -> Place:
     """Where a row was measured: device, workload and sizes."""
     return tuple(row.get(field) for field in _PLACE)
+
+
+def _place_text(place: Place) -> str:
+    return " ".join(str(part) for part in place if part is not None)
 
 
 def _sortable(place: Place) -> tuple[tuple[bool, float, str], ...]:
@@ -280,6 +294,7 @@ def _entry(
     places: Sequence[Place],
     base: Mapping[Place, Row],
     across: str,
+    reference: str | None,
     unrelated: str,
 ) -> Entry:
     bad = next((row for row in rows if row.get("status") != "ok"), None)
@@ -289,13 +304,18 @@ def _entry(
     if bad is None and unrelated:
         reason = unrelated
     elif bad is None:
-        missing = [place for place in places if place not in {place_of(row) for row in rows}]
-        if missing:
-            reason = f"not measured at {' '.join(str(part) for part in missing[0] if part is not None)}"
-        for objective in () if missing else objectives:
-            found = combined(objective, rows, base, across)
+        counted = [row for row in rows if place_of(row) in places]  # an anchor may have been measured elsewhere too
+        here = {place_of(row) for row in counted}
+        missing = next((place for place in places if place not in here), None)
+        unknown_there = next((place for place in places if base and place not in base), None)
+        if missing is not None:
+            reason = f"not measured at {_place_text(missing)}"
+        elif unknown_there is not None:
+            reason = f"the reference {reference} has no numbers at {_place_text(unknown_there)}"
+        for objective in () if reason else objectives:
+            found = combined(objective, counted, base, across)
             if found is None:
-                reason = reason or f"has no {objective.name}"
+                reason = reason or _lacking(objective, counted, base, reference)
             else:
                 values[objective.name] = found
     violations = {str(budget): _worst_violation(budget, rows) for budget in budgets}
@@ -314,28 +334,44 @@ def _entry(
     )  # fmt: skip
 
 
+def _lacking(objective: Quantity, rows: Sequence[Row], base: Mapping[Place, Row], reference: str | None) -> str:
+    """Why `combined` has no value."""
+
+    def has(row: Row) -> bool:
+        return number(row.get(objective.name)) is not None
+
+    if objective.per_layout or not base or any(has(base[place_of(row)]) and not has(row) for row in rows):
+        return f"has no {objective.name}"
+    return f"the reference {reference} has no {objective.name} to relate to"
+
+
 def _worst_violation(budget: Budget, rows: Sequence[Row]) -> float | None:
     found = [violation for row in rows if (violation := budget.violation(row)) is not None]
     return max(found, default=None)
 
 
 def _value(row: Row, name: str) -> Value | None:
+    """A number of a row with its interval, widened by how far its device moved meanwhile (``{name}_spread``)."""
     value = number(row.get(name))
     if value is None:
         return None
     low, high = number(row.get(f"{name}_low")), number(row.get(f"{name}_high"))
     if low is not None and high is None:
         high = math.inf  # an interval without an upper end
+    spread = number(row.get(f"{name}_spread")) or 0.0
     return Value(
-        value=value, low=value if low is None else min(low, value), high=value if high is None else max(high, value)
+        value=value,
+        low=(value if low is None else min(low, value)) / (1 + spread),
+        high=(value if high is None else max(high, value)) * (1 + spread),
     )
 
 
 def combined(objective: Quantity, rows: Sequence[Row], base: Mapping[Place, Row], across: str) -> Value | None:
     """The objective of a candidate: its own value, or the ratios to the reference in each place, combined.
 
-    Without a reference it is the worst of its own values. A place counts where the reference has a number (peak memory
-    is taken at a workload's largest point only).
+    Without a reference it is the worst of its own values. A quantity counts in the places where the reference has it
+    (peak memory is taken at a workload's largest point only). There is no value when the reference has no row at all in
+    one of the places: how good the candidate is there cannot be said, and it may be the worst.
     """
     worst: Callable[[Iterable[float]], float] = max if objective.direction == "min" else min
     if not base or objective.per_layout:
@@ -344,11 +380,13 @@ def combined(objective: Quantity, rows: Sequence[Row], base: Mapping[Place, Row]
         return next((found for found in own if found.value == extreme), None)
     ratios = []
     for row in rows:
-        reference = number(base[place_of(row)].get(objective.name)) if place_of(row) in base else None
-        if not reference:
+        if place_of(row) not in base:
+            return None
+        reference = number(base[place_of(row)].get(objective.name))
+        if reference is None:
             continue
         found = _value(row, objective.name)
-        if found is None:
+        if found is None or not reference:  # nothing is a multiple of zero
             return None
         ratios.append(Value(value=found.value / reference, low=found.low / reference, high=found.high / reference))
     if not ratios:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from reports.formatting import clean, csv_text, markdown_text, plain_number, quantity_text
 from reports.objectives import quantities, unknown
-from reports.ranking import records
+from reports.ranking import RELATIVE, records
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,6 +37,9 @@ FIELDS = (
 )  # fmt: skip
 """Fields that every row has in JSON and CSV; null, or empty, where it has no value."""
 
+POINT = ("workload", "prompt", "chunk", "decode", "batch", "precision")
+"""Fields that say which point of a candidate a row is of."""
+
 LETTER_STYLES: Mapping[str, str] = {
     "C": "cyan", "W": "yellow", "G": "red", "L": "green", "D": "magenta", "N": "bright_black",
 }  # fmt: skip
@@ -48,10 +51,13 @@ _LABELS: Mapping[str, str] = {
     "name": "name",
 }
 _NUMBERS = frozenset(
-    {"rank", "tier", "trial", "prompt", "decode", "batch", "bytes_sent", "violation", "hv_contribution"}
+    {"rank", "tier", "trial", "prompt", "chunk", "decode", "batch", "bytes_sent", "violation", "hv_contribution"}
 )
 _ALWAYS = frozenset({"rank", "code", "name", "status"})
 """Columns that stay, however narrow the terminal is."""
+
+_LEAST_RATIO, _LARGE_RATIO = 0.1, 1000
+"""Ratios between them have three decimals; others four significant digits."""
 
 _UNDERPOWERED = "†"
 _NOTE = f"{_UNDERPOWERED} underpowered: fewer samples than a p95 needs"
@@ -103,18 +109,18 @@ def render(
 
 def default_columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Columns worth showing: what was measured, and in what the rows differ."""
-
-    def differ(name: str) -> bool:
-        return len({str(row.get(name)) for row in rows}) > 1
-
-    names = ["rank", "front", "name", "code"]
-    names += [name for name in ("device", "workload", "prompt", "decode", "batch", "precision") if differ(name)]
+    names = ["rank", "front", "name", "code", *differing(rows, ("device", *POINT))]
     names += ["ttft_ms", "decode_ms", "decode_ms_p95", "peak_rss_mib", "total_params", "embedding_share"]
     if any(row.get("status") != "ok" for row in rows):
         names += ["status", "reason"]
     if any(row.get("feasible") is False for row in rows):
         names.append("violation")
     return names
+
+
+def differing(rows: Sequence[Mapping[str, Any]], names: Sequence[str] = POINT) -> list[str]:
+    """Those of the columns in which the rows differ."""
+    return [name for name in names if len({str(row.get(name)) for row in rows}) > 1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +139,20 @@ def _shown(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[_Col
         if name in known:
             unit = known[name].unit
             label = f"{known[name].label} {unit}".strip()
+        elif _is_ratio(name):
+            label = f"{known[name.removesuffix(RELATIVE)].label} ×ref"
         else:
             label = _LABELS.get(name, name.replace("_", " "))
-        columns.append(_Column(name=name, label=clean(label), right=name in known or name in _NUMBERS))
+        columns.append(_Column(name=name, label=clean(label), right=name in known or _is_number(name)))
     return columns
+
+
+def _is_ratio(name: str) -> bool:
+    return name.endswith(RELATIVE) and name.removesuffix(RELATIVE) in quantities()
+
+
+def _is_number(name: str) -> bool:
+    return name in _NUMBERS or _is_ratio(name)
 
 
 def _cell(row: Mapping[str, Any], name: str, detail: int = 2) -> str:
@@ -148,7 +164,9 @@ def _cell(row: Mapping[str, Any], name: str, detail: int = 2) -> str:
         text = quantity_text(known, value, row.get(f"{name}_low"), row.get(f"{name}_high"), detail=detail)
         return f"{text}{_UNDERPOWERED}" if name == "decode_ms_p95" and row.get("p95_underpowered") else text
     if value is None:
-        return "—" if name in _NUMBERS else ""
+        return "—" if _is_number(name) else ""
+    if _is_ratio(name) and isinstance(value, int | float) and _LEAST_RATIO <= value < _LARGE_RATIO:
+        return f"{value:.3f}"
     if name == "rank":
         return f"({value})" if row.get("anchor") else str(value)
     if isinstance(value, bool):
@@ -278,7 +296,8 @@ def _fitted(
     """Cells that fit.
 
     Too narrow: first intervals get short, then columns go that say the same in every row, then others that were not
-    measured (from the right; ids last where two layouts have one code), then the intervals, then the other columns.
+    measured (from the right; ids last where two layouts have one code), then the intervals, then the other columns;
+    what says which point a row is of is among these.
     """
     kept = list(columns)
     known = quantities()
@@ -296,8 +315,9 @@ def _fitted(
         droppable = same or [column for column in kept if column.name not in _ALWAYS and column.name != "reason"]
         if total <= width or (detail == 0 and not droppable):
             return cells, kept
+        stays = {"front", *POINT}
         unmeasured = same or [
-            c for c in droppable if c.name != "front" and (c.name not in known or known[c.name].per_layout)
+            c for c in droppable if c.name not in stays and (c.name not in known or known[c.name].per_layout)
         ]
         unmeasured.sort(key=lambda column: column.name != "layout_id" or not repeat)
         if detail == 2 or (detail == 1 and not unmeasured):
@@ -315,8 +335,8 @@ def _constant(rows: Sequence[Mapping[str, Any]], column: _Column) -> bool:
 
 
 def _codes_repeat(rows: Sequence[Mapping[str, Any]]) -> bool:
-    codes = [row.get("code") for row in rows]
-    return len(set(codes)) < len(codes)
+    layouts = {(row.get("code"), row.get("layout_id")) for row in rows}  # one may have several rows
+    return len({code for code, _ in layouts}) < len(layouts)
 
 
 def _padded(text: Text, width: int, right: bool) -> Text:

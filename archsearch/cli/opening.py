@@ -49,19 +49,27 @@ def _opened(session: DeviceSession) -> DeviceSession:
 
 
 @contextmanager
-def open_devices(path: Path, names: Sequence[str] | None) -> Iterator[list[DeviceSession]]:
+def open_devices(
+    path: Path, names: Sequence[str] | None, *, needed: str | None = None, otherwise: str = ""
+) -> Iterator[list[DeviceSession]]:
     """Sessions of the chosen devices, or of all enabled ones; at least one.
+
+    Args:
+        path: The device file.
+        names: Devices, or None for all that are enabled.
+        needed: A device or group without which nothing is to be begun: some device of it must be open.
+        otherwise: What to do instead, for the message that it is not.
 
     Raises:
         ConfigError: The device file has mistakes.
-        CommandError: An unknown or disabled device was named, or none can be used.
+        CommandError: An unknown or disabled device was named, none can be used, or what is needed cannot.
     """
     from profiler.errors import DeviceUnavailable, TransportError
     from profiler.runner import DeviceSession
 
     chosen = chosen_devices(path, names)
     sessions: list[DeviceSession] = []
-    messages = []
+    messages: dict[str, str] = {}
     with ExitStack() as stack, ThreadPoolExecutor(max_workers=len(chosen)) as threads:
         opening = {device.name: threads.submit(_opened, DeviceSession(device)) for device in chosen}
         for name, future in opening.items():
@@ -69,13 +77,23 @@ def open_devices(path: Path, names: Sequence[str] | None) -> Iterator[list[Devic
                 session = future.result()
             except (TransportError, DeviceUnavailable) as error:
                 hint = f" (try: {error.hint})" if error.hint else ""
-                messages.append(f"{name}: {error}{hint}")
+                messages[name] = f"{name}: {error}{hint}"
             else:
                 stack.callback(session.close)
                 sessions.append(session)
         if not sessions:
-            raise CommandError("no device can be used\n" + "\n".join(messages), code=NO_DEVICE)
-        for message in messages:
+            raise CommandError("\n".join(["no device can be used", *messages.values()]), code=NO_DEVICE)
+        if needed is not None and all(session.device.pool != needed for session in sessions):
+            why = [messages[device.name] for device in chosen if device.pool == needed]
+            if why:
+                first = f"{needed} alone counts (--across), and cannot be used"
+                raise CommandError("\n".join([first, *why]), code=NO_DEVICE, hint=f"mend it, or {otherwise}")
+            raise CommandError(
+                f"{needed} alone counts (--across), and is not among the devices of this run",
+                code=NO_DEVICE,
+                hint=f"enable it in {path} and name it with --device, or {otherwise}",
+            )
+        for message in messages.values():
             console(stderr=True).print(f"archsearch: left out: {message}")
         yield sessions
 

@@ -117,7 +117,14 @@ def run_command(
 
     deadline = None if limit_s is None else started + limit_s
     log = console(stderr=True)
-    with stop_on_signals() as cancel, open_devices(devices, device) as sessions:
+    across = record.config["across"]
+    needed = None if across in ACROSS else across
+    # A study keeps its settings, even one that holds no measurement yet.
+    otherwise = "--across worst" if study is None else "--across worst in another --study"
+    with (
+        stop_on_signals() as cancel,
+        open_devices(devices, device, needed=needed, otherwise=otherwise) as sessions,
+    ):
         if known is not None:
             log.print(f"continuing study {name}")
         chosen = settings(record.config)

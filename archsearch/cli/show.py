@@ -117,6 +117,10 @@ def print_study(
     budgets = parse_budgets(budget if budget else config["budgets"])
     reference = anchors[0] if anchors and any(row["layout_id"] == anchors[0] for row in measured) else None
     across = across or config["across"]
+    if across not in ACROSS and _is_absent(across, config["across"], database, name, measured):
+        said = f"{across} has measured nothing in this study, and cannot count alone; ranked by {ACROSS[0]}"
+        console(stderr=True).print(f"archsearch: {said}")
+        across = ACROSS[0]
     doubtful = {}
     if across in ACROSS:
         doubtful = left_out(database, name, measurements, measured, judgement, reference)
@@ -131,9 +135,9 @@ def print_study(
     table = [{**row, "better_kernel": better.get(row["layout_id"])} for row in ranking.table(entries)]
     if not front:
         table += [_unranked(row, doubtful[row["device"]]) for row in measured if row["device"] in doubtful]
-    print(render(table, columns(names), output_format, letter_styles=letter_colors()), end="")
+    print(render(table, columns(names, table, ranking.relative), output_format, letter_styles=letter_colors()), end="")
     if output_format == "table":
-        _legend(ranking, name)
+        _legend(ranking, name, across)
         for text in list(better.values())[:_POTENTIALS]:
             console(stderr=True).print(text)
     for device, why in doubtful.items():
@@ -144,24 +148,45 @@ def print_study(
     _nearest_misses(ranking)
 
 
+def _is_absent(pool: str, own: str, database: Store, name: str, measured: Sequence[Row]) -> bool:
+    """Whether a pool is of the study (its `own` way across, or in a run of it) and has no row in it."""
+    from archsearch.timing import POOLS, RUN_STARTED
+
+    if any(pool in (row["device"], row["unit"]) for row in measured):
+        return False
+    begun = (known for _, _, run in database.events(name, RUN_STARTED) for known in run.get(POOLS, {}).values())
+    return pool == own or pool in begun
+
+
 def _unranked(row: Row, why: str) -> dict[str, Any]:
     places = ("rank", "front", "tier", "feasible", "violation", "hv_contribution")
     return {**dict.fromkeys(places), **row, "reason": row["reason"] or f"not ranked: {why}"}
 
 
-def columns(objectives: Sequence[str]) -> list[str]:
-    """Columns of the ranked table: the objectives, and what one needs to decide."""
-    always = ["rank", "front", "name", "code", "device", "status"]
+def columns(objectives: Sequence[str], rows: Sequence[Row] = (), relative: Sequence[str] = ()) -> list[str]:
+    """Columns of the ranked table: which candidate and point, the objectives, and what one needs to decide.
+
+    Args:
+        objectives: Names.
+        rows: What is shown: of a point's fields those are columns in which they differ.
+        relative: Objectives that the ranking takes as ratios; each ratio follows its objective.
+    """
+    from reports.ranking import RELATIVE
+    from reports.tables import differing
+
+    which = ["rank", "front", "name", "code", "device", *differing(rows), "status"]
+    values = [column for name in objectives for column in (name, *([f"{name}{RELATIVE}"] if name in relative else ()))]
     sizes = ["total_params", "effective_params", "embedding_share"]
-    return list(dict.fromkeys([*always, *objectives, *sizes, "layout_id", "reason"]))
+    return list(dict.fromkeys([*which, *values, *sizes, "layout_id", "reason"]))
 
 
-def _legend(ranking: Ranking, name: str) -> None:
+def _legend(ranking: Ranking, name: str, across: str) -> None:
     out = console(stderr=True)
     front = "on it, uncertain (intervals overlap), or dominated"
     out.print(f"study {name}; ± is half a 95% interval; front: {front}; anchors are ranked beside, in brackets")
-    if ranking.relative:
-        out.print(f"several places: ranked relative to {ranking.reference} measured in the same place")
+    if ranking.reference is not None:
+        combined = "the geometric mean" if across == "geomean" else "the worst"
+        out.print(f"several places: ranked by ×ref, {combined} ratio to {ranking.reference} measured in the same place")
 
 
 def _movements(measurements: Sequence[Measurement], judgement: Judgement) -> None:

@@ -170,6 +170,24 @@ def test_a_wrong_option_is_refused_before_anything_is_made(shared: Cli, argument
     assert not (shared.folder / "runs/refused").exists()
 
 
+def test_a_device_that_alone_counts_and_is_out_of_reach_is_told_before_anything_is_measured(cli: Cli):
+    with (cli.folder / "devices.yaml").open("a", encoding="utf-8") as file:
+        file.write("\n  - {name: b, transport: ssh, host: 127.0.0.1, port: 1, user: nobody, threads: 1}\n")
+    arguments = ("run", *TINY, "--trials", "1", "--study", "lost")
+    for more, hint in (
+        (("--across", "b"), "mend it, or"),
+        ((), "mend it, or"),
+        (("--device", "local"), "enable it in"),
+    ):
+        said = cli.refused(*arguments, *more, code=3)
+        assert said.startswith("archsearch: b alone counts (--across), and ")
+        assert f"try: {hint}" in said
+        assert "--across worst in another --study" in said
+    assert cli.measurements("lost") == []
+    done = cli("run", *TINY, "--trials", "1", "--study", "other", "--across", "worst", "--device", "local")
+    assert "again: archsearch show other" in done.err
+
+
 def test_an_unmet_budget_names_the_nearest_misses(shared: Cli, study: Done):
     done = shared("show", "first", "--budget", "decode_ms<=0.000001")
     assert "Nothing meets the budgets. The nearest misses:" in done.err

@@ -54,8 +54,9 @@ class Lab:
     def add(self, name: str, *, seconds: float = 0.05, group: str | None = None, **more: Any) -> FakeTransport:
         work = self.folder / name
         device = LocalDevice.model_validate({
-            "name": name, "transport": "local", "group": group, "work_dir": str(work),
-            "threads": more.pop("threads", 1), "reconnect_s": more.pop("reconnect_s", 0.3), "lease_timeout_s": more.pop("lease_timeout_s", 60.0),
+            "name": name, "transport": "local", "group": group, "threads": more.pop("threads", 1),
+            "work_dir": str(work), "reconnect_s": more.pop("reconnect_s", 0.3),
+            "lease_timeout_s": more.pop("lease_timeout_s", 60.0),
         })  # fmt: skip
         for agent in work.glob("agent-*"):  # of the same name, whatever it is told to answer
             agent.unlink()

@@ -13,7 +13,8 @@ from tests.unit.archsearch.lab import Lab, by_device
 
 
 @pytest.fixture
-def lab(tmp_path: Path) -> Lab:
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    monkeypatch.setattr("archsearch.measuring.RERUN_AFTER_S", (0.1, 0.1))
     return Lab(tmp_path)
 
 

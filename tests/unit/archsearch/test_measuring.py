@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from archsearch.measuring import Measurer
 from archsearch.store import Claim, Store
 from archsearch.subjects import Subject
 from profiler.devices import LocalDevice
-from profiler.errors import ConnectionLost, TransportError
+from profiler.errors import ConnectionLost, ResultError, TransportError
 from profiler.jobs import Protocol
 from profiler.runner import DeviceSession
 from profiler.testing import FakeTransport, Fault, answer, disk_full, lose, waiting_agent
@@ -106,6 +107,73 @@ def test_a_device_that_takes_none_is_told_of_and_nothing_is_left(
     transport.faults.clear()
     said_of_it = kept.claim(measurer.session.key(measurer._job(subject(), Protocol())).id, "another")
     assert (said_of_it.mine, said_of_it.job_id) == (True, "another")  # no claim of ours was left
+
+
+def sent_once(measurer: Measurer) -> int:
+    """Bytes of a measurement that nothing disturbs, of blocks that were checked before."""
+    first, second = (measurer.measure(subject(), fresh=True).measurement.bytes_sent for _ in range(2))
+    assert first > second > 1000
+    return second
+
+
+def test_bytes_of_every_attempt_are_counted(measurer: Measurer, transport: FakeTransport, kept: Store):
+    once = sent_once(measurer)
+    other = lambda raw: says_failed(raw).replace(b"a worker died", b"no weights")  # noqa: E731
+    transport.faults += [Fault("fetch", answer(says_failed)), Fault("fetch", answer(other))]
+    assert measurer.measure(subject(), fresh=True).measurement.bytes_sent == 3 * once
+    assert kept.measurements("s")[-1].bytes_sent == 3 * once
+    assert measurer.measure(subject(), fresh=True).measurement.bytes_sent == once, "the next one begins anew"
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_push_that_broke_counts_as_a_whole(measurer: Measurer, transport: FakeTransport, after: bool):
+    once = sent_once(measurer)
+    transport.faults.append(Fault("push", lose(after=after), name="model.onnx"))
+    prepared = subject().prepared
+    assert prepared is not None
+    measurement = measurer.measure(subject(), fresh=True).measurement
+    assert (measurement.status, measurement.bytes_sent) == ("ok", once + len(prepared.files["model.onnx"]))
+
+
+def test_what_was_sent_in_vain_is_told_of_the_subject_it_was_sent_for(
+    measurer: Measurer, transport: FakeTransport, kept: Store
+):
+    once = sent_once(measurer)
+    transport.faults.append(Fault("fetch", answer(b"{}"), times=None))
+    one, other = subject(), replace(subject(), label="other")
+    for stored, sent in ((one, 3 * once), (other, 0)):
+        with pytest.raises(ResultError):
+            measurer.measure(one, fresh=True)
+        assert measurer.store_unmeasured(stored, "failed", "nonsense").bytes_sent == sent
+        assert kept.measurements("s")[-1].bytes_sent == sent
+    assert measurer.store_unmeasured(one, "infeasible", "too large").bytes_sent == 0, "nothing was sent since"
+
+
+def test_bytes_sent_before_another_s_claim_was_waited_for_are_counted(
+    measurer: Measurer, transport: FakeTransport, kept: Store, monkeypatch: pytest.MonkeyPatch
+):
+    once = sent_once(measurer)
+    transport.faults.append(Fault("fetch", answer(says_failed)))
+    monkeypatch.setattr(measurer._keeper, "known", lambda *_: None)
+    claim, claims = kept.claim, []
+
+    def theirs_at_second(key_hash: str, job_id: str) -> Claim:
+        claims.append(key_hash)
+        if len(claims) == 2:
+            return Claim(key_hash=key_hash, job_id="theirs", mine=False, owner="them", seen_unix=0.0)
+        return claim(key_hash, job_id)
+
+    monkeypatch.setattr(kept, "claim", theirs_at_second)
+    assert measurer.measure(subject()).measurement.bytes_sent == 2 * once
+
+
+def test_of_a_job_that_was_found_again_nobody_knows_what_was_sent(measurer: Measurer, kept: Store):
+    one = subject()
+    assert one.prepared is not None
+    job = measurer._job(one, Protocol())
+    measurer.session.wait(measurer.session.submit(job, one.prepared.files))
+    kept.claim(measurer.session.key(job).id, job.job_id)
+    assert measurer.measure(one).measurement.bytes_sent == 0
 
 
 def test_an_agent_that_was_removed_is_put_back(measurer: Measurer, said: list[str], tmp_path: Path):

@@ -14,6 +14,7 @@ from archsearch.sampling import SAMPLERS, Asked, Sampler
 from archsearch.table import rows
 from profiler.workloads import Point
 from reports.budgets import parse_budget
+from reports.ranking import rank
 from tests.unit.archsearch.samples import measurement
 
 OPTIONS = {name: list(range(8)) for name in "abc"}
@@ -118,14 +119,42 @@ def test_an_unknown_sampler_is_told():
 # What the sampler is told
 
 
-def test_values_are_the_worst_over_points_and_devices():
-    points = (Point(prompt=16, decode=4), Point(prompt=32, decode=4))
+POINTS = (Point(prompt=16, decode=4), Point(prompt=32, decode=4))
+
+
+def test_values_are_the_worst_ratio_over_points_and_devices():
     table = rows([
-        measurement(1, points=points, times={"decode_ms": 1.0, "peak_rss_mib": 100.0}),
-        measurement(1, points=points, device="phone", times={"decode_ms": 2.0, "peak_rss_mib": 50.0}),
+        measurement(1, points=POINTS, times={"decode_ms": 1.0, "peak_rss_mib": 100.0}),
+        measurement(1, points=POINTS, device="phone", times={"decode_ms": 2.0, "peak_rss_mib": 50.0}),
     ])  # fmt: skip
-    values = study_values(table, ("decode_ms", "decode_tokens_per_s", "peak_rss_mib"), ["local", "phone"])
-    assert values == pytest.approx([2.0, 500.0, 100.0])
+    anchors = rows([
+        measurement(1, ANCHOR, points=POINTS, times={"decode_ms": 2.0, "peak_rss_mib": 50.0}),
+        measurement(1, ANCHOR, points=POINTS, device="phone", times={"decode_ms": 1.0, "peak_rss_mib": 50.0}),
+    ])  # fmt: skip
+    names = ("decode_ms", "decode_tokens_per_s", "peak_rss_mib")
+    values = study_values(table, names, ["local", "phone"], reference=anchors)
+    assert values == pytest.approx([2.0, 0.5, 2.0])
+
+
+def test_there_are_no_values_in_several_places_where_a_ranking_has_none():
+    table = rows([measurement(1, points=POINTS, times={"decode_ms": 9.0})])
+    reference = rows([measurement(1, ANCHOR, points=POINTS)])
+    assert study_values(table, ("decode_ms",), ["local"], reference=reference) == pytest.approx([9.0])
+    for known in ((), reference[:1], [{**row, "status": "failed"} for row in reference]):
+        assert study_values(table, ("decode_ms",), ["local"], reference=known) is None
+        assert study_values(table, ("decode_ms", "total_params"), ["local"], reference=known) is None
+        assert rank([*known, *table], ["decode_ms"]).ranked == ()
+    assert study_values(table, ("total_params",), ["local"]) == [table[0]["total_params"]]
+    assert study_values(table[:1], ("decode_ms",), ["local"]) == pytest.approx([9.0]), "one place needs no reference"
+
+
+def test_the_latest_of_each_place_are_those_of_a_ranking():
+    pieces = (Point(prompt=32, decode=4), Point(prompt=32, chunk=16, decode=4))
+    table = rows([measurement(1, points=pieces)])
+    assert [row["chunk"] for row in latest_rows(table)] == [None, 16]
+    again = [table[0] | {"job_id": "again"}, table[1] | {"status": "failed"}]
+    assert [row["job_id"] for row in latest_rows([*table, *again])] == ["again", table[1]["job_id"]]
+    assert latest_rows([table[1] | {"status": "failed"}, table[1] | {"status": "timeout"}])[0]["status"] == "timeout"
 
 
 def test_there_are_no_values_when_any_is_missing():

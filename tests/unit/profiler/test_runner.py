@@ -345,6 +345,19 @@ def test_a_link_lost_twice_is_taken_up_again(shaky: Shaky, phase: str, after: bo
     assert session.attach(handle.job_id) is None
 
 
+def test_what_broken_pushes_sent_is_counted(shaky: Shaky):
+    session, transport = shaky
+    job = make_job()
+    once = sum(map(len, FILES.values())) + len(json.dumps(job.to_json(), separators=(",", ":")))
+    transport.faults.append(Fault("push", lose(), times=2, name="model.onnx"))
+    handle = session.submit(job, FILES)
+    assert handle.bytes_sent == session.bytes_sent == once + 2 * len(FILES["model.onnx"])
+    transport.faults[:] = [Fault("push", disk_full(), name="job.json")]
+    with pytest.raises(TransportError, match="No space left"):
+        session.submit(make_job(job_id="job-2"), FILES)
+    assert session.bytes_sent == handle.bytes_sent + once, "of a job that was not taken too"
+
+
 def test_a_link_is_waited_for_as_long_as_the_device_file_says(shaky: Shaky):
     session, transport = shaky
     said: list[str] = []

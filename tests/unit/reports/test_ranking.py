@@ -184,6 +184,55 @@ def test_a_place_without_a_number_for_everybody_is_left_out():
     assert {e.title: e.values["peak_rss_mib"].value for e in ranking.entries} == {"ref": 1.0, "a": 0.5}
 
 
+def test_where_the_reference_has_no_numbers_nobody_is_ranked():
+    rows = [
+        row("ref", 10, anchor=True), row("ref", anchor=True, status="failed", **PHONE),
+        row("x", 9), row("x", 300, **PHONE),
+        row("y", 12), row("y", 12, **PHONE),
+    ]  # fmt: skip
+    ranking = rank(rows, ["ttft_ms", "effective_params"])
+    assert ranking.ranked == ()
+    said = {entry.title: entry.reason for entry in ranking.entries}
+    assert said["x"] == said["y"] == "the reference ref has no numbers at phone quick 256 32 1"
+    assert said["ref"] == "it was failed"
+    assert all(entry.values == {} for entry in ranking.entries)
+    lacking = [r for r in rows if r["status"] == "ok"]  # no row at all, in place of a failed one
+    assert {e.reason for e in rank(lacking, ["ttft_ms"]).entries if e.title != "ref"} == {said["x"]}
+    assert len(rank(lacking, ["ttft_ms"], across="local").ranked) == 2
+    assert len(rank(lacking, ["effective_params"]).ranked) == 2, "what is of the layout needs no reference"
+
+
+@pytest.mark.parametrize("reference", [None, 0.0])
+def test_a_quantity_that_the_reference_has_nowhere_or_as_zero_cannot_be_related(reference):
+    rows = [row(c, device=d, state_mib=reference if c == "ref" else 2.0, anchor=c == "ref")
+            for c in ("ref", "a") for d in ("x", "y")]  # fmt: skip
+    said = {entry.title: entry.reason for entry in rank(rows, ["state_mib"]).entries}
+    assert said["a"] == "the reference ref has no state_mib to relate to"
+
+
+def test_an_anchor_counts_in_the_places_of_the_candidates():
+    rows = [row("ref", 100, anchor=True), row("a", 50), row("ref", 10, anchor=True, **PHONE)]
+    for reference in (None, "ref"):
+        ranking = rank(rows, ["ttft_ms"], reference=reference)
+        found = [(e.title, e.rank, e.values["ttft_ms"].value) for e in ranking.entries]
+        assert found == [("a", 1, 50), ("ref", 2, 100)]
+    more = [*two_devices(), row("other", 80, anchor=True), row("other", 800, anchor=True, **PHONE),
+            row("other", 1, anchor=True, device="third")]  # fmt: skip
+    other = next(e for e in rank(more, ["ttft_ms"], reference="ref").entries if e.title == "other")
+    assert (other.rank, other.values["ttft_ms"].value) == (1, pytest.approx(0.8))
+
+
+def test_a_row_has_its_own_reason_and_that_of_its_entry_as_a_whole():
+    rows = [row("a", 50, reason="may be unstable"), row("a", status="timeout", **PHONE),
+            row("c", 10, reason="may be unstable")]  # fmt: skip
+    ranking = rank([*two_devices()[:2], *two_devices()[4:], *rows], ["ttft_ms"])
+    said = {(r["code"], r["device"]): r["reason"] for r in ranking.table()}
+    assert said["a", "phone"] == "it was timeout"
+    assert said["a", "local"] == "may be unstable", "the phone's reason is the phone's"
+    assert said["c", "local"] == "not measured at phone quick 256 32 1; may be unstable"
+    assert said["b", "local"] == said["b", "phone"] == ""
+
+
 def test_parameters_are_not_made_relative():
     ranking = rank(two_devices(), ["ttft_ms", "effective_params"])
     assert ranking.entries[0].values["effective_params"].value == 280_000_000
@@ -269,3 +318,16 @@ def test_ranks_count_up_and_nobody_stands_before_who_dominates_them(rows):
         )
         assert (entry.rank is not None) == limits
     assert len(ranking.entries) == len(rows)
+
+
+def test_what_a_device_moved_by_is_noise_on_the_front():
+    def front(spread: float) -> list[str | None]:
+        rows = [
+            {"code": code, "status": "ok", "device": "a", "decode_ms": ms, "decode_ms_low": ms, "decode_ms_high": ms,
+             "decode_ms_spread": spread, "precision": "int4"}
+            for code, ms in (("best", 1.0), ("near", 1.05), ("far", 1.5))
+        ]  # fmt: skip
+        return [entry.front for entry in rank(rows, ["decode_ms"]).entries]
+
+    assert front(0.0) == ["on", "dominated", "dominated"]
+    assert front(0.06) == ["on", "uncertain", "dominated"]

@@ -127,11 +127,34 @@ def test_a_narrow_table_first_drops_what_is_the_same_in_every_row():
     assert "failed" in render(failed, columns, width=width, color=False).splitlines()[1]
 
 
+def test_rows_of_several_points_say_which_each_is():
+    rows = [row(prompt=64, chunk=None, decode=4), row(prompt=64, chunk=16, decode=4)]
+    heading, *lines = render(rows, color=False).splitlines()
+    assert "chunk" in heading.split()
+    assert {"prompt", "batch", "workload"}.isdisjoint(heading.split())
+    assert [line.split()[1] for line in lines] == ["—", "16"]
+    columns = ["code", "device", "prompt", "chunk", "layout_id", "ttft_ms", "decode_ms"]
+    narrow = render(rows, columns, width=33, color=False)
+    assert narrow.splitlines()[0].split() == ["layout", "chunk", "TTFT", "ms", "decode", "ms"]
+
+
+def test_ratios_to_the_reference_have_a_short_heading_and_three_decimals():
+    rows = [row(ttft_ms_relative=value) for value in (0.98765, 1.5, 1234.5, 0.012345, None)]
+    for style in ("table", "md"):
+        lines = render(rows, ["code", "ttft_ms_relative"], style, color=False).replace("|", " ").splitlines()
+        found = [line.split() for line in lines if "---" not in line]
+        assert found[0] == ["layout", "TTFT", "×ref"]
+        assert [cells[1] for cells in found[1:]] == ["0.988", "1.500", "1,234", "0.01235", "—"]
+    assert "relative" in render([row(own_relative=1)], ["own_relative"], color=False), "of no quantity: as it is"
+
+
 def test_ids_stay_longest_where_two_layouts_have_one_code():
     columns = ["code", "total_params", "embedding_share", "ttft_ms", "layout_id"]
     rows = [row(layout_id="aaaaaa"), row(layout_id="bbbbbb")]
     assert "bbbbbb" in render(rows, columns, width=30, color=False)
     rows[1]["code"] = "WWWW"
+    two_points = [rows[0], rows[0] | {"prompt": 5}, rows[1]]
+    assert "bbbbbb" not in render(two_points, columns, width=30, color=False)
     assert "bbbbbb" not in render(rows, columns, width=30, color=False)
 
 
