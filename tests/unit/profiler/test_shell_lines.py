@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from profiler.errors import TransportError
-from profiler.transports._dialects import PythonDialect
+from profiler.transports._dialects import PosixDialect, PythonDialect
 from profiler.transports._quoting import cmd_line, powershell_line, sh_line
 from profiler.transports.ssh import _WHICH_SHELL, shell_of
 
@@ -90,4 +90,5 @@ def test_paths_of_windows_have_drives_and_forward_slashes():
     assert dialect.plain("C:/Users/me/w/../../x//y") == "C:/Users/x/y"
     assert dialect.absolute("C:/Users")
     assert not dialect.absolute("/home/me")
-    assert dialect.for_sftp("C:/Users/me") == "/C:/Users/me"
+    assert dialect.for_sftp("C:/Users/me") == b"/C:/Users/me"
+    assert PosixDialect().for_sftp("/jobs/\udcff") == b"/jobs/\xff"
