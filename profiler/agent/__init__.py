@@ -24,9 +24,10 @@ Folders on the device; `WORK` may hold files of others, which stay (`folder` say
             result.json             what was measured; its appearance ends the job
             agent.log               what the workers wrote to stderr
 
-Modules: `folder` (names that are ours), `platforms` with `darwin` and `windows` (what differs between systems), `protocol` (names and JSON files),
-`main` (command line), `supervisor` (one job), `watch` (waiting), `crew`, `processes` and on Windows `piped` (workers,
-seen from outside), `limits` (memory limits), `lease`, `clocks`, `conditions` (environment and other load), `checkup`
-(what a job need not know), `agreement` (when to stop, whether processes agree), and, inside workers only, `worker`,
-`session`, `driver`, `timing`, `memory`, `checks`, `comparison`, `weights`, `cache`.
+Modules: `folder` (names that are ours), `platforms` with `darwin` and `windows` (what differs between systems),
+`protocol` (names and JSON files), `main` (command line), `supervisor` (one job), `watch` (waiting), `crew`,
+`processes` and on Windows `piped` (workers, seen from outside), `limits` (memory limits), `lease`, `clocks`,
+`conditions` (environment and other load), `checkup` (what a job need not know), `agreement` (when to stop, whether
+processes agree), and, inside workers only, `worker`, `session`, `driver`, `timing`, `memory`, `checks`, `comparison`,
+`weights`, `cache`.
 """

@@ -104,6 +104,8 @@ class TestBattery:
         reasons, advice = judge(box(), told(battery=found), here=HERE)
         assert reasons == ["its battery is at 17% and is not charged"]
         assert "plug it in" in advice[0]
+        for level, said in ((0.0, ["its battery is at 0% and is not charged"]), (None, [])):
+            assert judge(box(), told(battery={"level_percent": level, "on_power": False}), here=HERE)[0] == said
 
     def test_a_phone(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         answers = {
@@ -237,7 +239,7 @@ def test_what_a_device_says_moves_no_cursor() -> None:
 @pytest.mark.parametrize(
     "raw",
     [
-        b"no json", b"[" * 100_000, b"[]", b'{"model": 5}', b'{"free_mib": -1}', b'{"lease": {"pid": 1}}',
+        b"no json", b"{}", b"[" * 100_000, b"[]", b'{"model": 5}', b'{"free_mib": -1}', b'{"lease": {"pid": 1}}',
         b'{"cpu_model": "' + b"x" * 201 + b'"}', b'{"host": "' + b"x" * 70_000 + b'"}', b'{"free_mib": NaN}',
         b'{"core_groups": [{"cores": [], "physical": 1}]}',
     ],
