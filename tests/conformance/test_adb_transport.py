@@ -14,8 +14,9 @@ from threading import Thread
 
 import pytest
 
+from profiler.cleaning import clean, survey
 from profiler.conformance import TransportConformance
-from profiler.errors import AccessRefused, ConnectionLost, TransportError
+from profiler.errors import AccessRefused, ConnectionLost, DeviceUnavailable, TransportError
 from profiler.transports import _adb_direct
 from profiler.transports._adb_direct import TcpLink, UsbLink, own_key
 from profiler.transports._adb_links import Link
@@ -179,3 +180,30 @@ def test_a_disk_that_is_full_is_told(tmp_path: Path):
             assert transport.listdir(".") == ("small",)
     finally:
         phone.stop()
+
+
+def test_who_is_at_work_is_seen_with_the_phone_s_own_tools(phone: Phone):
+    work = phone.data / "shared"
+    job, made, scratch = "a-20260101T101500-0123abcd", "bundle-0123456789ab-0123abcd", "scratch-0123abcd"
+    for name in (f"jobs/{job}/model.onnx", f"python/{made}/bin/python", f"python/{scratch}/bundle.tar.gz", "lease"):
+        (work / name).parent.mkdir(parents=True, exist_ok=True)
+        (work / name).touch()
+    (work / "weights" / "llama").mkdir(parents=True)
+    with AdbTransport(TcpLink("127.0.0.1", phone.port), work_dir="/data/local/tmp/shared") as transport:
+        signs = survey(transport).signs
+        assert [sign.partition(" ")[2].partition(" there")[0] for sign in signs] == [
+            "job is at work", "set-up is at work", "job began or ended",
+        ]  # fmt: skip
+        with pytest.raises(DeviceUnavailable, match="nothing was removed"):
+            clean(transport, survey(transport))
+        for path in [work, *work.rglob("*")]:
+            os.utime(path, (1, 1))
+        found = survey(transport)
+        assert (found.signs, found.finished, found.others) == ((), 1, ("weights/llama",))
+        assert set(found.ours) == {"lease", f"jobs/{job}", f"python/{made}", f"python/{scratch}"}
+        assert found.disk_bytes > 0
+        assert not clean(transport, found)
+        assert [path.relative_to(work).as_posix() for path in work.rglob("*")] == ["weights", "weights/llama"]
+        shutil.rmtree(work / "weights")
+        assert clean(transport, survey(transport))
+    assert not work.exists()
