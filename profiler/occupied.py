@@ -91,17 +91,17 @@ def occupied(transport: Transport) -> Occupied:
     signs = []
     if running or begun:
         signs.append(f"a job is at work there: {'; '.join([*(job.job_id for job in running), *begun])}")
-    signs.extend(_other_signs(ages))
+    signs.extend(_set_ups(ages))
+    if not signs and (age := ages.get(LEASE, PAUSE_S)) < PAUSE_S:
+        signs.append(f"a job ended there {max(0, age)} s ago, and the next one of its measurement may follow")
     return Occupied(running=tuple(running), signs=tuple(signs), finished=finished, links=links)
 
 
-def _other_signs(ages: dict[str, int]) -> Iterator[str]:
+def _set_ups(ages: dict[str, int]) -> Iterator[str]:
     for name, age in ages.items():
         folder, _, made = name.partition("/")
         if folder == "python" and MADE.fullmatch(made) and age < YOUNG_S:
             yield f"a set-up is at work there ({name} changed {max(0, age)} s ago)"
-    if (age := ages.get(LEASE, PAUSE_S)) < PAUSE_S:
-        yield f"a job began or ended there {max(0, age)} s ago, and the next one of its measurement may follow"
 
 
 def _ages(transport: Transport) -> tuple[dict[str, int], frozenset[str]]:

@@ -94,6 +94,17 @@ def test_the_key_is_made_on_first_use_and_nobody_else_s(phone: Phone, tmp_path: 
         assert own_key().read_bytes() == made
 
 
+def test_a_key_whose_public_half_is_lost_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    _adb_direct._signers()
+    public = own_key().with_name("adbkey.pub")
+    made = own_key().read_bytes(), public.read_bytes()
+    public.unlink()
+    _adb_direct._signers()
+    assert (own_key().read_bytes(), public.read_bytes()) == made
+    assert sorted(path.name for path in public.parent.iterdir()) == ["adbkey", "adbkey.pub"]
+
+
 def test_a_port_where_nobody_listens_is_a_lost_connection():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -192,12 +203,16 @@ def test_who_is_at_work_is_seen_with_the_phone_s_own_tools(phone: Phone):
     with AdbTransport(TcpLink("127.0.0.1", phone.port), work_dir="/data/local/tmp/shared") as transport:
         signs = survey(transport).signs
         assert [sign.partition(" ")[2].partition(" there")[0] for sign in signs] == [
-            "job is at work", "set-up is at work", "job began or ended",
+            "job is at work", "set-up is at work",
         ]  # fmt: skip
         with pytest.raises(DeviceUnavailable, match="nothing was removed"):
             clean(transport, survey(transport))
         for path in [work, *work.rglob("*")]:
-            os.utime(path, (1, 1))
+            if path.name != "lease":
+                os.utime(path, (1, 1))
+        [sign] = survey(transport).signs
+        assert sign.startswith("a job ended there ")
+        os.utime(work / "lease", (1, 1))
         found = survey(transport)
         assert (found.signs, found.finished, found.others) == ((), 1, ("weights/llama",))
         assert set(found.ours) == {"lease", f"jobs/{job}", f"python/{made}", f"python/{scratch}"}
