@@ -33,6 +33,8 @@ COMPILE = (
 FORMAT = 1
 """Raised when the code of this module or of `android_folder` makes something else of the same recipe."""
 _MANIFEST = "MANIFEST"
+_PARTIAL = "android-python.partial."
+"""What `tempfile` adds is eight letters, digits and underscores."""
 _BLOCK = 1 << 20
 
 
@@ -71,14 +73,14 @@ def bundle(*, say: Callable[[str], None], folder: Path | None = None) -> Bundle:
     try:
         kept.mkdir(parents=True, exist_ok=True)
         with FileLock(kept / "android-python.lock"):
-            for found in sorted(kept.glob(f"{name}-*.tar.gz")):
+            for found in sorted(kept.glob(f"{name}-{12 * '[0-9a-f]'}.tar.gz")):
                 if found.name == f"{name}-{_sha256(found)[:12]}.tar.gz":
                     return read(found)
                 say(f"{found} is damaged and is made anew")
                 found.unlink()
-            for remains in kept.glob("android-python.partial.*"):  # of one that was killed
+            for remains in kept.glob(f"{_PARTIAL}{8 * '[a-z0-9_]'}"):  # of one that was killed
                 shutil.rmtree(remains, ignore_errors=True)
-            with tempfile.TemporaryDirectory(dir=kept, prefix="android-python.partial.") as beside:
+            with tempfile.TemporaryDirectory(dir=kept, prefix=_PARTIAL) as beside:
                 made = _make(Path(beside), version, say)
                 return read(made.rename(kept / f"{name}-{_sha256(made)[:12]}.tar.gz"))
     except OSError as error:

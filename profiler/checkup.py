@@ -15,7 +15,7 @@ from profiler.errors import CommandTimeout, RemoteFileMissing, ResultError
 from profiler.installed import place_agent
 from profiler.results import MAX_STATUS_BYTES, Environment, MiB, Text, Word
 from profiler.transports import Transport
-from profiler.untrusted import parse_json
+from profiler.untrusted import parse_json, printable
 
 CHECK_S: Final = 120.0
 _SHELL: Final = 'uname -r; uname -m; df -Pk . | tail -n 1 | awk "{print \\$4}"'
@@ -87,11 +87,6 @@ class Checkup(Environment):
     free_mib: Annotated[float, Field(ge=0, le=2**44)] | None = None
 
 
-def printable(text: str) -> str:
-    """The text without characters that move a cursor, change colours or turn the direction of writing."""
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
-
-
 def _printable(value: Any) -> Any:
     if isinstance(value, str):
         return printable(value)
@@ -113,7 +108,10 @@ def parse_checkup(raw: bytes) -> Checkup:
         text = json.dumps(_printable(json.loads(raw)))
     except (ValueError, RecursionError) as error:
         raise ResultError(f"{what} is not JSON") from error
-    return parse_json(Checkup, text.encode(), 8 * MAX_STATUS_BYTES, what)
+    told = parse_json(Checkup, text.encode(), 8 * MAX_STATUS_BYTES, what)
+    if told.python is None:
+        raise ResultError(f"{what} does not say which Python it has: it is not one of the agent's")
+    return told
 
 
 def ask(

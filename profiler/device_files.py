@@ -54,7 +54,7 @@ def _check_list(devices: list[Any], positions: Positions, problems: Problems) ->
             first.setdefault(name, line)
         for key, message in cross_checks(device):
             problems.add(positions.line_of(["devices", index, key]), message)
-        if device.get("transport") not in MODELS:
+        if device.get("transport") not in list(MODELS):  # whatever its type: a key of a mapping must be hashable
             _check_common(device, index, positions, problems)
 
 
@@ -64,7 +64,11 @@ _ALIKE = ("transport", "threads", "cores", "providers", "memory_limit_mib", "clo
 
 def _check_groups(devices: list[Any], positions: Positions, problems: Problems) -> None:
     first: dict[str, dict[str, Any]] = {}
-    names = {device.get("name"): device.get("group") for device in devices if isinstance(device, dict)}
+    names = {
+        name: device.get("group")
+        for device in devices
+        if isinstance(device, dict) and isinstance(name := device.get("name"), str)
+    }
     for index, device in enumerate(devices):
         group = device.get("group") if isinstance(device, dict) else None
         if not isinstance(group, str):

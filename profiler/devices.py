@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -112,6 +113,18 @@ def _jumps(value: str) -> str:
 def _absolute(value: str) -> str:
     if not value.startswith(("/", "~/")):
         raise ValueError("must be an absolute path or start with ~/")
+    return value
+
+
+def _from_the_root(value: str) -> str:
+    if not value.startswith("/"):
+        raise ValueError("must be an absolute path: a phone's shell has no home")
+    return value
+
+
+def _program(value: str) -> str:
+    if value.startswith("~"):
+        raise ValueError("must be a name such as python3.12 or an absolute path such as /home/me/venv/bin/python")
     return value
 
 
@@ -234,7 +247,9 @@ class LocalDevice(DeviceFields):
     work_dir: Folder = Field(
         default="~/.cache/archsearch", description="Folder for the agent, weights and jobs: an absolute path or ~/..."
     )
-    python: Text | None = Field(default=None, description="Python that has numpy and onnxruntime; default: this one.")
+    python: Annotated[Text, AfterValidator(os.path.expanduser)] | None = Field(
+        default=None, description="Python that has numpy and onnxruntime; default: this one."
+    )
 
 
 class SshDevice(DeviceFields):
@@ -258,7 +273,7 @@ class SshDevice(DeviceFields):
     work_dir: Folder = Field(
         default="~/.cache/archsearch", description="Folder on the device: an absolute path or ~/..."
     )
-    python: Text | None = Field(
+    python: Annotated[Text, AfterValidator(_program)] | None = Field(
         default=None,
         description="Python on the device that has numpy and onnxruntime; default: that of `archsearch devices setup`.",
     )
@@ -277,7 +292,9 @@ class AdbDevice(DeviceFields):
     )
     port: Port | None = Field(default=None, description="Default: 5555 (tcp), 5037 (server).")
     threads: Count | None = Field(default=None, description="Threads of the runtime; default: its physical cores.")
-    work_dir: Text = Field(default="/data/local/tmp/archsearch", description="Folder on the device.")
+    work_dir: Annotated[Text, AfterValidator(_from_the_root)] = Field(
+        default="/data/local/tmp/archsearch", description="Folder on the device: an absolute path."
+    )
 
 
 Device = LocalDevice | SshDevice | AdbDevice

@@ -305,13 +305,18 @@ def _sha256(value: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def is_job_id(job_id: str) -> bool:
+    """Whether it could name a job's folder."""
+    return _JOB_ID.fullmatch(job_id) is not None
+
+
 def require_job_id(job_id: str) -> None:
     """Refuse what would not name a folder of its own.
 
     Raises:
         JobError: It is not made of letters, digits, '.', '_' and '-', or does not begin with a letter or digit.
     """
-    if not _JOB_ID.fullmatch(job_id):
+    if not is_job_id(job_id):
         raise JobError(f"job id {job_id[:100]!r} is not made of letters, digits, '.', '_' and '-'")
 
 

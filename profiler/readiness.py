@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any, Final
 
-from profiler.checkup import Checkup, CoreGroup, ask, by_shell, printable
+from profiler.checkup import Checkup, CoreGroup, ask, by_shell
 from profiler.devices import Device
 from profiler.errors import ConnectionLost, ResultError, TransportError
 from profiler.transports import Transport, make_transport
+from profiler.untrusted import printable
 
 LEAST_FREE_MIB: Final = 512.0
 """Below that even a model of 350M parameters in int4 finds no room on the disk."""
@@ -180,8 +181,9 @@ def _reasons(device: Device, told: Checkup) -> Iterator[str]:
             f"{told.busiest or 'nobody can be named'}"
         )
     cell = told.battery
-    if cell is not None and not cell.on_power and (cell.level_percent or 100.0) < LEAST_BATTERY_PERCENT:
-        yield f"its battery is at {cell.level_percent:.0f}% and is not charged"
+    level = None if cell is None or cell.on_power else cell.level_percent
+    if level is not None and level < LEAST_BATTERY_PERCENT:
+        yield f"its battery is at {level:.0f}% and is not charged"
 
 
 def _advice(device: Device, told: Checkup, here: str) -> Iterator[str]:

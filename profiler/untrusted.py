@@ -25,6 +25,11 @@ def shown(text: str) -> str:
     return repr(text[:100])[1:-1]
 
 
+def printable(text: str) -> str:
+    """The text without characters that move a cursor, change colours or turn the direction of writing."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
 def bounded_values(values: dict[str, Any]) -> dict[str, Any]:
     """See `bound`, for each value."""
     for key, value in values.items():

@@ -426,7 +426,7 @@ def devices_clean(
     devices: DevicesOption = Path("devices.yaml"),
     weights: Annotated[bool, typer.Option("--weights", help="Only cached weights.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="End a job that is at work there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Even while somebody is at work: ends jobs.")] = False,
 ) -> None:
     """Remove from a device what this program put there, and its work folder once that is empty."""
     from archsearch.cli.devices import clean_command

@@ -97,7 +97,7 @@ def _cores(told: Checkup) -> str:
     clocks = core_text(told.core_groups)
     physical = sum(group.physical for group in told.core_groups)
     threads = "" if physical in (0, told.cores) else f" ({physical} physical)"
-    return f"{told.cores} cores{threads}" + (f": {clocks}" if clocks else "")
+    return f"{told.cores or 'unknown'} cores{threads}" + (f": {clocks}" if clocks else "")
 
 
 def _memory(told: Checkup) -> str:

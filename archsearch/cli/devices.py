@@ -10,6 +10,8 @@ from typing import Any
 from archsearch.cli.exits import CommandError
 from archsearch.cli.output import Row, console, mib, print_json, print_list
 
+MOST_NAMED = 20
+
 
 def list_command(devices: Path, *, output_format: str) -> None:
     """`archsearch devices list`; the keys are those of the device file."""
@@ -82,20 +84,20 @@ def clean_command(name: str, *, devices: Path, weights: bool, yes: bool, force: 
 
     import typer
 
-    from profiler.checkup import printable
     from profiler.cleaning import clean, survey
     from profiler.device_files import load_devices
     from profiler.transports import make_transport
+    from profiler.untrusted import printable
 
     device = load_devices(devices).named(name)
     out = console(stderr=True)
     with make_transport(device) as transport:
         where = f"{name}: {printable(transport.work_dir)}"
         found = survey(transport, weights_only=weights)
-        if found.running and not force:
+        if found.signs and not force:
             clean(transport, found)  # says why not
         if found.ours and not yes:
-            what = f"{len(found.ours)} cached weights" if weights else ", ".join(found.ours)
+            what = f"{len(found.ours)} cached weights" if weights else found.text
             out.print(f"{where} holds {what}: {mib(found.disk_bytes)}")
             if found.finished and not weights:
                 out.print(f"{found.finished} jobs have ended, and nobody has fetched what they measured")
@@ -105,6 +107,7 @@ def clean_command(name: str, *, devices: Path, weights: bool, yes: bool, force: 
                 raise CommandError("nothing was removed")
         gone = clean(transport, found, force=force)
     freed = f"{found.disk_bytes:,} bytes ({mib(found.disk_bytes)})"
-    left = ", ".join(printable(other) for other in found.others)
+    left = ", ".join(printable(other) for other in found.others[:MOST_NAMED])
+    left += f" and {more} more" if (more := len(found.others) - MOST_NAMED) > 0 else ""
     kept = "is gone too" if gone else f"stays, with what is not of a device: {left}" if left else "stays"
     print(f"{where}: {freed} freed" + ("" if weights else f"; the folder {kept}"))

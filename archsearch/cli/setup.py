@@ -94,7 +94,7 @@ def _prove(device: Device, cancel: Event) -> Measurement | None:
 
 
 def _outcome(measurement: Measurement) -> str:
-    from profiler.checkup import printable
+    from profiler.untrusted import printable
 
     if measurement.status != "ok" or measurement.result is None:
         return f"set up, but the tiny model was {measurement.status}: {printable(measurement.reason)}"

@@ -5,7 +5,7 @@ onnxruntime there.
 `python agent.pyz run JOBDIR` supervises one job and starts fresh worker processes, one at work at a time;
 `python agent.pyz info` prints the environment as JSON; `python agent.pyz check WORK` looks closer, and at the folder.
 
-Folders on the device; `WORK` belongs to archsearch alone::
+Folders on the device; `WORK` may hold files of others, which stay (`folder` says what is ours)::
 
     WORK/
         agent-<sha12>.pyz           this package; several versions may stand side by side
@@ -24,9 +24,10 @@ Folders on the device; `WORK` belongs to archsearch alone::
             result.json             what was measured; its appearance ends the job
             agent.log               what the workers wrote to stderr
 
-Modules: `platforms` with `darwin` and `windows` (what differs between systems), `protocol` (names and JSON files),
-`main` (command line), `supervisor` (one job), `watch` (waiting), `crew`, `processes` and on Windows `piped` (workers,
-seen from outside), `limits` (memory limits), `lease`, `clocks`, `conditions` (environment and other load), `checkup`
-(what a job need not know), `agreement` (when to stop, whether processes agree), and, inside workers only, `worker`,
-`session`, `driver`, `timing`, `memory`, `checks`, `comparison`, `weights`, `cache`.
+Modules: `folder` (names that are ours), `platforms` with `darwin` and `windows` (what differs between systems),
+`protocol` (names and JSON files), `main` (command line), `supervisor` (one job), `watch` (waiting), `crew`,
+`processes` and on Windows `piped` (workers, seen from outside), `limits` (memory limits), `lease`, `clocks`,
+`conditions` (environment and other load), `checkup` (what a job need not know), `agreement` (when to stop, whether
+processes agree), and, inside workers only, `worker`, `session`, `driver`, `timing`, `memory`, `checks`, `comparison`,
+`weights`, `cache`.
 """

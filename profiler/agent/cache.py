@@ -10,6 +10,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from .folder import WEIGHTS
 from .protocol import JobFailure, Json, read_json, write_json
 from .weights import recipe_id, write_weights
 
@@ -35,7 +36,7 @@ class Placed:
 
 
 class WeightCache:
-    """`WORK/weights`. The lease makes us its only writer; `in_use` are recipe ids that must stay."""
+    """`WORK/weights`. The lease makes us its only writer; what is no recipe id there is somebody else's."""
 
     def __init__(self, folder: Path, *, limit_mib: int = DEFAULT_LIMIT_MIB) -> None:
         self._folder = folder
@@ -96,7 +97,8 @@ class WeightCache:
     def _make_room(self, size: int) -> None:
         """Remove the longest unused entries until the new one fits the limit and the disk."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        entries = sorted((_last_use(entry), entry) for entry in self._folder.iterdir() if entry.is_dir())
+        ours = [entry for entry in self._folder.iterdir() if WEIGHTS.fullmatch(entry.name) and entry.is_dir()]
+        entries = sorted((_last_use(entry), entry) for entry in ours)
         removable = [entry for _, entry in entries if entry.name not in self._in_use]
         total = sum(_size(entry) for _, entry in entries)
         while removable and (total + size > self._limit or self._free() < size + _RESERVE):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .conditions import OtherLoad, busiest_others
+from .folder import FOLDERS
 from .lease import Lease
 from .platforms import HERE, read_text
 from .protocol import JobFailure, Json, read_json
@@ -171,10 +172,14 @@ def contents(work: Path) -> dict[str, Any]:
         free = None
     return {
         "lease": _lease(work / "lease"),
-        "jobs": [_job(folder) for folder in sorted((work / "jobs").glob("*"))[:_MOST_JOBS]],
-        "weights_mib": round(_bytes(work / "weights") / 2**20, 2),
+        "jobs": [_job(folder) for folder in _ours(work / "jobs")[:_MOST_JOBS]],
+        "weights_mib": round(sum(map(_bytes, _ours(work / "weights"))) / 2**20, 2),
         "free_mib": free,
     }
+
+
+def _ours(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*") if FOLDERS[folder.name].fullmatch(path.name))
 
 
 def _lease(path: Path) -> Json | None:

@@ -1,15 +1,18 @@
 """Fixed processor clocks for the time of one job, and the old ones back afterwards, whatever happens.
 
 What was found is written into `WORK/clocks` before anything is changed, and the file is removed when all is as it was:
-an agent that was killed leaves it, and the next one that works here puts the clocks back first.
+an agent that was killed leaves it, and the next one that works here puts the clocks back first. Somebody else's file of
+that name is left alone.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 from pathlib import Path
 
+from .folder import is_record
 from .protocol import JobFailure, write_json
 
 POLICIES = Path("/sys/devices/system/cpu/cpufreq")
@@ -36,6 +39,8 @@ class Clocks:
         Raises:
             JobFailure: The system does not let us, or does not do it; nothing is left changed.
         """
+        if os.path.lexists(self._record):
+            raise JobFailure("failed", f"clocks cannot be fixed: {self._record} is in the way, and is not ours")
         found = sorted(self._policies.glob("policy*"))
         if not found:
             raise JobFailure("failed", "clocks cannot be fixed: the system shows no frequency policies")
@@ -52,8 +57,14 @@ class Clocks:
 
     def restore(self) -> None:
         """Put back what the record remembers; may be repeated."""
+        try:
+            content = self._record.read_bytes()
+        except OSError:
+            return
+        if not is_record(content):
+            return
         with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
-            for name, (lowest, highest) in json.loads(self._record.read_text(encoding="utf-8")).items():
+            for name, (lowest, highest) in json.loads(content).items():
                 policy = self._policies / Path(name).name
                 with contextlib.suppress(OSError):
                     _widen(policy, int(lowest), int(highest))

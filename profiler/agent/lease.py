@@ -8,19 +8,25 @@ import os
 import time
 from pathlib import Path
 
+from .folder import is_record
 from .platforms import HERE
 from .protocol import Json
 
 _BINARY = getattr(os, "O_BINARY", 0)
 """Windows would write line ends of its own."""
+_LONGEST = 4096
 
 
 class Lease:
-    """A lock on `WORK/lease`. The descriptor is not inherited, so that only this process's life counts."""
+    """A lock on `WORK/lease`. The descriptor is not inherited, so that only this process's life counts.
+
+    Somebody else's file of that name serves as a lock too, and nothing is written into it.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._descriptor: int | None = None
+        self._ours = True
 
     def try_acquire(self, label: str) -> bool:
         """Take the lock if it is free, and write who holds it into the file."""
@@ -32,6 +38,10 @@ class Lease:
             return False
         self._descriptor = descriptor
         with contextlib.suppress(OSError):  # a full disk must not keep the lock from being taken
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            self._ours = is_record(os.read(descriptor, _LONGEST))
+            if not self._ours:
+                return True
             os.ftruncate(descriptor, 0)
             text = json.dumps({"pid": os.getpid(), "label": label[:200], "since_unix": time.time()})
             os.lseek(descriptor, 0, os.SEEK_SET)
@@ -49,7 +59,7 @@ class Lease:
         except OSError:
             with contextlib.suppress(OSError, ValueError):
                 os.lseek(descriptor, 0, os.SEEK_SET)
-                record = json.loads(os.read(descriptor, 4096))
+                record = json.loads(os.read(descriptor, _LONGEST))
                 return record if isinstance(record, dict) else {}
             return {}
         finally:
@@ -74,6 +84,7 @@ class Lease:
         """Give the lock back; may be repeated."""
         if self._descriptor is not None:
             with contextlib.suppress(OSError):
-                os.ftruncate(self._descriptor, 0)
+                if self._ours:
+                    os.ftruncate(self._descriptor, 0)
             os.close(self._descriptor)
             self._descriptor = None

@@ -155,6 +155,13 @@ class TransportConformance:
         transport.push(b"whole", "folder/file")
         assert transport.listdir("folder") == (".0123456789abcdef.new.part", "file")
 
+    def test_what_others_left_stays(self, transport: Transport) -> None:
+        """Names of broken transfers are ours, and not all that end like them."""
+        transport.push(b"half a file", "folder/.download.part")
+        self.python(transport, "import os; os.utime('folder/.download.part', (1, 1))")
+        transport.push(b"whole", "folder/file")
+        assert transport.listdir("folder") == (".download.part", "file")
+
     def test_push_of_a_missing_source_changes_nothing(self, transport: Transport, tmp_path: Path) -> None:
         """What stood there stays."""
         transport.push(b"kept", "folder/file")
@@ -193,6 +200,22 @@ class TransportConformance:
         with pytest.raises(TransportError):
             transport.remove(path)
         assert transport.exists("file")
+
+    def test_a_link_is_removed_and_never_what_lies_behind_it(self, transport: Transport) -> None:
+        """Also where it stands in the middle of a path."""
+        if transport.windows:
+            pytest.skip("an account of Windows may make no links")
+        code = "import os; os.makedirs('../{0}/inner'); os.symlink('../{0}', 'link')"
+        name = f"outside-{id(transport)}"
+        assert self.python(transport, code.format(name)).exit_code == 0
+        try:
+            with pytest.raises(TransportError, match="a link leads out of"):
+                transport.remove("link/inner")
+            transport.remove("link")
+            assert not transport.exists("link")
+            assert transport.exists(f"../{name}/inner")
+        finally:
+            self.python(transport, f"import shutil; shutil.rmtree('../{name}')")
 
     def test_detached_process_survives_the_link(self, transport: Transport) -> None:
         """It belongs to the device."""

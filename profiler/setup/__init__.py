@@ -2,7 +2,8 @@
 
 One mechanism for every transport: whatever makes a Python (an `Installer`, one per transport) works in a new folder
 below `WORK/python`; the last step writes `WORK/python/python.sh`, which starts it. Until then the device measures with
-what it had, and what a broken set-up leaves is removed by the next one. Nothing outside the work folder is written.
+what it had, and what a broken set-up leaves is removed by the next one. Nothing outside the work folder is written, and
+nothing in it removed that set-up did not make.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
-from profiler.checkup import Checkup, ask, by_shell, printable
+from profiler.agent.folder import MADE, is_script
+from profiler.checkup import Checkup, ask, by_shell
 from profiler.devices import Device
 from profiler.errors import DeviceUnavailable, ProfilerError, TransportError, UnsupportedTransport
+from profiler.occupied import content_of
 from profiler.readiness import host_onnxruntime
 from profiler.setup.bundle import BundleInstaller
 from profiler.setup.site import Site
@@ -24,6 +27,7 @@ from profiler.setup.venv import VenvInstaller
 from profiler.transports import Transport, make_transport
 from profiler.transports._base import PYTHON_SCRIPT
 from profiler.transports._shell import WINDOWS_NEEDS
+from profiler.untrusted import printable
 
 NEEDED_MIB: Final = 400.0
 """Free space that set-up asks for: 40 MB of wheels, 130 MB that they unpack to, and as much to work with."""
@@ -43,6 +47,7 @@ class Installer(Protocol):
         """
 
 
+_LONGEST_SCRIPT = 65536
 Say = Callable[[str], None]
 
 
@@ -147,7 +152,12 @@ def _install(transport: Transport, installer: Installer, told: Checkup | None, s
         )
     root = PYTHON_SCRIPT.partition("/")[0]
     site = Site(transport, root=f"{transport.work_dir}/{root}", token=secrets.token_hex(4), say=say)
-    before = _entries(transport, root)
+    before = _made(transport, root)
+    if not _may_write(transport):
+        raise DeviceUnavailable(
+            f"{transport.work_dir}/{PYTHON_SCRIPT} is in the way, and is not what set-up wrote; nothing was changed",
+            hint="Move it, or set work_dir to a folder of its own.",
+        )
     try:
         transport.mkdir(site.scratch)
         start = installer.install(site)
@@ -158,18 +168,27 @@ def _install(transport: Transport, installer: Installer, told: Checkup | None, s
         _answers(transport, ["sh", f"{transport.work_dir}/{PYTHON_SCRIPT}"])
     except BaseException:
         with suppress(ProfilerError):
-            for name in _entries(transport, root):
+            for name in _made(transport, root):
                 if name.endswith(site.token):
                     transport.remove(f"{root}/{name}")
         raise
     for name in (*before, site.scratch.rpartition("/")[2]):
-        if f"{root}/{name}" != PYTHON_SCRIPT:
-            transport.remove(f"{root}/{name}")
+        transport.remove(f"{root}/{name}")
     return made
 
 
-def _entries(transport: Transport, folder: str) -> tuple[str, ...]:
-    return transport.listdir(folder) if transport.exists(folder) else ()
+def _made(transport: Transport, folder: str) -> tuple[str, ...]:
+    """What set-up made there; the rest is somebody else's."""
+    names = transport.listdir(folder) if transport.exists(folder) else ()
+    return tuple(name for name in names if MADE.fullmatch(name))
+
+
+def _may_write(transport: Transport) -> bool:
+    """Whether there is no script yet, or one of set-up's."""
+    if not transport.exists(PYTHON_SCRIPT):
+        return True
+    content = content_of(transport, PYTHON_SCRIPT, _LONGEST_SCRIPT)
+    return content is not None and is_script(content)
 
 
 def _answers(transport: Transport, python: Sequence[str]) -> Checkup:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Final
 
 from profiler import android
-from profiler.checkup import printable
 from profiler.errors import CommandTimeout, DeviceUnavailable, TransportError
 from profiler.setup.site import Site
+from profiler.untrusted import printable
 
 _UNPACK_S: Final = 600.0
 _COMPILE: Final = 'cd -- "$1" && shift && exec sh python.sh "$@"'

@@ -18,12 +18,11 @@ from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from profiler.checkup import printable
 from profiler.errors import CommandTimeout, DeviceUnavailable, RemoteFileMissing, ResultError, TransportError
 from profiler.results import MAX_STATUS_BYTES, Word
 from profiler.setup.site import Site
 from profiler.setup.wheels import DOWNLOAD_S, NoWheel, Target, fetch, fetch_pip, last_error
-from profiler.untrusted import parse_json
+from profiler.untrusted import parse_json, printable
 
 LEAST_PYTHON: Final = (3, 10)
 """What the agent's code asks for; the wheels of onnxruntime may ask for more."""

@@ -30,18 +30,27 @@ def own_key() -> Path:
 
 
 def _make_key(path: Path) -> None:
-    """Write a new key pair: the private part for its owner's eyes alone, from its first byte on."""
-    from adb_shell.auth.keygen import keygen
+    """Write a new key pair: the private part for its owner's eyes alone, from its first byte on.
+
+    One that is there is kept, for phones know it: only its public half is then made.
+    """
+    from adb_shell.auth.keygen import keygen, write_public_keyfile
 
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     beside = path.with_name(f".adbkey.{os.getpid()}")
     old_mask = os.umask(0o077)
+    public = beside.with_name(beside.name + ".pub")
+    kept = path.exists()
     try:
-        keygen(str(beside))
+        if kept:
+            write_public_keyfile(str(path), str(public))
+        else:
+            keygen(str(beside))
     finally:
         os.umask(old_mask)
-    beside.with_name(beside.name + ".pub").replace(path.with_name(path.name + ".pub"))
-    beside.replace(path)
+    public.replace(path.with_name(path.name + ".pub"))
+    if not kept:
+        beside.replace(path)
 
 
 def _signers() -> list[Any]:

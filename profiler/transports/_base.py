@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 MAX_OUTPUT_BYTES = 64 * 2**20
 """What a command may write, both streams together. Nothing that we run says more; a device cannot fill our memory."""
 _CHUNK = 1 << 20
+_LONGEST_PID = 10
 
 PYTHON_SCRIPT = "python/python.sh"
 """In the work folder: a script for `sh` that `archsearch devices setup` leaves, which becomes the Python of its own."""
@@ -56,6 +57,12 @@ def checksum(source: bytes | Path) -> tuple[int, str]:
             digest.update(chunk)
             size += len(chunk)
     return size, digest.hexdigest()
+
+
+def process_id(said: bytes) -> int | None:
+    """The number that a helper wrote; None if it is none."""
+    said = said.strip()
+    return int(said) if said.isdigit() and len(said) <= _LONGEST_PID else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +98,12 @@ class Transport(ABC):
     @property
     @abstractmethod
     def work_dir(self) -> str:
-        """Folder on the device that belongs to us; absolute once open."""
+        """Folder on the device that we work in; absolute once open."""
+
+    @property
+    def named_work_dir(self) -> str:
+        """The same as the device file names it: maybe through a link, maybe beginning with ``~/``."""
+        return self.work_dir
 
     @property
     @abstractmethod
@@ -140,8 +152,8 @@ class Transport(ABC):
     def push(self, source: bytes | Path, remote: str) -> int:
         """Write a file: temporary name, size and sha256 checked there, then renamed. Parents are created.
 
-        Several drivers may push one file at once. What a broken transfer left in the folder (`.*.part`) goes with the
-        next push into it: at once if it was ours, otherwise when it has rested for a day.
+        Several drivers may push one file at once. What a broken transfer left in the folder (a dot, 16 hex digits, and
+        ``.*.part``) goes with the next push into it: at once if it was ours, otherwise when it has rested for a day.
 
         Returns:
             Bytes that crossed the link.
@@ -180,7 +192,8 @@ class Transport(ABC):
         """Remove a file or a whole folder inside `work_dir`; one that does not exist is fine.
 
         Raises:
-            TransportError: It is the work folder itself or lies outside; nothing was removed.
+            TransportError: It is the work folder itself or lies outside, by its name or because a link on the way to it
+                leads there; nothing was removed.
         """
 
     def __enter__(self) -> Self:

@@ -26,7 +26,9 @@ __all__ = ["DIFFERENT", "MARK", "MISSING", "OUTSIDE", "Dialect", "PosixDialect",
 
 _OPEN = """
 case $1 in "~/"*) set -- "$HOME/${1#??}";; esac
-mkdir -p -- "$1" && cd -P -- "$1" && [ -w . ] && pwd -P
+mkdir -p -- "$1" && cd -P -- "$1" || exit 1
+[ -w . ] || { echo "not writable" >&2; exit 1; }
+pwd -P
 """
 _RUN = """
 cd -- "$1" || exit 64; shift
@@ -55,9 +57,9 @@ if command -v sha256sum >/dev/null 2>&1; then s=$(sha256sum <"$partial"); else s
 if [ "${s%% *}" != "$digest" ]; then wc -c <"$partial"; rm -f -- "$partial"; exit 66; fi
 mv -f -- "$partial" "$target" || exit 1
 set -- "$folder"/.*.part
-[ -e "$1" ] && find "$folder" -maxdepth 1 -name ".*.part" -type f -mtime +1 -exec rm -f -- {} ";" 2>/dev/null
+[ -e "$1" ] && find "$folder" -maxdepth 1 -name ".$HEX.*.part" -type f -mtime +1 -exec rm -f -- {} ";" 2>/dev/null
 true
-"""
+""".replace("$HEX", 16 * "[0-9a-f]")
 """Also removes what earlier transfers into the folder left: our own at once, a stranger's, which may still be written
 to, once it has rested for a day."""
 
@@ -109,9 +111,9 @@ class Dialect(ABC):
         """Whether it says where it begins."""
         return path.startswith("/")
 
-    def for_sftp(self, path: str) -> str:
-        """As the device's SFTP server wants it."""
-        return path
+    def for_sftp(self, path: str) -> bytes:
+        """As the device's SFTP server wants it; names there are bytes of any kind."""
+        return path.encode("utf-8", "surrogateescape")
 
 
 class PosixDialect(Dialect):
@@ -155,9 +157,9 @@ class PythonDialect(Dialect):
         """On Windows, with a drive."""
         return path[1:3] == ":/" if self.windows else super().absolute(path)
 
-    def for_sftp(self, path: str) -> str:
+    def for_sftp(self, path: str) -> bytes:
         """Windows' own server says ``/C:/...``."""
-        return f"/{path}" if self.windows else path
+        return super().for_sftp(f"/{path}" if self.windows else path)
 
 
 @cache

@@ -11,11 +11,21 @@ import posixpath
 import secrets
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from profiler.errors import CommandTimeout, ConnectionLost, RemoteFileMissing, TransferError, TransportError
-from profiler.transports._base import MAX_OUTPUT_BYTES, PYTHON_SCRIPT, SPAWN, Completed, Transport, checksum
+from profiler.transports._base import (
+    MAX_OUTPUT_BYTES,
+    PYTHON_SCRIPT,
+    SPAWN,
+    Completed,
+    Transport,
+    checksum,
+    process_id,
+)  # fmt: skip
 from profiler.transports._dialects import DIFFERENT, MARK, MISSING, OUTSIDE, Dialect, PosixDialect
+from profiler.untrusted import printable
 
 _SHORT_S = 30.0
 """For commands that touch a few files."""
@@ -55,7 +65,11 @@ def heard(done: Completed) -> Completed:
     """
     out, err = _after_mark(done.stdout), _after_mark(done.stderr)
     if out is None or err is None:
-        raise TransportError(f"the device's shell does not run scripts: {said(done)}", hint="It needs a POSIX shell.")
+        told = said(done if done.stderr.strip() else replace(done, stderr=done.stdout))
+        raise TransportError(
+            f"the device's shell does not run scripts: {told}",
+            hint="It needs a POSIX shell, and start-up files that do not end it.",
+        )
     return Completed(exit_code=done.exit_code, stdout=out, stderr=err)
 
 
@@ -115,6 +129,11 @@ class ShellTransport(Transport):
         return self._work or self._configured
 
     @property
+    def named_work_dir(self) -> str:
+        """As configured."""
+        return self._configured
+
+    @property
     def python(self) -> tuple[str, ...]:
         """What the device file names, else what set-up made there, else ``python3``; known once open."""
         return self._python
@@ -135,7 +154,7 @@ class ShellTransport(Transport):
         done = self._do("open", self._configured)
         if done.exit_code != 0:
             raise TransportError(
-                f"{self._configured}: {said(done) or 'not writable'}",
+                f"{self._configured}: {said(done)}",
                 hint="Set work_dir to a folder that you may write to.",
             )
         found = done.stdout.decode("utf-8", "surrogateescape").removesuffix("\n")
@@ -200,9 +219,10 @@ class ShellTransport(Transport):
                 raise RemoteFileMissing(f"no such program: {argv[0]}")
             self.mkdir(posixpath.dirname(target))
             done = self.run([*self.python, "-c", SPAWN, target, *argv], timeout_s=self.short_s)
-        if done.exit_code != 0 or not done.stdout.strip().isdigit():
+        pid = process_id(done.stdout)
+        if done.exit_code != 0 or pid is None:
             raise TransportError(f"{argv[0]} could not be started: {said(done)}")
-        return int(done.stdout)
+        return pid
 
     def alive(self, pid: int) -> bool:
         """Ask the process table; a zombie is not alive."""
@@ -281,9 +301,9 @@ class ShellTransport(Transport):
 
 
 def said(done: Completed) -> str:
-    """The last line that a command complained with, or its exit code."""
+    """The last line that a command complained with, without what a terminal would obey; or its exit code."""
     lines = done.stderr.decode(errors="replace").strip().splitlines()
-    return lines[-1][:300] if lines else f"exit code {done.exit_code}"
+    return printable(lines[-1][:300]) if lines else f"exit code {done.exit_code}"
 
 
 def _disk_hint(done: Completed) -> str | None:

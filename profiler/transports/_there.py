@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import hashlib
 import os
+import re
 import shutil
 import signal
 import stat
@@ -25,6 +26,7 @@ NO_PROGRAM = 127
 MARK = b"\x1ehere\x1e\n"
 WINDOWS = os.name == "nt"
 _RESTED_S = 86_400.0
+_PARTIAL = re.compile(r"\.[0-9a-f]{16}\..*\.part")
 
 # Constants of winbase.h and winnt.h.
 _NO_WINDOW, _NEW_GROUP, _BREAKAWAY = 0x0800_0000, 0x0000_0200, 0x0100_0000
@@ -255,7 +257,7 @@ def arrived(partial: str, target: str, digest: str, folder: str, *rubbish: str) 
     for name in os.listdir(folder):
         path = os.path.join(folder, name)
         try:
-            if name.startswith(".") and name.endswith(".part") and time.time() - os.lstat(path).st_mtime > _RESTED_S:
+            if _PARTIAL.fullmatch(name) and time.time() - os.lstat(path).st_mtime > _RESTED_S:
                 os.unlink(path)
         except OSError:
             continue

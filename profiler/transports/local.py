@@ -22,8 +22,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
 
+from profiler.agent.folder import PARTIAL
 from profiler.errors import CommandTimeout, RemoteFileMissing, TransferError, TransportError
-from profiler.transports._base import MAX_OUTPUT_BYTES, SPAWN, Completed, Transport, checksum
+from profiler.transports._base import MAX_OUTPUT_BYTES, SPAWN, Completed, Transport, checksum, process_id
 
 if TYPE_CHECKING:
     from profiler.devices import LocalDevice
@@ -116,10 +117,11 @@ class LocalTransport(Transport):
         with _mapped(log):
             target.parent.mkdir(parents=True, exist_ok=True)
         done = self.run([sys.executable, "-I", "-S", "-c", SPAWN, str(target), *argv], timeout_s=30)
-        if done.exit_code != 0 or not done.stdout.strip().isdigit():
+        pid = process_id(done.stdout)
+        if done.exit_code != 0 or pid is None:
             lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
             raise TransportError(f"{argv[0]} could not be started: {lines[-1][:300]}")
-        return int(done.stdout)
+        return pid
 
     def alive(self, pid: int) -> bool:
         """Ask the process table; a zombie is not alive."""
@@ -187,11 +189,14 @@ class LocalTransport(Transport):
             self._path(remote).mkdir(parents=True, exist_ok=True)
 
     def remove(self, remote: str) -> None:
-        """Remove a file or a folder with everything in it; only inside the work folder."""
+        """Remove a file or a folder with everything in it; only inside the work folder, wherever links lead."""
         target = Path(os.path.normpath(self._path(remote)))
         if Path(os.path.normpath(self._work.absolute())) not in target.parents:
             raise TransportError(f"{remote!r}: only what lies inside the work folder is ever removed")
         with suppress(RemoteFileMissing), _mapped(remote):
+            work, parent = self._work.resolve(), target.parent.resolve()
+            if parent != work and work not in parent.parents:
+                raise TransportError(f"{remote}: a link leads out of {work}; nothing was removed")
             if target.is_dir() and not target.is_symlink():
                 shutil.rmtree(target)
             else:
@@ -246,6 +251,8 @@ def _talk(process: subprocess.Popen[bytes], name: str, stdin: bytes, timeout_s: 
 def _sweep(folder: Path) -> None:
     """Remove what drivers that were killed while they wrote have left."""
     for path in folder.glob(".*.part"):
+        if not PARTIAL.fullmatch(path.name):
+            continue
         with suppress(FileNotFoundError):
             if time.time() - path.lstat().st_mtime > _RESTED_S:
                 path.unlink()

@@ -14,8 +14,9 @@ from threading import Thread
 
 import pytest
 
+from profiler.cleaning import clean, survey
 from profiler.conformance import TransportConformance
-from profiler.errors import AccessRefused, ConnectionLost, TransportError
+from profiler.errors import AccessRefused, ConnectionLost, DeviceUnavailable, TransportError
 from profiler.transports import _adb_direct
 from profiler.transports._adb_direct import TcpLink, UsbLink, own_key
 from profiler.transports._adb_links import Link
@@ -91,6 +92,17 @@ def test_the_key_is_made_on_first_use_and_nobody_else_s(phone: Phone, tmp_path: 
     assert stat.S_IMODE(own_key().stat().st_mode) == 0o600
     with transport_over(TcpLink("127.0.0.1", phone.port)):
         assert own_key().read_bytes() == made
+
+
+def test_a_key_whose_public_half_is_lost_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    _adb_direct._signers()
+    public = own_key().with_name("adbkey.pub")
+    made = own_key().read_bytes(), public.read_bytes()
+    public.unlink()
+    _adb_direct._signers()
+    assert (own_key().read_bytes(), public.read_bytes()) == made
+    assert sorted(path.name for path in public.parent.iterdir()) == ["adbkey", "adbkey.pub"]
 
 
 def test_a_port_where_nobody_listens_is_a_lost_connection():
@@ -179,3 +191,34 @@ def test_a_disk_that_is_full_is_told(tmp_path: Path):
             assert transport.listdir(".") == ("small",)
     finally:
         phone.stop()
+
+
+def test_who_is_at_work_is_seen_with_the_phone_s_own_tools(phone: Phone):
+    work = phone.data / "shared"
+    job, made, scratch = "a-20260101T101500-0123abcd", "bundle-0123456789ab-0123abcd", "scratch-0123abcd"
+    for name in (f"jobs/{job}/model.onnx", f"python/{made}/bin/python", f"python/{scratch}/bundle.tar.gz", "lease"):
+        (work / name).parent.mkdir(parents=True, exist_ok=True)
+        (work / name).touch()
+    (work / "weights" / "llama").mkdir(parents=True)
+    with AdbTransport(TcpLink("127.0.0.1", phone.port), work_dir="/data/local/tmp/shared") as transport:
+        signs = survey(transport).signs
+        assert [sign.partition(" ")[2].partition(" there")[0] for sign in signs] == [
+            "job is at work", "set-up is at work",
+        ]  # fmt: skip
+        with pytest.raises(DeviceUnavailable, match="nothing was removed"):
+            clean(transport, survey(transport))
+        for path in [work, *work.rglob("*")]:
+            if path.name != "lease":
+                os.utime(path, (1, 1))
+        [sign] = survey(transport).signs
+        assert sign.startswith("a job ended there ")
+        os.utime(work / "lease", (1, 1))
+        found = survey(transport)
+        assert (found.signs, found.finished, found.others) == ((), 1, ("weights/llama",))
+        assert set(found.ours) == {"lease", f"jobs/{job}", f"python/{made}", f"python/{scratch}"}
+        assert found.disk_bytes > 0
+        assert not clean(transport, found)
+        assert [path.relative_to(work).as_posix() for path in work.rglob("*")] == ["weights", "weights/llama"]
+        shutil.rmtree(work / "weights")
+        assert clean(transport, survey(transport))
+    assert not work.exists()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from profiler.cleaning import clean, survey
 from profiler.conformance import TransportConformance
 from profiler.errors import ConnectionLost, RemoteFileMissing, TransportError
 from profiler.transports._base import PYTHON_SCRIPT
@@ -144,3 +145,33 @@ def test_links_do_not_lead_out_of_the_work_folder(server: Sshd, tmp_path: Path, 
             transport.remove("link/kept")
         transport.remove("link")
     assert (outside / "kept").exists()
+
+
+def test_cleaning_takes_no_folder_from_under_a_link(server: Sshd, tmp_path: Path):
+    (tmp_path / "big" / "arch" / "weights" / "llama").mkdir(parents=True)
+    (tmp_path / "big" / "arch" / "weights" / (64 * "a")).mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "big" / "arch")
+    for _ in range(2):
+        with transport_to(server, tmp_path / "link") as transport:
+            assert transport.work_dir == str(tmp_path / "big" / "arch")
+            assert not clean(transport, survey(transport))
+    assert (tmp_path / "link" / "weights" / "llama").is_dir()
+    assert not (tmp_path / "link" / "weights" / (64 * "a")).exists()
+    (tmp_path / "plain" / "jobs").mkdir(parents=True)
+    with transport_to(server, tmp_path / "plain") as transport:
+        assert clean(transport, survey(transport))
+    assert not (tmp_path / "plain").exists()
+
+
+@pytest.mark.parametrize("dialect", [SshTransport, InPython])
+def test_names_may_be_any_bytes(server: Sshd, tmp_path: Path, dialect: type[SshTransport]):
+    work = tmp_path / "w"
+    (work / "jobs" / "\udcff").mkdir(parents=True)
+    (work / "jobs" / "\udcff" / "status.json").write_text("{}")
+    with dialect(place_of(server), device="box", work_dir=str(work), python=sys.executable) as transport:
+        assert transport.listdir("jobs") == ("\udcff",)
+        assert transport.pull("jobs/\udcff/status.json", max_bytes=10) == b"{}"
+        found = survey(transport)
+        assert (found.ours, found.others, found.signs) == ((), ("jobs/\udcff",), ())
+        assert not clean(transport, found)
+    assert (work / "jobs" / "\udcff" / "status.json").exists()

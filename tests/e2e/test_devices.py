@@ -34,6 +34,7 @@ BOX = """\
     cooling: {{max_other_cpu: 1.0, timeout_s: 5}}
     {more}
 """
+BROKEN = "venv-0123456789ab-0123abcd"
 Make = Callable[..., "Box"]
 
 
@@ -139,8 +140,10 @@ def test_a_device_without_the_internet_gets_its_wheels_from_here(cli: Cli, make:
     offline = {"PIP_CONFIG_FILE": "/dev/null", "PIP_INDEX_URL": NO_INDEX, "PIP_RETRIES": "0", "PIP_FIND_LINKS": ""}
     # A set-up whose link broke, and one whose interpreter is gone.
     (box.work / "python" / "scratch-0123abcd" / "wheels").mkdir(parents=True)
-    (box.work / "python" / "venv-0123abcd").mkdir()
-    (box.work / "python" / "python.sh").write_text('exec "${0%/*}/venv-0123abcd/bin/python" "$@"\n')
+    (box.work / "python" / BROKEN).mkdir()
+    (box.work / "python" / "python.sh").write_text(f'exec "${{0%/*}}/{BROKEN}/bin/python" "$@"\n')
+    (box.work / "python" / "myproject").mkdir()
+    (box.work / "python" / "myproject" / "thesis.py").write_text("mine")
     left = box.venvs()
     assert "run `archsearch devices setup box`" in cli("devices", "check", "box", code=3).out
     failed = cli("devices", "setup", "box", code=3, env={**offline, "PIP_EXTRA_INDEX_URL": ""})
@@ -153,8 +156,9 @@ def test_a_device_without_the_internet_gets_its_wheels_from_here(cli: Cli, make:
     assert re.search(r"sending \d+ wheels, \d\d MB", done.err)
     assert "box: ready." in done.out
     assert box.outside() == before
-    assert [name.partition("-")[0] for name in box.venvs()] == ["python.sh", "venv"]
-    assert "venv-0123abcd" not in box.venvs()
+    assert [name.partition("-")[0] for name in box.venvs()] == ["myproject", "python.sh", "venv"]
+    assert BROKEN not in box.venvs()
+    assert (box.work / "python" / "myproject" / "thesis.py").exists()
 
 
 def test_what_cannot_be_set_up_says_why(cli: Cli, make: Make):
@@ -186,8 +190,9 @@ def test_this_machine_needs_nothing_and_keeps_what_is_not_of_a_device(cli: Cli):
     assert "local: ready. A tiny model" in done.out
     exported = cli.work / "exported"
     exported.mkdir()
-    weights = cli("devices", "clean", "local", "--weights", "--yes").out
+    assert "the next one of its measurement may follow" in cli.refused("devices", "clean", "local", "--yes", code=3)
+    weights = cli("devices", "clean", "local", "--weights", "--yes", "--force").out
     assert " bytes (1." in weights
     assert list((cli.work / "weights").iterdir()) == []
-    assert "with what is not of a device: exported" in cli("devices", "clean", "local", "--yes").out
+    assert "with what is not of a device: exported" in cli("devices", "clean", "local", "--yes", "--force").out
     assert list(cli.work.iterdir()) == [exported]

@@ -74,5 +74,5 @@ def test_three_ways_to_a_device_in_one_search(three: Cli, phone: Phone):
     }
     assert machine
 
-    three("devices", "clean", "phone", "--yes")
+    three("devices", "clean", "phone", "--yes", "--force")
     assert not (phone.data / "archsearch").exists()

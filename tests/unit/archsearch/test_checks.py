@@ -54,6 +54,13 @@ def test_a_device_cannot_write_on_the_terminal(capsys: pytest.CaptureFixture[str
     assert "\nb: READY" not in out
 
 
+def test_what_is_not_known_is_said_so(capsys: pytest.CaptureFixture[str]):
+    _print_report(report(cores=None, core_groups=[]))
+    out = capsys.readouterr().out
+    assert "unknown cores" in out
+    assert "None" not in out
+
+
 def test_every_field_is_there_for_programs(capsys: pytest.CaptureFixture[str]):
     unknown = DeviceReport(device=BOX, reachable=False, work_dir="~/w", reasons=("nobody answers",))
     assert unknown.row().keys() == report().row().keys()

@@ -133,6 +133,20 @@ class TestCache:
         self.place(cache, tmp_path, 5)
         assert [folder.exists() for folder in placed] == [True, False, False]
 
+    def test_what_others_keep_beside_is_neither_removed_nor_counted(self, tmp_path: Path) -> None:
+        theirs = tmp_path / "w" / "llama"
+        theirs.mkdir(parents=True)
+        (theirs / "model.bin").touch()
+        os.truncate(theirs / "model.bin", 9 * 2**30)
+        (tmp_path / "w" / (63 * "a")).mkdir()
+        first = self.place(WeightCache(tmp_path / "w", limit_mib=3), tmp_path, 1).model.parent
+        self.place(WeightCache(tmp_path / "w", limit_mib=3), tmp_path, 2)
+        assert first.exists()
+        self.place(WeightCache(tmp_path / "w", limit_mib=3), tmp_path, 3)
+        assert not first.exists()
+        assert (theirs / "model.bin").exists()
+        assert (tmp_path / "w" / (63 * "a")).exists()
+
     def test_a_full_disk_is_said_before_writing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(WeightCache, "_free", lambda _: 10 * 2**20)
         with pytest.raises(JobFailure, match="disk full: the weights need 1 MiB and 64 MiB to spare, and 10 MiB are"):

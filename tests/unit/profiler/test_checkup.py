@@ -14,10 +14,11 @@ import pytest
 from profiler.agent import checkup as looks
 from profiler.agent.lease import Lease
 from profiler.agent_bundle import agent_bytes, agent_name
-from profiler.checkup import Checkup, parse_checkup, printable
+from profiler.checkup import Checkup, parse_checkup
 from profiler.devices import Cooling, LocalDevice, Provider, SshDevice
 from profiler.errors import ResultError
 from profiler.readiness import big_cores, check_device, core_text, judge, proposal
+from profiler.untrusted import printable
 from tests.unit.profiler.samples import ENVIRONMENT
 
 HERE = "1.31.1"
@@ -103,6 +104,8 @@ class TestBattery:
         reasons, advice = judge(box(), told(battery=found), here=HERE)
         assert reasons == ["its battery is at 17% and is not charged"]
         assert "plug it in" in advice[0]
+        for level, said in ((0.0, ["its battery is at 0% and is not charged"]), (None, [])):
+            assert judge(box(), told(battery={"level_percent": level, "on_power": False}), here=HERE)[0] == said
 
     def test_a_phone(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         answers = {
@@ -141,19 +144,32 @@ def test_a_lease_is_looked_at_without_being_taken(tmp_path: Path) -> None:
     assert lease.try_acquire("the next")
 
 
+def test_somebody_elses_file_serves_as_a_lock_and_keeps_its_content(tmp_path: Path) -> None:
+    (tmp_path / "lease").write_text("of my flat")
+    first, second = Lease(tmp_path / "lease"), Lease(tmp_path / "lease")
+    assert first.try_acquire("a job")
+    assert not second.try_acquire("another")
+    first.release()
+    assert (tmp_path / "lease").read_text() == "of my flat"
+    assert second.try_acquire("another")
+
+
 def test_the_agent_answers_to_check(tmp_path: Path) -> None:
     agent = tmp_path / agent_name()
     agent.write_bytes(agent_bytes())
-    (tmp_path / "weights" / "one").mkdir(parents=True)
-    (tmp_path / "weights" / "one" / "weights.bin").write_bytes(b"0" * 2**20)
-    (tmp_path / "jobs" / "over").mkdir(parents=True)
+    for name in (64 * "a", "llama"):
+        (tmp_path / "weights" / name).mkdir(parents=True)
+        (tmp_path / "weights" / name / "weights.bin").write_bytes(b"0" * 2**20)
+    over = "over-20260101T101500-0123abcd"
+    (tmp_path / "jobs" / "2024").mkdir(parents=True)
+    (tmp_path / "jobs" / over).mkdir(parents=True)
     status = {"state": "timing", "pid": os.getpid()}  # of an agent that died: its number is another's now
-    (tmp_path / "jobs" / "over" / "status.json").write_text(json.dumps(status))
+    (tmp_path / "jobs" / over / "status.json").write_text(json.dumps(status))
     command = [sys.executable, str(agent), "check", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, check=True)
     found = parse_checkup(done.stdout)
     assert found.weights_mib == 1.0
-    assert [(job.id, job.state, job.pid) for job in found.jobs] == [("over", "timing", None)]
+    assert [(job.id, job.state, job.pid) for job in found.jobs] == [(over, "timing", None)]
     assert found.onnxruntime is not None
     assert found.free_mib is not None
     assert found.other_cpu is not None
@@ -223,7 +239,7 @@ def test_what_a_device_says_moves_no_cursor() -> None:
 @pytest.mark.parametrize(
     "raw",
     [
-        b"no json", b"[" * 100_000, b"[]", b'{"model": 5}', b'{"free_mib": -1}', b'{"lease": {"pid": 1}}',
+        b"no json", b"{}", b"[" * 100_000, b"[]", b'{"model": 5}', b'{"free_mib": -1}', b'{"lease": {"pid": 1}}',
         b'{"cpu_model": "' + b"x" * 201 + b'"}', b'{"host": "' + b"x" * 70_000 + b'"}', b'{"free_mib": NaN}',
         b'{"core_groups": [{"cores": [], "physical": 1}]}',
     ],

@@ -48,12 +48,22 @@ def test_what_a_killed_agent_left_is_put_back_by_the_next(tmp_path: Path, polici
     assert ends(policies) == [LITTLE, BIG]
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[]", '{"policy0": 5}', '{"policy0": ["x", 1]}', '{"../../etc": [1, 2]}'])
+@pytest.mark.parametrize("damage", ["", "\0", "{", '{"policy0": 5}', '{"policy0": ["x", 1]}', '{"../../etc": [1, 2]}'])
 def test_a_damaged_record_harms_nobody(tmp_path: Path, policies: Path, damage: str):
     (tmp_path / "clocks").write_text(damage)
     Clocks(tmp_path / "clocks", policies=policies).restore()
     assert ends(policies) == [LITTLE, BIG]
     assert not (tmp_path / "clocks").exists()
+
+
+def test_somebody_elses_file_stays(tmp_path: Path, policies: Path):
+    (tmp_path / "clocks").write_text("Big Ben\n")
+    clocks = Clocks(tmp_path / "clocks", policies=policies)
+    clocks.restore()
+    with pytest.raises(JobFailure, match="clocks is in the way, and is not ours"):
+        clocks.fix(2000)
+    assert ends(policies) == [LITTLE, BIG]
+    assert (tmp_path / "clocks").read_text() == "Big Ben\n"
 
 
 def test_a_system_that_does_not_let_us_is_told_and_left_as_it_was(tmp_path: Path, policies: Path):

@@ -164,6 +164,17 @@ def test_all_mistakes_are_reported_at_once_with_their_lines(write):
         ("devices: [{name: a}]", "1: transport: is missing; allowed: local, ssh, adb"),
         ("devices: [{name: a, transport: local, work_dir: rel/ative}]", "work_dir: must be an absolute path"),
         ("devices: [{name: ../a, transport: local}]", "name: must be letters"),
+        ("devices: [{name: a, transport: adb, work_dir: rel}]", "work_dir: must be an absolute path"),
+        ("devices: [{name: a, transport: adb, work_dir: '-'}]", "work_dir: must be an absolute path"),
+        ("devices: [{name: a, transport: adb, work_dir: ~/x}]", "work_dir: must be an absolute path"),
+        (
+            "devices: [{name: a, transport: ssh, host: b, python: ~/venv/bin/python}]",
+            "python: must be a name such as python3.12 or an absolute path such as /home/me/venv/bin/python",
+        ),
+        ("devices: [{name: a, transport: [ssh]}]", "1: transport: ['ssh'] is unknown"),
+        ("devices: [{name: a, transport: {x: y}}]", "1: transport: {'x': 'y'} is unknown"),
+        ("devices: [{name: [a], transport: local, group: b}]", "1: name: must be text"),
+        ("devices: [{name: {a: b}, transport: local, group: {c: d}}]", "1: name: must be text"),
         ("devices: [{name: a, transport: local, threads: true}]", "threads: must be a whole number, not True"),
         ("devices: [{name: a, transport: local, providers: []}]", "providers: must be a list"),
         ("devices: [{name: a, transport: local, cores: []}]", "cores: must not be empty"),
@@ -234,3 +245,8 @@ def test_a_transport_that_does_not_import_is_an_error(tmp_path: Path, monkeypatc
             transports()
     finally:
         transports.cache_clear()
+
+
+def test_a_python_of_this_machine_may_be_below_home(write):
+    (device,) = load_devices(write("devices: [{name: a, transport: local, python: ~/venv/bin/python}]")).devices
+    assert device.python == str(Path.home() / "venv/bin/python")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
+from profiler.agent.folder import MADE, is_script
 from profiler.devices import LocalDevice
 from profiler.errors import DeviceUnavailable, UnsupportedTransport
 from profiler.readiness import host_onnxruntime
-from profiler.setup import _installer, set_up
+from profiler.setup import _install, _installer, set_up
+from profiler.setup.site import Site
 from profiler.setup.venv import BasePython
 from profiler.setup.wheels import NoWheel, Target, fetch, fetch_pip, last_error
+from profiler.transports.local import LocalTransport
 
 
 def python(**changes: object) -> BasePython:
@@ -86,3 +90,55 @@ def test_nothing_is_installed_on_this_machine(tmp_path: Path) -> None:
 def test_a_transport_without_an_installer_is_told() -> None:
     with pytest.raises(UnsupportedTransport, match="cannot set up devices with `transport: local`"):
         _installer(LocalDevice(name="here", transport="local"), None, None)
+
+
+class Script:
+    """Makes a Python out of ours."""
+
+    def install(self, site: Site) -> str:
+        name = f"venv-0123456789ab-{site.token}"
+        site.transport.push(f'exec {sys.executable} "$@"\n'.encode(), f"{site.root}/{name}/python.sh")
+        return f"{name}/python.sh"
+
+
+class Broken(Script):
+    def install(self, site: Site) -> str:
+        super().install(site)
+        site.transport.mkdir(f"{site.root}/mine-{site.token}")
+        raise DeviceUnavailable("no wheels")
+
+
+THEIRS = ("myproject/thesis.py", "scratch/notes", "venv/bin/python", "venv-12/bin/python")
+
+
+def test_set_up_removes_what_it_made_and_nothing_else(tmp_path: Path) -> None:
+    root = tmp_path / "work" / "python"
+    old = ("venv-ba9876543210-0123abcd/bin/python", "bundle-ba9876543210-0123abcd/x", "scratch-0123abcd/wheels/x")
+    for name in (*THEIRS, *old):
+        (root / name).parent.mkdir(parents=True)
+        (root / name).touch()
+    with LocalTransport(tmp_path / "work") as transport:
+        with pytest.raises(DeviceUnavailable, match="no wheels"):
+            _install(transport, Broken(), None, print)
+        [made] = root.glob("mine-*")
+        assert sorted(root.iterdir()) == sorted({*(root / name.split("/")[0] for name in (*THEIRS, *old)), made})
+        made.rmdir()
+        for _ in range(2):
+            assert _install(transport, Script(), None, print).python is not None
+            left = {path.name for path in root.iterdir()} - {name.split("/")[0] for name in THEIRS}
+            assert [name.partition("-")[0] for name in sorted(left)] == ["python.sh", "venv"]
+            assert all((root / name).exists() for name in THEIRS)
+        assert is_script((root / "python.sh").read_bytes())
+        assert all(MADE.fullmatch(name) for name in left - {"python.sh"})
+        assert transport.run(["sh", str(root / "python.sh"), "-c", "print(7)"], timeout_s=60).stdout == b"7\n"
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_somebody_elses_script_is_not_written_over(tmp_path: Path, folder: bool) -> None:
+    script = tmp_path / "work" / "python" / "python.sh"
+    script.parent.mkdir(parents=True)
+    script.mkdir() if folder else script.write_text("exec /my/own/python\n")
+    in_the_way = pytest.raises(DeviceUnavailable, match=r"python\.sh is in the way, and is not what set-up wrote")
+    with LocalTransport(tmp_path / "work") as transport, in_the_way:
+        _install(transport, Script(), None, print)
+    assert [path.name for path in script.parent.iterdir()] == ["python.sh"]

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
 from profiler.errors import TransportError
-from profiler.transports._dialects import PythonDialect
+from profiler.transports._base import Completed, process_id
+from profiler.transports._dialects import SCRIPTS, PosixDialect, PythonDialect
 from profiler.transports._quoting import cmd_line, powershell_line, sh_line
+from profiler.transports._shell import heard
 from profiler.transports.ssh import _WHICH_SHELL, shell_of
 
 
@@ -90,4 +95,34 @@ def test_paths_of_windows_have_drives_and_forward_slashes():
     assert dialect.plain("C:/Users/me/w/../../x//y") == "C:/Users/x/y"
     assert dialect.absolute("C:/Users")
     assert not dialect.absolute("/home/me")
-    assert dialect.for_sftp("C:/Users/me") == "/C:/Users/me"
+    assert dialect.for_sftp("C:/Users/me") == b"/C:/Users/me"
+    assert PosixDialect().for_sftp("/jobs/\udcff") == b"/jobs/\xff"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody who may not write")
+def test_a_folder_that_may_not_be_written_is_said_in_words():
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o555)
+        command = ["sh", "-c", SCRIPTS["open"], "sh", folder]
+        done = subprocess.run(command, capture_output=True, user=65534, cwd="/", timeout=20, check=False)
+    assert (done.returncode, done.stderr) == (1, b"not writable\n")
+
+
+@pytest.mark.parametrize(
+    ("out", "err", "said"),
+    [
+        (b"Welcome\nThis account is \x1b[31mdisabled.\n", b"", "This account is \ufffd[31mdisabled."),
+        (b"Welcome\n", b"no shell for you\n", "no shell for you"),
+        (b"", b"", "exit code 1"),
+        (b"x" * 5000, b"", "x" * 300),
+    ],
+)
+def test_what_a_device_says_in_place_of_a_script_is_shown(out: bytes, err: bytes, said: str):
+    with pytest.raises(TransportError) as caught:
+        heard(Completed(exit_code=1, stdout=out, stderr=err))
+    assert str(caught.value) == f"the device's shell does not run scripts: {said}"
+
+
+@pytest.mark.parametrize(("said", "pid"), [(b" 17\n", 17), (b"", None), (b"-1", None), (b"9" * 5000, None)])
+def test_a_process_id_has_few_digits(said: bytes, pid: int | None):
+    assert process_id(said) == pid
