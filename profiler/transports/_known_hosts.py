@@ -69,14 +69,14 @@ class _Line:
     revoked: bool
 
 
-def _parse(line: str) -> _Line | None:
-    """None for comments, authorities, types of keys that are not spoken here, and what is damaged."""
+def _parse(line: str, name: str) -> _Line | None:
+    """What a line says of a name; None for other names, comments, authorities, and keys that cannot be read here."""
     import paramiko
 
     words = line.split()
     revoked = words[:1] == ["@revoked"]
     names, kind, blob = [*words[revoked : revoked + 3], "", "", ""][:3]
-    if not blob or names.startswith(("#", "@")):
+    if not blob or names.startswith(("#", "@")) or not matches(names, name):
         return None
     try:
         data = base64.b64decode(blob, validate=True)
@@ -131,10 +131,7 @@ def known_keys(files: Sequence[Path], name: str) -> Known:
     Raises:
         TransportError: A file cannot be read.
     """
-    found = [
-        (path, [entry for line in _lines(path) if (entry := _parse(line)) and matches(entry.names, name)])
-        for path in files
-    ]
+    found = [(path, [entry for line in _lines(path) if (entry := _parse(line, name))]) for path in files]
     revoked = {entry.key: path for path, entries in found for entry in entries if entry.revoked}
     keys: dict[str, tuple[paramiko.PKey, ...]] = {}
     ranks: dict[str, int] = {}
@@ -171,8 +168,8 @@ def keep(path: Path, name: str, key: paramiko.PKey) -> None:
 
 def _without(line: str, name: str) -> str | None:
     """A line without its word on one name; None when it has no word on another."""
-    entry = _parse(line)
-    if entry is None or entry.revoked or not matches(entry.names, name):
+    entry = _parse(line, name)
+    if entry is None or entry.revoked:
         return line
     if entry.names.startswith("|"):
         return None

@@ -14,7 +14,9 @@ from profiler.transports._ssh_hosts import Endpoint
 if TYPE_CHECKING:
     import paramiko
 
-_HOST_HINT = "Is `host` right in the device file?"
+
+def _which(place: Endpoint) -> str:
+    return f"Is `{'jump' if place.is_jump else 'host'}` right in the device file, or what ~/.ssh/config says of it?"
 
 
 def socket_to(place: Endpoint, before: paramiko.Transport | None, *, timeout_s: float, lost_after_s: float) -> Any:
@@ -37,7 +39,7 @@ def socket_to(place: Endpoint, before: paramiko.Transport | None, *, timeout_s: 
     try:
         link = socket.create_connection((place.host, place.port), timeout=timeout_s)
     except UnicodeError as error:  # before anybody is asked: parts of names are neither empty nor above 63 letters
-        raise TransportError(f"{place.host!r} cannot be the name of a host", hint=_HOST_HINT) from error
+        raise TransportError(f"{place.host!r} cannot be the name of a host", hint=_which(place)) from error
     link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         link.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(lost_after_s * 1000))
@@ -86,7 +88,7 @@ def link_errors(place: Endpoint, patience_s: float) -> Iterator[None]:
             hint="Too many keys in your agent? Name the right one by `key_file`.",
         ) from error  # fmt: skip
     except socket.gaierror as error:
-        raise TransportError(f"{place.host}: {error.strerror}", hint=_HOST_HINT) from error
+        raise TransportError(f"{place.host}: {error.strerror}", hint=_which(place)) from error
     except (paramiko.SSHException, EOFError, OSError) as error:
         raise ConnectionLost(f"{place.title}: {_reason(error, patience_s)}") from error
 

@@ -272,6 +272,9 @@ def test_a_name_that_no_host_can_have_is_told(server: Sshd, tmp_path: Path, host
         with pytest.raises(TransportError, match="cannot be the name of a host") as caught:
             refused()
         assert "Is `host` right" in str(caught.value.hint)
+    with pytest.raises(TransportError, match="cannot be the name of a host") as caught:
+        transport_to(server, tmp_path, jump=host).open()
+    assert "Is `jump` right" in str(caught.value.hint)
 
 
 class Asks(paramiko.ServerInterface):
