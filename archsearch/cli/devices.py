@@ -56,8 +56,15 @@ def trust_command(name: str, *, devices: Path, fingerprint: str | None, yes: boo
         raise CommandError(f"{name} has `transport: {device.transport}`; only ssh devices have host keys")
     transport = SshTransport.from_device(device)
     out = console(stderr=True)
+    kept: set[tuple[str, str]] = set()
     while (unknown := transport.first_unknown()) is not None:
         shown = unknown.shown
+        if (unknown.place.key_name, shown) in kept:
+            raise CommandError(
+                f"{unknown.place.title}: its key was kept, and is not known again: two hosts on the way go by the "
+                f"name {unknown.place.key_name}",
+                hint="Give one of them a HostKeyAlias in ~/.ssh/config.",
+            )
         what = f"{unknown.place.title} shows {unknown.key.get_name()} {shown}"
         if unknown.known is not None:
             what += f"; known until now is {unknown.known}"
@@ -75,6 +82,7 @@ def trust_command(name: str, *, devices: Path, fingerprint: str | None, yes: boo
             if not typer.confirm("Is it the same?", default=False, err=True):
                 raise CommandError("nothing was kept")
         out.print(f"kept in {unknown.trust()}")
+        kept.add((unknown.place.key_name, shown))
     out.print(f"{name}: every host key on the way is known")
 
 

@@ -1,4 +1,4 @@
-"""Hosts of OpenSSH's kind: where they are, whose keys are known, what goes wrong on the way.
+"""Hosts of OpenSSH's kind: where they are, and whose keys are known.
 
 `~/.ssh/config` is honoured for host name, port, user, keys, jump hosts, proxy commands and known hosts; what the
 device file says goes before it. A host key that is not known is refused: `archsearch devices trust NAME` shows its
@@ -7,30 +7,31 @@ fingerprint and keeps the key in a file of this project's own; the user's `known
 
 from __future__ import annotations
 
-import base64
 import getpass
-import hashlib
 import os
-import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from profiler.errors import AccessRefused, ConnectionLost, TransportError
+from profiler.errors import AccessRefused, TransportError
+from profiler.transports._known_hosts import Known, fingerprint, keep, known_keys
+from profiler.transports._ssh_config import expanded, lookup
 
 if TYPE_CHECKING:
     import paramiko
 
 DEFAULT_PORT = 22
 _CONFIG = Path("~/.ssh/config")
+_HOP = re.compile(
+    r"(?:ssh://)?(?:(?P<user>.+)@)?(?:\[(?P<address>[^]]+)\]|(?P<host>[^][:@/]+))(?::(?P<port>[0-9]{1,5}))?/?"
+)
 
 
 def own_known_hosts() -> Path:
     """The file of host keys that `archsearch devices trust` writes."""
     base = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
-    return Path(base).expanduser() / "archsearch" / "known_hosts"
+    return expanded(base, "XDG_CONFIG_HOME") / "archsearch" / "known_hosts"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +47,8 @@ class Endpoint:
         jump: Hosts to go through, as OpenSSH writes them (``user@host:port``, commas between); None for none.
         proxy_command: A command whose standard streams are the link, or None.
         known_hosts: Files of host keys, the first that knows a host counts; the project's own comes first.
+        key_named: The device file names the key: one that cannot be used is an error.
+        is_jump: It is on the way to the device.
     """
 
     host: str
@@ -56,6 +59,8 @@ class Endpoint:
     jump: str | None
     proxy_command: str | None
     known_hosts: tuple[Path, ...]
+    key_named: bool = False
+    is_jump: bool = False
 
     @property
     def title(self) -> str:
@@ -76,92 +81,100 @@ def endpoint(
     """What is known of a host: the arguments first, then OpenSSH's configuration, then its defaults.
 
     Raises:
-        TransportError: The configuration file cannot be read.
+        TransportError: The configuration file cannot be read, or a path starts in the home folder of nobody.
     """
-    import paramiko
-
-    said: Any = {}
-    path = config.expanduser()
-    if path.is_file():
-        try:
-            said = paramiko.SSHConfig.from_path(str(path)).lookup(alias)
-        except Exception as error:
-            raise TransportError(f"{path}: {error}") from error
+    said = lookup(expanded(str(config), "configuration"), alias, port=port, user=user)
     host, number = said.get("hostname", alias), int(port or said.get("port", DEFAULT_PORT))
-    files = known_hosts or said.get("userknownhostsfile", "~/.ssh/known_hosts")
+    files = [known_hosts] if known_hosts else said.get("userknownhostsfile", "~/.ssh/known_hosts").split()
     jump = jump or said.get("proxyjump")
     command = said.get("proxycommand")
+    name = said.get("hostkeyalias") or (host if number == DEFAULT_PORT else f"[{host}]:{number}")
     return Endpoint(
-        host=host, port=number, user=user or said.get("user") or getpass.getuser(),
-        key_name=said.get("hostkeyalias") or (host if number == DEFAULT_PORT else f"[{host}]:{number}"),
-        keys=(key_file,) if key_file else tuple(said.get("identityfile", ())),
+        host=host, port=number, user=user or said.get("user") or getpass.getuser(), key_name=name.lower(),
+        keys=(key_file,) if key_file else tuple(said.get("identityfile", ())), key_named=key_file is not None,
         jump=None if jump == "none" else jump, proxy_command=None if command == "none" else command,
-        known_hosts=(own_known_hosts(), *(Path(file).expanduser() for file in files.split())),
+        known_hosts=(own_known_hosts(), *(expanded(file, "known_hosts") for file in files)),
     )  # fmt: skip
 
 
-def hops(place: Endpoint) -> Iterator[Endpoint]:
-    """The hosts on the way to a place, the first to be connected first."""
-    for text in (place.jump or "").split(","):
-        user, _, rest = text.strip().rpartition("@")
-        host, _, port = rest.partition(":")
-        if not host or (port and not port.isdecimal()):
-            if text.strip():
-                raise TransportError(f"jump {text.strip()!r} is not of the form user@host:port")
-            continue
-        yield endpoint(host, port=int(port) if port else None, user=user or None)
+def hops(place: Endpoint, *, config: Path = _CONFIG) -> tuple[Endpoint, ...]:
+    """The hosts on the way to a place, the first to be connected first.
+
+    The first of those that are listed is reached as the configuration says, perhaps through others; each further one
+    from the one before it, whatever the configuration says of it.
+
+    Raises:
+        TransportError: One is not of the form that OpenSSH reads, or the way leads in a circle.
+    """
+    way: list[Endpoint] = []
+    while place.jump:
+        listed = [_hop(text.strip(), config) for text in place.jump.split(",") if text.strip()]
+        if not listed:
+            break
+        way = [*listed, *way]
+        place = listed[0]
+        if place.title in [other.title for other in way[1:]]:
+            raise TransportError(
+                f"jump hosts lead in a circle: {' - '.join(other.title for other in way)}",
+                hint=f"Write `ProxyJump none` for {place.host} in ~/.ssh/config.",
+            )
+    return tuple(way)
 
 
-def fingerprint(key: paramiko.PKey) -> str:
-    """As `ssh-keygen -l` shows it: ``SHA256:`` and the base64 of the hash."""
-    return "SHA256:" + base64.b64encode(hashlib.sha256(key.asbytes()).digest()).decode().rstrip("=")
+def _hop(text: str, config: Path) -> Endpoint:
+    found = _HOP.fullmatch(text)
+    if found is None or (found["port"] and not 1 <= int(found["port"]) <= 65535):
+        raise TransportError(f"jump {text!r} is not of the form user@host:port (an address of IPv6 as [address]:port)")
+    port = int(found["port"]) if found["port"] else None
+    place = endpoint(found["address"] or found["host"], port=port, user=found["user"], config=config)
+    return replace(place, is_jump=True)
 
 
-def refuse_unknown(place: Endpoint, device: str) -> paramiko.MissingHostKeyPolicy:
+def host_keys(place: Endpoint) -> Known:
+    """What its files of host keys say of a place.
+
+    Raises:
+        TransportError: A file cannot be read.
+    """
+    return known_keys(place.known_hosts, place.key_name)
+
+
+def host_key_policy(place: Endpoint, device: str, known: Known) -> paramiko.MissingHostKeyPolicy:
+    """What judges every key that a place shows: the client itself is given none to compare with."""
     import paramiko
 
-    class Refuse(paramiko.MissingHostKeyPolicy):  # type: ignore[misc]
+    class Judge(paramiko.MissingHostKeyPolicy):  # type: ignore[misc]
         def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:  # noqa: ARG002
+            refuse_revoked(place, known, key)
+            if known.accepts(key):
+                return
+            shown, before = f"{key.get_name()} {fingerprint(key)}", known.instead_of(key)
+            if before is None:
+                raise AccessRefused(
+                    f"the key of {place.title} is not known ({shown})",
+                    hint=f"`archsearch devices trust {device}` shows it and keeps it, once you have compared it.",
+                )
             raise AccessRefused(
-                f"the key of {place.title} is not known ({key.get_name()} {fingerprint(key)})",
-                hint=f"`archsearch devices trust {device}` shows it and keeps it, once you have compared it.",
+                f"the key of {place.title} has changed: known is {before.get_name()} {fingerprint(before)}, shown is "
+                f"{shown}; somebody may be in between",
+                hint=f"If the device was set up anew, `archsearch devices trust {device}` keeps the new key.",
             )
 
-    return Refuse()
+    return Judge()
 
 
-@contextmanager
-def link_errors(place: Endpoint, device: str) -> Iterator[None]:
-    """Errors of the link as ours."""
-    import paramiko
+def refuse_revoked(place: Endpoint, known: Known, key: paramiko.PKey) -> None:
+    """Nothing, unless a file says that this key must not be taken.
 
-    try:
-        yield
-    except paramiko.BadHostKeyException as error:
+    Raises:
+        AccessRefused: It does.
+    """
+    if key in known.revoked:
         raise AccessRefused(
-            f"the key of {place.title} has changed: known is {fingerprint(error.expected_key)}, shown is "
-            f"{fingerprint(error.key)}; somebody may be in between",
-            hint=f"If the device was set up anew, `archsearch devices trust {device}` keeps the new key.",
-        ) from error
-    except paramiko.AuthenticationException as error:
-        raise AccessRefused(
-            f"{place.title} does not let us in: {error}",
-            hint=f"Does `ssh -p {place.port} {place.user}@{place.host}` work? Name the right `user` and `key_file`, or "
-            "load the key into your agent (ssh-add).",
-        ) from error
-    except FileNotFoundError as error:
-        raise TransportError(f"{error.filename}: not there", hint="Is `key_file` right in the device file?") from error
-    except socket.gaierror as error:
-        raise TransportError(f"{place.host}: {error.strerror}", hint="Is `host` right in the device file?") from error
-    except (paramiko.SSHException, EOFError, OSError) as error:
-        raise ConnectionLost(f"{place.title}: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    """Why a link broke, without the library's own words where it has some for this."""
-    if str(error).startswith("Error reading SSH protocol banner"):
-        return "the connection was closed before an SSH server answered"
-    return getattr(error, "strerror", None) or str(error) or "the connection was closed"
+            f"the key of {place.title} is revoked in {known.revoked[key]} ({key.get_name()} {fingerprint(key)}); "
+            "whoever shows it may not be the device",
+            hint="Make a new host key on the device (ssh-keygen -A), unless the line is wrong.",
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,8 +198,8 @@ class Unknown:
 
     @property
     def known(self) -> str | None:
-        """Fingerprint of the known key, or None."""
-        return None if self.before is None else fingerprint(self.before)
+        """Type and fingerprint of the known key, or None."""
+        return None if self.before is None else f"{self.before.get_name()} {fingerprint(self.before)}"
 
     def trust(self) -> Path:
         """Keep the key in the project's own file, in place of any that was known there; the file.
@@ -195,29 +208,5 @@ class Unknown:
             TransportError: It cannot be written.
         """
         path = own_known_hosts()
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            old = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-            kind = self.key.get_name()
-            kept = [line for line in old if line.split()[:2] != [self.place.key_name, kind]]
-            new = path.with_name(f".known_hosts.{os.getpid()}")
-            new.write_text(
-                "\n".join([*kept, f"{self.place.key_name} {kind} {self.key.get_base64()}", ""]), encoding="utf-8"
-            )
-            new.replace(path)
-        except OSError as error:
-            raise TransportError(f"{path}: {error.strerror}") from error
+        keep(path, self.place.key_name, self.key)
         return path
-
-
-def keys_of(path: Path, place: Endpoint) -> dict[str, paramiko.PKey]:
-    """Keys of a place in a known_hosts file, by type."""
-    import paramiko
-
-    if not path.is_file():
-        return {}
-    try:
-        found = paramiko.HostKeys(str(path)).lookup(place.key_name)
-    except Exception as error:
-        raise TransportError(f"{path}: not a file of host keys ({error})") from error
-    return {} if found is None else dict(found)

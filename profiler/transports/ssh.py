@@ -1,6 +1,6 @@
 """Devices over SSH, by paramiko.
 
-Hosts, their keys and OpenSSH's configuration are in `_ssh_hosts.py`.
+Hosts and their keys are in `_ssh_hosts.py`, what carries a link to them and goes wrong on it in `_ssh_links.py`.
 
 Files travel by SFTP. Commands are scripts for `sh` (`_dialects.py`); where the server says that it is Windows', it is
 asked once which shell it gives, cmd.exe or PowerShell, and commands are a Python program.
@@ -11,11 +11,11 @@ from __future__ import annotations
 import io
 import logging
 import select
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Self
 
@@ -24,7 +24,9 @@ from profiler.transports._base import MAX_OUTPUT_BYTES, Completed
 from profiler.transports._dialects import Dialect, PosixDialect, PythonDialect
 from profiler.transports._quoting import cmd_line, powershell_line
 from profiler.transports._shell import WINDOWS_NEEDS, ShellTransport, TimedOut, WroteTooMuch, heard
-from profiler.transports._ssh_hosts import Endpoint, Unknown, endpoint, hops, keys_of, link_errors, refuse_unknown
+from profiler.transports._ssh_hosts import Endpoint, Unknown, endpoint, hops, host_key_policy, host_keys, refuse_revoked
+from profiler.transports._ssh_links import link_errors, link_over, socket_to
+from profiler.transports._ssh_login import Login
 
 if TYPE_CHECKING:
     import paramiko
@@ -54,6 +56,11 @@ def _feed(channel: paramiko.Channel, data: bytes) -> None:
     with suppress(OSError, EOFError):
         channel.sendall(data)
         channel.shutdown_write()
+
+
+def _sftp_name(path: str) -> bytes:
+    """A name as it is on the device, in whatever encoding."""
+    return path.encode(errors="surrogateescape")
 
 
 @contextmanager
@@ -144,41 +151,26 @@ class SshTransport(ShellTransport):
     def _connect(self, place: Endpoint) -> None:
         import paramiko
 
+        known, login = host_keys(place), Login(place)
         client = paramiko.SSHClient()
-        for path in place.known_hosts:
-            if path.is_file():
-                try:
-                    client.load_host_keys(str(path))
-                except Exception as error:
-                    raise TransportError(f"{path}: not a file of host keys ({error})") from error
-        client.set_missing_host_key_policy(refuse_unknown(place, self._device))
-        with link_errors(place, self._device):
+        client.set_missing_host_key_policy(host_key_policy(place, self._device, known))
+        with link_errors(place, self.connect_s):
             way = self._socket(place)
             self._clients.append(client)  # from now on `close` ends it, however far it came
             client.connect(  # over a link of ours: the name is only that of the key
-                place.key_name, username=place.user,
-                key_filename=[str(Path(key).expanduser()) for key in place.keys] or None,
-                sock=way, timeout=self.connect_s, banner_timeout=self.connect_s, auth_timeout=self.connect_s,
-                channel_timeout=self.connect_s,
+                place.key_name, username=place.user, sock=way, auth_strategy=login,
+                transport_factory=partial(link_over, known=known), timeout=self.connect_s,
+                banner_timeout=self.connect_s, auth_timeout=self.connect_s, channel_timeout=self.connect_s,
             )  # fmt: skip
             link = client.get_transport()
             assert link is not None
             link.set_keepalive(KEEPALIVE_S)
 
     def _socket(self, place: Endpoint) -> Any:
-        import paramiko
-
-        if self._clients:
-            before = self._clients[-1].get_transport()
-            assert before is not None
-            return before.open_channel("direct-tcpip", (place.host, place.port), ("", 0), timeout=self.connect_s)
-        if place.proxy_command:
-            return paramiko.ProxyCommand(place.proxy_command)
-        link = socket.create_connection((place.host, place.port), timeout=self.connect_s)
-        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):
-            link.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self.lost_after_s * 1000))
-        return link
+        before = self._clients[-1].get_transport() if self._clients else None
+        if self._clients and before is None:  # never around a jump host
+            raise ConnectionLost(f"{place.title}: the link to the host before it is closed")
+        return socket_to(place, before, timeout_s=self.connect_s, lost_after_s=self.lost_after_s)
 
     def close(self) -> None:
         """End the connection; detached processes go on."""
@@ -221,19 +213,13 @@ class SshTransport(ShellTransport):
         return None
 
     def _look(self, place: Endpoint) -> Unknown | None:
-        import paramiko
-
-        known = {kind: key for path in reversed(place.known_hosts) for kind, key in keys_of(path, place).items()}
-        with link_errors(place, self._device), closing(paramiko.Transport(self._socket(place))) as link:
-            options = link.get_security_options()
-            first = [
-                kind for kind in options.key_types if ("ssh-rsa" if kind.startswith("rsa-sha2") else kind) in known
-            ]
-            options.key_types = (*first, *(kind for kind in options.key_types if kind not in first))
+        known = host_keys(place)
+        with link_errors(place, self.connect_s), closing(link_over(self._socket(place), known)) as link:
+            link.banner_timeout = self.connect_s
             link.start_client(timeout=self.connect_s)
             key = link.get_remote_server_key()
-        before = known.get(key.get_name())
-        return None if before == key else Unknown(place=place, key=key, before=before)
+        refuse_revoked(place, known, key)
+        return None if known.accepts(key) else Unknown(place=place, key=key, before=known.instead_of(key))
 
     def _channel(self) -> paramiko.Channel:
         import paramiko
@@ -241,7 +227,7 @@ class SshTransport(ShellTransport):
         link = self._clients[-1].get_transport() if self._clients else None
         if link is None or not link.is_active():
             raise ConnectionLost(f"{self._place.title}: not connected")
-        with link_errors(self._place, self._device), self._watched(self.connect_s + 1):
+        with link_errors(self._place, self.connect_s), self._watched(self.connect_s + 1):
             try:
                 return link.open_session(timeout=self.connect_s)
             except paramiko.ChannelException as error:
@@ -258,7 +244,7 @@ class SshTransport(ShellTransport):
         channel = self._channel()
         out, err = bytearray(), bytearray()
         watched = self._watched(timeout_s + self.lost_after_s)
-        with link_errors(self._place, self._device), watched, closing(channel):
+        with link_errors(self._place, self.connect_s), watched, closing(channel):
             channel.exec_command(line)
             feeder = threading.Thread(target=_feed, args=(channel, stdin), daemon=True)
             feeder.start()  # beside us: a command may write much before it has read all
@@ -291,23 +277,23 @@ class SshTransport(ShellTransport):
             try:
                 with self._watched(self.lost_after_s):
                     channel.invoke_subsystem("sftp")
+                    self._files = paramiko.SFTPClient(channel)
             except paramiko.SSHException as error:
                 if not _active(self._clients[-1]):
-                    raise ConnectionLost(f"{self._place.title}: {error}") from error
+                    raise ConnectionLost(f"{self._place.title}: the connection was closed") from error
                 raise TransportError(
                     f"{self._place.title} has no SFTP",
                     hint="Enable it: `Subsystem sftp internal-sftp` in its sshd_config.",
                 ) from error
-            self._files = paramiko.SFTPClient(channel)
         return self._files
 
     def _upload(self, source: bytes | Path, path: str) -> int:
         size = 0
         with (
             _as_file(source) as data,
-            link_errors(self._place, self._device),
+            link_errors(self._place, self.connect_s),
             self._file(path),
-            self._sftp().open(self._dialect.for_sftp(path), "wb") as target,
+            self._sftp().open(_sftp_name(self._dialect.for_sftp(path)), "wb") as target,
             self._file(path),  # before the file is closed, which waits for an answer too
         ):
             while chunk := data.read(_BLOCK):  # each is answered: pipelined, paramiko drops what goes wrong
@@ -317,9 +303,9 @@ class SshTransport(ShellTransport):
 
     def _download(self, path: str, max_bytes: int) -> bytes:
         with (
-            link_errors(self._place, self._device),
+            link_errors(self._place, self.connect_s),
             self._file(path),
-            self._sftp().open(self._dialect.for_sftp(path), "rb") as source,
+            self._sftp().open(_sftp_name(self._dialect.for_sftp(path)), "rb") as source,
             self._file(path),
         ):
             size = source.stat().st_size or 0

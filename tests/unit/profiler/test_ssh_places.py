@@ -43,6 +43,7 @@ def test_the_configuration_of_openssh_counts_where_the_device_file_is_silent(con
     assert [Path(key).name for key in place.keys] == ["mini_key"]
     assert place.known_hosts == (own_known_hosts(), Path.home() / "known_a", Path.home() / "known_b")
     assert next((hop.user, hop.host, hop.port) for hop in hops(place)) == ("you", "gate", 2200)
+    assert all(hop.is_jump for hop in hops(place))
     assert [hop.host for hop in hops(place)] == ["gate", "inner"]
     mine = endpoint("mini", port=22, user="other", key_file="/k", jump="none", known_hosts="/h", config=config)
     assert (mine.port, mine.user, mine.keys, mine.key_name) == (22, "other", ("/k",), "10.0.0.7")
@@ -52,9 +53,49 @@ def test_the_configuration_of_openssh_counts_where_the_device_file_is_silent(con
     assert (plain.host, plain.port, plain.jump, plain.keys) == ("elsewhere", 22, None, ())
 
 
-def test_a_jump_that_is_none_is_refused(config: Path):
+@pytest.mark.parametrize(
+    "jump", ["me@gate:ssh", "gate:99999", "gate:0", "me@::1", "me@", "ssh://", "a@[::1", "http://x"]
+)
+def test_a_jump_that_is_none_is_refused(config: Path, jump: str):
     with pytest.raises(TransportError, match="not of the form"):
-        list(hops(endpoint("mini", jump="me@gate:ssh", config=config)))
+        hops(endpoint("mini", jump=jump, config=config))
+
+
+@pytest.mark.parametrize(
+    ("jump", "where"),
+    [
+        ("root@[::1]:22", ("root", "::1", 22)),
+        ("root@[fe80::1%eth0]", ("root", "fe80::1%eth0", 22)),
+        ("ssh://root@gate", ("root", "gate", 22)),
+        ("ssh://root@gate:2200/", ("root", "gate", 2200)),
+        ("me@my.org@gate", ("me@my.org", "gate", 22)),
+        (",", None),
+    ],
+)
+def test_jumps_are_read_as_openssh_writes_them(config: Path, jump: str, where: tuple[str, str, int] | None):
+    way = hops(endpoint("mini", jump=jump, config=config), config=config)
+    assert [(hop.user, hop.host, hop.port) for hop in way] == ([] if where is None else [where])
+
+
+def test_a_jump_host_may_be_behind_others(config: Path):
+    config.write_text(
+        "Host mini\n ProxyJump inner,last\nHost inner\n ProxyJump outer\nHost last\n ProxyJump never\n"
+        "Host outer\n ProxyCommand nc %h %p\nHost a\n ProxyJump b\nHost b\n ProxyJump a\nHost c\n ProxyJump c\n"
+    )
+    way = hops(endpoint("mini", config=config), config=config)
+    assert [hop.host for hop in way] == ["outer", "inner", "last"]
+    assert way[0].proxy_command == "nc outer 22"
+    for alias in ("a", "c"):
+        with pytest.raises(TransportError, match="lead in a circle") as caught:
+            hops(endpoint(alias, config=config), config=config)
+        assert "ProxyJump none" in str(caught.value.hint)
+
+
+def test_files_of_host_keys_are_named_as_they_are_written(config: Path):
+    assert endpoint("mini", known_hosts="/my hosts/known", config=config).known_hosts[1:] == (Path("/my hosts/known"),)
+    with pytest.raises(TransportError, match="no such home folder"):
+        endpoint("mini", known_hosts="~nosuchuser/k", config=config)
+    assert endpoint("LocalHost", port=2222, config=config).key_name == "[localhost]:2222"
 
 
 def test_a_kept_key_takes_the_place_of_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: Path):
