@@ -58,11 +58,6 @@ def _feed(channel: paramiko.Channel, data: bytes) -> None:
         channel.shutdown_write()
 
 
-def _sftp_name(path: str) -> bytes:
-    """A name as it is on the device, in whatever encoding."""
-    return path.encode(errors="surrogateescape")
-
-
 @contextmanager
 def _as_file(source: bytes | Path) -> Iterator[BinaryIO]:
     if isinstance(source, bytes):
@@ -293,7 +288,7 @@ class SshTransport(ShellTransport):
             _as_file(source) as data,
             link_errors(self._place, self.connect_s),
             self._file(path),
-            self._sftp().open(_sftp_name(self._dialect.for_sftp(path)), "wb") as target,
+            self._sftp().open(self._dialect.for_sftp(path), "wb") as target,
             self._file(path),  # before the file is closed, which waits for an answer too
         ):
             while chunk := data.read(_BLOCK):  # each is answered: pipelined, paramiko drops what goes wrong
@@ -305,7 +300,7 @@ class SshTransport(ShellTransport):
         with (
             link_errors(self._place, self.connect_s),
             self._file(path),
-            self._sftp().open(_sftp_name(self._dialect.for_sftp(path)), "rb") as source,
+            self._sftp().open(self._dialect.for_sftp(path), "rb") as source,
             self._file(path),
         ):
             size = source.stat().st_size or 0
