@@ -80,7 +80,7 @@ def _lacking(database: Store, name: str, rows: Sequence[Row]) -> dict[str, str]:
         for pool, why in gone.items()
         if pool in trials and (missing := everything - trials[pool])
     }
-    if found.keys() >= trials.keys():  # all of them: the one that has most is still the best that is known
+    if trials and found.keys() >= trials.keys():  # all of them: the one that has most is still the best that is known
         most = max(len(mine) for mine in trials.values())
         found = {pool: why for pool, why in found.items() if len(trials[pool]) < most}
     return found

@@ -102,6 +102,24 @@ def check_zero_state(block: Block, width: int, *, batch: int, tokens: int, seed:
     assert error <= TOLERANCE["fp32"], f"torch: a state of zeros and a state of None differ by {error:.2g}"
 
 
+def check_same_weights(block: Block, width: int, precision: PrecisionName) -> None:
+    """A seed gives every lowering the same weights: devices that choose different ones still compute the same."""
+    import torch
+
+    states = {}
+    for lowering in block.lowerings:
+        case = Case(
+            block=block, width=width, precision=precision, lowering=lowering, batch=1, tokens=2, prefill=1, seed=3
+        )  # fmt: skip
+        states[lowering] = GraphRunner(case.candidate()).torch_state(strip="block.")
+    first = next(iter(states))
+    for lowering, state in states.items():
+        assert state.keys() == states[first].keys(), f"{block}: {lowering} and {first} have other parameters"
+        for name, values in state.items():
+            same = torch.equal(values, states[first][name])
+            assert same, f"{block}: {lowering} draws other values of {name} than {first} does"
+
+
 def check_runtime(case: Case) -> None:
     """ONNX Runtime agrees with torch for the whole sequence: with products in float arithmetic, and as exported."""
     candidate, x = case.candidate(), case.hidden()

@@ -36,6 +36,10 @@ def recipe_values(tensor: Tensor) -> Array:
         return np.full(shape, fill["value"], tensor["dtype"])
     if fill["kind"] == "values":
         return np.array(fill["values"], tensor["dtype"]).reshape(shape)
+    if fill["kind"] == "cut":
+        axis, start = fill["axis"], fill["start"]
+        whole = recipe_values({**tensor, "fill": fill["fill"], "shape": fill["shape"]})
+        return whole.take(range(start, start + shape[axis]), axis)
     return table_values(fill, shape[0]).astype(tensor["dtype"])
 
 

@@ -13,6 +13,7 @@ from search_space.conformance._numbers import (
     check_chunks,
     check_runtime,
     check_runtime_steps,
+    check_same_weights,
     check_torch_steps,
     check_zero_state,
 )
@@ -87,6 +88,12 @@ class BlockConformance:
     def test_graph_agrees_with_torch(self, case: Case) -> None:
         """See `check_runtime`."""
         check_runtime(case)
+
+    def test_lowerings_have_the_same_weights(self, spec: Block) -> None:
+        """See `check_same_weights`."""
+        for width in self.widths:
+            for precision in PRECISIONS:
+                check_same_weights(spec, width, precision)
 
     def test_prefill_equals_steps(self, case: Case) -> None:
         """See `check_runtime_steps`; once with caches as long as the sequence, once longer."""

@@ -9,7 +9,7 @@ what is carried from call to call. The builder names everything after the scope 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ import onnx_ir as ir
 from search_space.blocks._base import StateSpec
 from search_space.graph.nodes import NodeWriter
 from search_space.graph.precision import QUANTIZATION, PrecisionName
-from search_space.graph.recipe import DATA_FILE, RecipeWriter, StoredTensor, quantized_scale
+from search_space.graph.recipe import DATA_FILE, Cut, RecipeWriter, StoredTensor, quantized_scale
 
 if TYPE_CHECKING:
     import numpy as np
@@ -235,14 +235,24 @@ class GraphBuilder(NodeWriter):
         bias: bool = False,
         residual: bool = False,
     ) -> list[ir.Value]:
-        """One trainable matrix applied as several products, one for each slice of its rows (see `linear`)."""
+        """One trainable matrix applied as several products, one for each slice of its rows (see `linear`).
+
+        Its values are those that it has as a whole.
+
+        Raises:
+            ValueError: A bias of several products, which nothing needs.
+        """
         std = inputs**-0.5 / ((2 * self.depth) ** 0.5 if residual else 1.0)
         single = len(outputs) == 1
+        if bias and not single:
+            raise ValueError(f"{name}: a bias goes with one product")
         results, parts = [], []
         for index, rows in enumerate(outputs):
-            part = self.path(f"{name}.weight" if single else f"{name}.weight.{index}")
+            whole = self.path(f"{name}.weight")
+            part = whole if single else f"{whole}.{index}"
             b = self.weight(f"{name}.bias", (rows,), low=-0.1, high=0.1) if bias else None
-            y, stored = self._product(part, x, inputs, rows, std, b)
+            cut = Cut(whole=whole, rows=sum(outputs), start=sum(outputs[:index]))
+            y, stored = self._product(part, x, inputs, rows, std, b, cut)
             results.append(y)
             parts.append(stored)
         encoding = "transposed" if self.precision == "fp32" else self.precision
@@ -254,18 +264,20 @@ class GraphBuilder(NodeWriter):
         return results
 
     def _product(
-        self, name: str, x: ir.Value, inputs: int, outputs: int, std: float, bias: ir.Value | None
+        self, name: str, x: ir.Value, inputs: int, outputs: int, std: float, bias: ir.Value | None, cut: Cut
     ) -> tuple[ir.Value, tuple[str, ...]]:
         quantization = QUANTIZATION[self.precision]
         if quantization is None:
-            tensor = self.recipe.matrix(name, (inputs, outputs), std=std)
+            tensor = self.recipe.matrix(name, (inputs, outputs), std=std, cut=replace(cut, axis=1))
             y = self.op("MatMul", x, self.external(tensor))
             return (y if bias is None else self.op("Add", y, bias)), (name,)
-        packed, scales = self.quantized(name, outputs, inputs, std)
+        packed, scales = self.quantized(name, outputs, inputs, std, cut)
         y = self.matmul_nbits(x, self.external(packed), self.external(scales), inputs, outputs, bias)
         return y, (packed.name, scales.name)
 
-    def quantized(self, name: str, outputs: int, inputs: int, std: float) -> tuple[StoredTensor, StoredTensor]:
+    def quantized(
+        self, name: str, outputs: int, inputs: int, std: float, cut: Cut | None = None
+    ) -> tuple[StoredTensor, StoredTensor]:
         """Stored tensors of a matrix [N, K] at the graph's precision: packed values and scales [N, blocks].
 
         Args:
@@ -273,13 +285,15 @@ class GraphBuilder(NodeWriter):
             outputs: Rows N.
             inputs: Columns K, quantised in blocks.
             std: Standard deviation that the values have once they are expanded.
+            cut: Which rows of a larger matrix it has; None for one of its own.
         """
         quantization = QUANTIZATION[self.precision]
         assert quantization is not None
         scale = quantized_scale(quantization.bits, std)
-        packed = self.recipe.packed(f"{name}.packed", quantization.packed_shape(outputs, inputs))
+        cuts = [None if cut is None else replace(cut, whole=f"{cut.whole}.{kind}") for kind in ("packed", "scales")]
+        packed = self.recipe.packed(f"{name}.packed", quantization.packed_shape(outputs, inputs), cut=cuts[0])
         scales = self.recipe.uniform(
-            f"{name}.scales", (outputs, quantization.blocks(inputs)), low=0.75 * scale, high=1.25 * scale
+            f"{name}.scales", (outputs, quantization.blocks(inputs)), low=0.75 * scale, high=1.25 * scale, cut=cuts[1]
         )
         return packed, scales
 

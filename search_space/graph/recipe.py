@@ -51,6 +51,23 @@ class StoredTensor:
         }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """Which part of a tensor another one is: drawn alike whether a graph stores it whole or in parts.
+
+    Attributes:
+        whole: The name that the whole has where it is stored as one.
+        rows: Its size along the axis.
+        start: Where the part begins.
+        axis: Along which it is cut.
+    """
+
+    whole: str
+    rows: int
+    start: int
+    axis: int = 0
+
+
 @dataclass(slots=True)
 class RecipeWriter:
     """Collects tensors and gives each its place: cache-line aligned, and page aligned from 64 KiB to be mapped."""
@@ -69,19 +86,32 @@ class RecipeWriter:
         self.tensors.append(tensor)
         return tensor
 
-    def uniform(self, name: str, shape: tuple[int, ...], *, low: float, high: float) -> StoredTensor:
+    def uniform(
+        self, name: str, shape: tuple[int, ...], *, low: float, high: float, cut: Cut | None = None
+    ) -> StoredTensor:
         """Float32 values drawn uniformly from [low, high)."""
-        fill = {"kind": "uniform", "seed": tensor_seed(self.seed, name), "low": low, "high": high}
-        return self.add(name, "float32", shape, fill)
+        return self._drawn(name, "float32", shape, {"kind": "uniform", "low": low, "high": high}, cut)
 
-    def matrix(self, name: str, shape: tuple[int, ...], *, std: float) -> StoredTensor:
+    def matrix(self, name: str, shape: tuple[int, ...], *, std: float, cut: Cut | None = None) -> StoredTensor:
         """Float32 values of mean 0 and the given standard deviation (uniform)."""
         bound = sqrt(3.0) * std
-        return self.uniform(name, shape, low=-bound, high=bound)
+        return self.uniform(name, shape, low=-bound, high=bound, cut=cut)
 
-    def packed(self, name: str, shape: tuple[int, ...]) -> StoredTensor:
+    def packed(self, name: str, shape: tuple[int, ...], *, cut: Cut | None = None) -> StoredTensor:
         """Uniform random bytes: quantised values of every size alike."""
-        return self.add(name, "uint8", shape, {"kind": "bytes", "seed": tensor_seed(self.seed, name)})
+        return self._drawn(name, "uint8", shape, {"kind": "bytes"}, cut)
+
+    def _drawn(
+        self, name: str, dtype: str, shape: tuple[int, ...], fill: dict[str, Any], cut: Cut | None
+    ) -> StoredTensor:
+        """A tensor of random values, seeded by its name, or by that of the whole that it is a part of."""
+        seeded = {**fill, "seed": tensor_seed(self.seed, name if cut is None else cut.whole)}
+        if cut is None or cut.rows == shape[cut.axis]:
+            return self.add(name, dtype, shape, seeded)
+        whole = [*shape[: cut.axis], cut.rows, *shape[cut.axis + 1 :]]
+        return self.add(
+            name, dtype, shape, {"kind": "cut", "fill": seeded, "shape": whole, "axis": cut.axis, "start": cut.start}
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The recipe as it travels."""

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from profiler.agent.protocol import JobFailure
 from profiler.agent.weights import CHUNK_WORDS, raw_words, recipe_id, tensor_values, write_weights
@@ -139,3 +141,35 @@ def test_short_writes_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_the_id_is_of_the_content_not_of_its_spelling() -> None:
     assert recipe_id({"a": 1, "b": [2]}) == recipe_id({"b": [2], "a": 1})
     assert recipe_id({"a": 1}) != recipe_id({"a": 2})
+
+
+@given(
+    shape=st.lists(st.integers(1, 40), min_size=1, max_size=3), axis=st.integers(0, 2),
+    ends=st.tuples(*[st.integers(0, 40)] * 2), dtype=st.sampled_from(["float32", "uint8"]),
+)  # fmt: skip
+def test_a_part_of_a_matrix_has_the_values_of_the_whole(shape: list[int], axis: int, ends: tuple[int, int], dtype: str):
+    axis %= len(shape)
+    start, stop = sorted(min(end, shape[axis]) for end in ends)
+    fill: dict[str, Any] = {"kind": "bytes", "seed": 5}
+    if dtype == "float32":
+        fill = {"kind": "uniform", "seed": 5, "low": -1.0, "high": 1.0}
+    whole = tensor_values({"dtype": dtype, "shape": shape, "fill": fill})
+    cut = {"kind": "cut", "fill": fill, "shape": shape, "axis": axis, "start": start}
+    part = [*shape[:axis], stop - start, *shape[axis + 1 :]]
+    found = tensor_values({"dtype": dtype, "shape": part, "fill": cut})
+    np.testing.assert_array_equal(found, whole.take(range(start, stop), axis))
+
+
+def test_a_part_across_chunks_and_one_that_is_none():
+    fill = {"kind": "uniform", "seed": 5, "low": -1.0, "high": 1.0}
+    shape = [700, CHUNK_WORDS // 300]
+    whole = tensor_values({"dtype": "float32", "shape": shape, "fill": fill})
+    for axis, start, size in ((0, 13, 600), (1, 7, 100)):
+        cut = {"kind": "cut", "fill": fill, "shape": shape, "axis": axis, "start": start}
+        part = [size, shape[1]] if axis == 0 else [shape[0], size]
+        found = tensor_values({"dtype": "float32", "shape": part, "fill": cut})
+        np.testing.assert_array_equal(found, whole.take(range(start, start + size), axis))
+    for wrong in ({"start": 650}, {"start": -1}, {"shape": [700, 3]}):
+        cut = {"kind": "cut", "fill": fill, "shape": shape, "axis": 0, "start": 0, **wrong}
+        with pytest.raises(JobFailure, match="is no part of a tensor"):
+            tensor_values({"dtype": "float32", "shape": [100, shape[1]], "fill": cut})
