@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
@@ -29,6 +29,7 @@ _Series = tuple[str, str, str]  # device, workload, precision
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Run:
     ended: float
+    lowerings: Mapping[str, str]
     times: tuple[tuple[str, Interval], ...]  # of every point, in order
 
 
@@ -38,11 +39,12 @@ _Stretch = tuple[_Run, _Run]
 class Drift:
     """Which measurements lie in a stretch of work over which the watched anchor moved, or that lies on another level.
 
-    The anchor moved when the prefill or decode times of two runs differ by more than `DRIFT_LIMIT`, and by more than
-    their noise (the half widths of the two 95% intervals, added in quadrature): a smaller model of noisier times is not
-    thrown away for its noise. The level of a device is that of its last stretch over which the anchor did not move: one
-    odd run says nothing. A stretch whose anchor runs lie beyond `LEVEL_LIMIT` of it, and beyond the noise, was measured
-    on another device, so to speak: one on mains before, on its battery since.
+    Runs of the anchor with other lowerings than its last are left out of account. The anchor moved when the prefill or
+    decode times of two runs differ by more than `DRIFT_LIMIT`, and by more than their noise (the half widths of the two
+    95% intervals, added in quadrature): a smaller model of noisier times is not thrown away for its noise. The level of
+    a device is that of its last stretch over which the anchor did not move: one odd run says nothing. A stretch whose
+    anchor runs lie beyond `LEVEL_LIMIT` of it, and beyond the noise, was measured on another device, so to speak: one
+    on mains before, on its battery since.
 
     Args:
         measurements: Of a study, under the conditions that its devices have now.
@@ -60,6 +62,7 @@ class Drift:
         self._level: dict[_Series, _Stretch] = {}
         for series, runs in self._runs.items():
             runs.sort(key=lambda run: run.ended)
+            runs[:] = [run for run in runs if run.lowerings == runs[-1].lowerings]
             stable = [stretch for stretch in pairwise(runs) if not _moved(*stretch)]
             if stable:
                 self._level[series] = stable[-1]
@@ -130,7 +133,7 @@ def _run(measurement: Measurement) -> Iterator[_Run]:
             (f"prefill time at {view.point.text}", view.summary.ttft_ms),
             (f"decode time at {view.point.text}", view.summary.decode_ms),
         ]
-    yield _Run(ended=measurement.created_unix, times=tuple(times))
+    yield _Run(ended=measurement.created_unix, lowerings=measurement.lowerings, times=tuple(times))
 
 
 def _moved(before: _Run, after: _Run) -> str:

@@ -168,7 +168,9 @@ def _unlike(
 def _differ(one: Sequence[Measurement], other: Sequence[Measurement]) -> str:
     """How the last two runs of an anchor on one device all differ from those on another; or an empty text.
 
-    One odd run says nothing: a device that is warm for a while is still one of its group.
+    One odd run says nothing: a device that is warm for a while is still one of its group. Nor do runs with other
+    lowerings.
     """
-    changes = [moved(a, b) for a in one[-2:] for b in other[-2:]]
-    return changes[-1] if all(changes) else ""
+    pairs = [(a, b) for a in one[-2:] for b in other[-2:] if a.lowerings == b.lowerings]
+    changes = [moved(a, b) for a, b in pairs]
+    return changes[-1] if changes and all(changes) else ""

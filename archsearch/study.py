@@ -223,10 +223,10 @@ class _Loop:
         if task is not None:
             return task
         if progress.stale or progress.unwatched >= WATCH_EVERY:
-            return self._watch()
+            return self._watch(device)
         task = self._candidate(device, progress)
         if task is None and progress.unwatched:
-            return self._watch()  # may find that candidates must be measured again
+            return self._watch(device)  # may find that candidates must be measured again
         return task
 
     def _anchor(self, device: str, progress: _Progress) -> Task | None:
@@ -243,18 +243,26 @@ class _Loop:
                 progress.anchor_tries[identity] += 1
                 if not own:
                     self._anchors_at_work.add((pool, identity))
-                subject = self._subject(anchor.layout, ANCHOR, anchor.name or anchor.layout.code)
                 known = self._measured.anchors(anchor.layout, **({"device": device} if own else {"pool": pool}))
+                name, lowerings = anchor.name or anchor.layout.code, self._lowerings_of(anchor.layout, device)
+                subject = self._subject(anchor.layout, ANCHOR, name, lowerings=lowerings)
                 return Task(subject=subject, fresh=bool(known))
         return None
 
-    def _watch(self) -> Task | None:
+    def _lowerings_of(self, anchor: Layout, device: str) -> Mapping[str, str] | None:
+        """With which an anchor was measured: on the device, or in its group. It says nothing of drift with others."""
+        pool = self._fleet.pool_of(device)
+        before = self._measured.anchors(anchor, device=device) or self._measured.anchors(anchor, pool=pool)
+        return before[0].lowerings if before else None
+
+    def _watch(self, device: str) -> Task | None:
         """The watched anchor once more, in a shorter way: has the device drifted?"""
         anchor = self._settings.watched
         if anchor is None:
             return None
         name = anchor.name or anchor.layout.code
-        subject = self._subject(anchor.layout, WATCH, name, label=f"{name} (watch for drift)")
+        lowerings = self._lowerings_of(anchor.layout, device)
+        subject = self._subject(anchor.layout, WATCH, name, label=f"{name} (watch for drift)", lowerings=lowerings)
         return Task(subject=subject, fresh=True, protocol=WATCH_PROTOCOL)
 
     def _candidate(self, device: str, progress: _Progress) -> Task | None:
@@ -382,14 +390,22 @@ class _Loop:
         return bool(runs) and all(m.created_unix < self._begun for m in runs)
 
     def _subject(
-        self, layout: Layout, role: str, name: str | None, *, label: str | None = None, trial: int | None = None
+        self,
+        layout: Layout,
+        role: str,
+        name: str | None,
+        *,
+        label: str | None = None,
+        trial: int | None = None,
+        lowerings: Mapping[str, str] | None = None,
     ) -> Subject:
+        """A layout to be measured, with `lowerings` by block where they are chosen already."""
         with self._driver.book("export"):
             prepared = prepare(
                 layout,
                 workload=self._settings.workload,
                 precision=self._settings.precision,
-                lowerings=self._settings.pins,
+                lowerings=self._settings.pins if lowerings is None else lowerings,
             )
         return Subject(
             label=label or name or layout.layout_id,
@@ -401,6 +417,7 @@ class _Loop:
             name=name,
             trial=trial,
             pins=self._settings.pins,
+            chosen=lowerings is not None,
         )
 
     def _unexported(self, trial: Trial, label: str) -> Subject:

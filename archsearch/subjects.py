@@ -69,6 +69,7 @@ class Subject:
         name: Anchor or file name.
         trial: Number in its study.
         pins: Lowerings that are not to be chosen, by block kind.
+        chosen: Whether all lowerings are chosen already: those of `prepared`.
         seed: Of the weights.
     """
 
@@ -83,6 +84,7 @@ class Subject:
     name: str | None = None
     trial: int | None = None
     pins: Mapping[str, str] = field(default_factory=dict)
+    chosen: bool = False
     seed: int = 0
 
     @property

@@ -64,7 +64,7 @@ class Tuner:
             Interrupted: The user stops.
             TransportError: The device is out of reach.
         """
-        if subject.layout is None or subject.prepared is None:
+        if subject.layout is None or subject.prepared is None or subject.chosen:
             return subject
         precision = subject.prepared.candidate.precision
         wanted = dict(subject.pins)
