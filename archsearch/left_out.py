@@ -9,7 +9,7 @@ from archsearch.judging import Judgement
 from archsearch.measurement import Measurement
 from archsearch.store import Store
 from archsearch.timing import LEFT_OUT, POOLS, RUN_ENDED, RUN_STARTED
-from reports.ranking import place_of
+from reports.values import place_of
 
 Row = Mapping[str, Any]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from reports.budgets import Budget
 from reports.objectives import quantity
-from reports.ranking import ACROSS, Place, combined, place_of
+from reports.values import ACROSS, Place, combined, place_of
 
 
 def latest_rows(mine: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -20,7 +20,8 @@ from archsearch.roofline import decode_roof_ms, prefill_roof_ms
 from archsearch.store import Store
 from archsearch.tuning import representative
 from profiler.workloads import Point
-from reports.ranking import Entry, Ranking, Row, rank
+from reports.ranking import Entry, Ranking, rank
+from reports.values import Row
 from search_space.blocks import Block
 from search_space.errors import SearchSpaceError
 from search_space.layout import Layout, block_id, block_name

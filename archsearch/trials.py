@@ -24,7 +24,7 @@ from archsearch.records import layout_json, load_layouts
 from archsearch.sampling import Asked, Sampler
 from archsearch.store import Store, TrialRecord
 from archsearch.study_settings import Settings
-from reports.ranking import ACROSS
+from reports.values import ACROSS
 from search_space.layout import Layout
 from search_space.sampling import Rejection, sample
 

@@ -14,7 +14,7 @@ moves nobody. Whoever has no numbers is listed with the reason and never ranked.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,27 +22,15 @@ from reports import fronts
 from reports.budgets import Budget, number
 from reports.errors import RankingError
 from reports.objectives import Quantity, quantity, unknown
+from reports.values import ACROSS, Place, Row, Value, combined, place_of, place_text, sortable
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Row = Mapping[str, Any]
-Place = tuple[Any, ...]
-ACROSS = ("worst", "geomean")
 RELATIVE = "_relative"
 """Ends the name of a field that holds an objective's ratio to the reference."""
-_PLACE = ("device", "workload", "prompt", "chunk", "decode", "batch")
 _DIGITS = 9
 """Decimals of contributions and normalised costs that are told apart; below is rounding noise."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Value:
-    """A number with its interval; an exact one has low = value = high."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,28 +222,14 @@ def _group(rows: Sequence[Row]) -> dict[tuple[str, str], tuple[Row, ...]]:
         before = own.get(place_of(row))
         if before is None or row.get("status") == "ok" or before.get("status") != "ok":
             own[place_of(row)] = row
-    return {key: tuple(own[place] for place in sorted(own, key=_sortable)) for key, own in found.items()}
+    return {key: tuple(own[place] for place in sorted(own, key=sortable)) for key, own in found.items()}
 
 
 def _places(grouped: Mapping[tuple[str, str], Sequence[Row]]) -> list[Place]:
     """Where candidates (or, without any, anchors) were measured."""
     some = [row for own in grouped.values() if not _is_anchor(own) for row in own]
     rows = some or [row for own in grouped.values() for row in own]
-    return sorted({place_of(row) for row in rows}, key=_sortable)
-
-
-def place_of(row: Row) -> Place:
-    """Where a row was measured: device, workload and sizes."""
-    return tuple(row.get(field) for field in _PLACE)
-
-
-def _place_text(place: Place) -> str:
-    return " ".join(str(part) for part in place if part is not None)
-
-
-def _sortable(place: Place) -> tuple[tuple[bool, float, str], ...]:
-    """None first; numbers by size; text by letters."""
-    return tuple((part is not None, float(part) if isinstance(part, int | float) else 0.0, str(part)) for part in place)
+    return sorted({place_of(row) for row in rows}, key=sortable)
 
 
 def _is_anchor(rows: Sequence[Row]) -> bool:
@@ -309,9 +283,9 @@ def _entry(
         missing = next((place for place in places if place not in here), None)
         unknown_there = next((place for place in places if base and place not in base), None)
         if missing is not None:
-            reason = f"not measured at {_place_text(missing)}"
+            reason = f"not measured at {place_text(missing)}"
         elif unknown_there is not None:
-            reason = f"the reference {reference} has no numbers at {_place_text(unknown_there)}"
+            reason = f"the reference {reference} has no numbers at {place_text(unknown_there)}"
         for objective in () if reason else objectives:
             found = combined(objective, counted, base, across)
             if found is None:
@@ -348,58 +322,6 @@ def _lacking(objective: Quantity, rows: Sequence[Row], base: Mapping[Place, Row]
 def _worst_violation(budget: Budget, rows: Sequence[Row]) -> float | None:
     found = [violation for row in rows if (violation := budget.violation(row)) is not None]
     return max(found, default=None)
-
-
-def _value(row: Row, name: str) -> Value | None:
-    """A number of a row with its interval, widened by how far its device moved meanwhile (``{name}_spread``)."""
-    value = number(row.get(name))
-    if value is None:
-        return None
-    low, high = number(row.get(f"{name}_low")), number(row.get(f"{name}_high"))
-    if low is not None and high is None:
-        high = math.inf  # an interval without an upper end
-    spread = number(row.get(f"{name}_spread")) or 0.0
-    return Value(
-        value=value,
-        low=(value if low is None else min(low, value)) / (1 + spread),
-        high=(value if high is None else max(high, value)) * (1 + spread),
-    )
-
-
-def combined(objective: Quantity, rows: Sequence[Row], base: Mapping[Place, Row], across: str) -> Value | None:
-    """The objective of a candidate: its own value, or the ratios to the reference in each place, combined.
-
-    Without a reference it is the worst of its own values. A quantity counts in the places where the reference has it
-    (peak memory is taken at a workload's largest point only). There is no value when the reference has no row at all in
-    one of the places: how good the candidate is there cannot be said, and it may be the worst.
-    """
-    worst: Callable[[Iterable[float]], float] = max if objective.direction == "min" else min
-    if not base or objective.per_layout:
-        own = [found for row in rows if (found := _value(row, objective.name)) is not None]
-        extreme = worst(found.value for found in own) if own else None
-        return next((found for found in own if found.value == extreme), None)
-    ratios = []
-    for row in rows:
-        if place_of(row) not in base:
-            return None
-        reference = number(base[place_of(row)].get(objective.name))
-        if reference is None:
-            continue
-        found = _value(row, objective.name)
-        if found is None or not reference:  # nothing is a multiple of zero
-            return None
-        ratios.append(Value(value=found.value / reference, low=found.low / reference, high=found.high / reference))
-    if not ratios:
-        return None
-    combine = _geomean if across == "geomean" else worst
-    return Value(
-        value=combine(r.value for r in ratios), low=combine(r.low for r in ratios), high=combine(r.high for r in ratios)
-    )
-
-
-def _geomean(values: Iterable[float]) -> float:
-    found = list(values)
-    return math.exp(sum(math.log(max(value, 1e-300)) for value in found) / len(found))
 
 
 def _ordered(entries: Sequence[Entry], objectives: Sequence[Quantity]) -> tuple[Entry, ...]:

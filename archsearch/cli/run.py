@@ -72,8 +72,8 @@ def run_command(
     options: Mapping[str, Any],
 ) -> int:
     """Run or continue a study and print its ranking."""
-    from reports.ranking import ACROSS
     from reports.tables import FORMATS
+    from reports.values import ACROSS
 
     started = time.monotonic()
     one_of(output_format, FORMATS, "--format")

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from archsearch.measurement import Measurement
     from archsearch.store import Store
     from reports.budgets import Budget
-    from reports.ranking import Ranking, Row
+    from reports.ranking import Ranking
+    from reports.values import Row
 
 _SMALLEST_SHOWN = 5e-4
 """Below, a percentage with one decimal would say 0.0%."""
@@ -85,8 +86,9 @@ def print_study(
     from archsearch.records import load_measurements
     from archsearch.table import rows
     from reports.budgets import parse_budgets
-    from reports.ranking import ACROSS, rank
+    from reports.ranking import rank
     from reports.tables import render
+    from reports.values import ACROSS
     from search_space.layout_file import parse_layout
 
     record = database.study(name)
