@@ -60,6 +60,7 @@ def _row(view: MeasuredPoint, judgement: Judgement) -> dict[str, Any]:
         "fallback": fallback or None,
         "trial": measurement.trial,
         "job_id": measurement.job_id,
+        "created_unix": measurement.created_unix,
         # A job that an earlier driver sent, and this one found on the device: how much that was is not known.
         "bytes_sent": measurement.bytes_sent if measurement.bytes_sent or measurement.result is None else None,
     }

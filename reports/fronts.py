@@ -34,6 +34,7 @@ __all__ = [
     "Budget",
     "Membership",
     "contributions",
+    "hypervolume",
     "membership",
     "normalised",
     "parse_budget",
@@ -123,16 +124,45 @@ def contributions(costs: Costs, tier: Sequence[int]) -> list[float]:
     return [float(value) for value in found]
 
 
+def hypervolume(costs: Costs) -> float:
+    """Share of the box from the best values to the reference point that rows dominate together, 0 to 1.
+
+    Args:
+        costs: What `normalised` returns, n x m.
+
+    Raises:
+        RankingError: There are more than `MAX_OBJECTIVES` objectives.
+    """
+    import numpy as np
+
+    objectives = costs.shape[1]
+    if objectives > MAX_OBJECTIVES:
+        raise _too_many(objectives)
+    if not len(costs):
+        return 0.0
+    if objectives == 1:
+        return (REFERENCE - float(costs.min())) / REFERENCE
+    import moocore
+
+    points: Any = np.ascontiguousarray(costs)
+    covered = float(moocore.hypervolume(points, ref=np.full(objectives, REFERENCE)))
+    return covered / float(REFERENCE**objectives)
+
+
+def _too_many(objectives: int) -> RankingError:
+    return RankingError(
+        f"{objectives} objectives cannot be ranked together, at most {MAX_OBJECTIVES} can",
+        hint="Make some of them budgets.",
+    )
+
+
 def _tier_contributions(costs: Costs) -> Costs:
     """Of rows that do not dominate each other. Equal rows contribute nothing, nor do those of a single objective."""
     import numpy as np
 
     objectives = costs.shape[1]
     if objectives > MAX_OBJECTIVES:
-        raise RankingError(
-            f"{objectives} objectives cannot be ranked together, at most {MAX_OBJECTIVES} can",
-            hint="Make some of them budgets.",
-        )
+        raise _too_many(objectives)
     if objectives == 1:
         return np.zeros(len(costs))
     if len(costs) == 1:

@@ -245,6 +245,24 @@ def show(
     )  # fmt: skip
 
 
+@app.command(epilog="Example: `archsearch report my-study -o my-study.html`")
+def report(
+    study: Annotated[str | None, typer.Argument(metavar="STUDY", help="Default: the latest.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE.html", help="Default: report.html of the study.")
+    ] = None,
+    objective: Annotated[list[str] | None, typer.Option("--objective", metavar="NAME", help="Rank by these.")] = None,
+    budget: Annotated[list[str] | None, typer.Option("--budget", "-b", metavar="'NAME<=X'", help="Limits.")] = None,
+    across: Annotated[str | None, typer.Option("--across", help="worst, geomean or a device's NAME.")] = None,
+    store: StoreOption = None,
+    runs: RunsOption = Path("runs"),
+) -> None:
+    """Write a study as one page that needs nothing else, its table as CSV and Markdown beside it."""
+    from archsearch.cli.report import report_command
+
+    report_command(study, out=out, objective=objective, budget=budget, across=across, store=store, runs=runs)
+
+
 @app.command(epilog="Example: `archsearch describe CCGCCG:width=768,params=100M --format json`")
 def describe(
     what: Annotated[str, typer.Argument(metavar="LAYOUT|ANCHOR|FILE", help="Code, anchor or layout.json.")],

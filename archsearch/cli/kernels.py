@@ -181,7 +181,8 @@ def _width(width: int) -> int:
 
 
 def _write_figure(rows: Sequence[Row], path: Path) -> None:
-    from reports.figures import blocks_figure, write_page
+    from reports.figures import blocks_figure
+    from reports.page import write_page
 
     try:
         write_page(blocks_figure(rows), path)

@@ -20,6 +20,7 @@ from archsearch.progress import duration
 from search_space.errors import SearchSpaceError
 
 if TYPE_CHECKING:
+    from archsearch.store import Store
     from archsearch.study_settings import Settings
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)?")
@@ -38,6 +39,19 @@ def seconds(text: str) -> float:
     if not 0 < value <= MAX_TIME_BUDGET_S:
         raise CommandError(f"--time-budget {text!r} is no length of time up to 30 days; write 90s, 5m or 2h")
     return value
+
+
+def _report(database: Store, name: str, folder: Path) -> Path | None:
+    """Write the study's page; None where nothing was measured, or it cannot be written, which is said."""
+    from archsearch.cli.report import write_study
+
+    if not database.measurements(name):
+        return None
+    try:
+        return write_study(database, name, folder / "report.html")[0]
+    except CommandError as error:
+        console(stderr=True).print(f"archsearch: no page was written: {error}")
+        return None
 
 
 def _place_options(store: str | None, runs: Path) -> str:
@@ -166,7 +180,8 @@ def run_command(
     print_study(database, name, output_format=output_format, blocks=blocks)
     if blocks is not None:
         blocks.close()
-    log.print(f"written to {folder if store is None else database.where}")
+    page = None if ended.interrupted else _report(database, name, folder)
+    log.print(f"written to {folder if store is None else database.where}" + (f"; to look at: {page}" if page else ""))
     where = _place_options(store, runs)
     log.print(f"again: archsearch show {name}{where}    more of it: archsearch run --study {name}{where}")
     database.close()

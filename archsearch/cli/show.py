@@ -11,8 +11,7 @@ from archsearch.cli.output import console, letter_colors, one_of, print_json, pr
 from archsearch.cli.studies import BLOCKS_STUDY, existing, known_blocks, latest
 
 if TYPE_CHECKING:
-    from archsearch.judging import Judgement
-    from archsearch.measurement import Measurement
+    from archsearch.ranked import Ranked, Study
     from archsearch.store import Store
     from reports.budgets import Budget
     from reports.ranking import Ranking
@@ -80,89 +79,73 @@ def print_study(
 ) -> None:
     """Rank a study and print it; notes for people go to stderr. `blocks` is the store of comparisons of kernels."""
     from archsearch.cli.measure import COLUMNS
-    from archsearch.judging import Judgement
-    from archsearch.left_out import left_out
     from archsearch.potential import KernelBook, potentials
-    from archsearch.records import load_measurements
-    from archsearch.table import rows
-    from reports.budgets import parse_budgets
-    from reports.ranking import rank
+    from archsearch.ranked import ranked, read_study
     from reports.tables import render
-    from reports.values import ACROSS
-    from search_space.layout_file import parse_layout
 
     record = database.study(name)
     assert record is not None
-    config = record.config
-    if config.get("blocks"):
+    if record.config.get("blocks"):
         raise CommandError(
             f"{name!r} holds comparisons of blocks and kernels, which are not ranked",
             hint="archsearch tune, or archsearch blocks: both show what is known without measuring it again",
         )
-    measurements = load_measurements(database, name)
-    anchors = [parse_layout(dict(anchor)).layout.layout_id for anchor in config.get("anchors", ())]
-    judgement = Judgement(measurements, anchors[0] if anchors else None)
-    measured = rows(measurements, judgement)
-    if not measured:
+    study = read_study(database, name)
+    if not study.rows:
         if output_format == "json":
             print_json([])
         console(stderr=True).print(f"study {name} holds no measurement yet")
         return
-    if config.get("adhoc"):  # what `measure` did: other workloads, precisions and files side by side; no ranking
+    if record.config.get("adhoc"):  # what `measure` did: other workloads, precisions and files side by side; no ranking
         if front or objective or budget:
             raise CommandError(
                 f"{name!r} holds single measurements, which are not ranked", hint="archsearch show STUDY"
             )
-        print(render(measured, list(COLUMNS), output_format, letter_styles=letter_colors()), end="")
+        print(render(study.rows, list(COLUMNS), output_format, letter_styles=letter_colors()), end="")
         return
-    names = list(objective or config["objectives"])
-    budgets = parse_budgets(budget if budget else config["budgets"])
-    reference = anchors[0] if anchors and any(row["layout_id"] == anchors[0] for row in measured) else None
-    across = across or config["across"]
-    if across not in ACROSS and _is_absent(across, config["across"], database, name, measured):
-        said = f"{across} has measured nothing in this study, and cannot count alone; ranked by {ACROSS[0]}"
+    found = ranked(database, study, objectives=objective, budgets=budget, across=across)
+    ranking = found.ranking
+    if found.across != (across or record.config["across"]):
+        alone = across or record.config["across"]
+        said = f"{alone} has measured nothing in this study, and cannot count alone; ranked by {found.across}"
         console(stderr=True).print(f"archsearch: {said}")
-        across = ACROSS[0]
-    doubtful = {}
-    if across in ACROSS:
-        doubtful = left_out(database, name, measurements, measured, judgement, reference)
-    counted = [row for row in measured if row["device"] not in doubtful]
-    ranking = rank(counted, names, budgets, across=across, reference=reference)
     better = {}
     if blocks is not None:
         book = KernelBook(blocks, BLOCKS_STUDY)
-        found = potentials(ranking, counted, measurements, book, reference=reference, across=across)
-        better = {potential.layout_id: potential.text() for potential in found}
+        could = potentials(
+            ranking, found.counted, study.measurements, book, reference=study.reference, across=found.across
+        )  # fmt: skip
+        better = {potential.layout_id: potential.text() for potential in could}
     entries = ranking.front() if front else ranking.entries
     table = [{**row, "better_kernel": better.get(row["layout_id"])} for row in ranking.table(entries)]
-    if not front:
-        table += [_unranked(row, doubtful[row["device"]]) for row in measured if row["device"] in doubtful]
-    print(render(table, columns(names, table, ranking.relative), output_format, letter_styles=letter_colors()), end="")
+    table += [] if front else found.beside()
+    shown = columns(found.objectives, table, ranking.relative)
+    print(render(table, shown, output_format, letter_styles=letter_colors()), end="")
     if output_format == "table":
-        _legend(ranking, name, across)
+        _legend(ranking, name, found.across)
         for text in list(better.values())[:_POTENTIALS]:
             console(stderr=True).print(text)
-    for device, why in doubtful.items():
-        odd = {m.device for m in measurements if m.pool == device} <= judgement.unlike.keys() | judgement.wrong.keys()
-        own = "" if odd else f"; by its own numbers: --across {device}"
-        console(stderr=True).print(f"ranked without {device}: {why}{own}")
-    _movements(measurements, judgement)
+    for note in [*without(found), *movements(study)]:
+        console(stderr=True).print(note)
     _nearest_misses(ranking)
 
 
-def _is_absent(pool: str, own: str, database: Store, name: str, measured: Sequence[Row]) -> bool:
-    """Whether a pool is of the study (its `own` way across, or in a run of it) and has no row in it."""
-    from archsearch.timing import POOLS, RUN_STARTED
-
-    if any(pool in (row["device"], row["unit"]) for row in measured):
-        return False
-    begun = (known for _, _, run in database.events(name, RUN_STARTED) for known in run.get(POOLS, {}).values())
-    return pool == own or pool in begun
+def without(found: Ranked) -> list[str]:
+    """Which devices a ranking does without, and why."""
+    return [
+        f"ranked without {pool}: {why}" + ("" if found.odd(pool) else f"; by its own numbers: --across {pool}")
+        for pool, why in found.left_out.items()
+    ]
 
 
-def _unranked(row: Row, why: str) -> dict[str, Any]:
-    places = ("rank", "front", "tier", "feasible", "violation", "hv_contribution")
-    return {**dict.fromkeys(places), **row, "reason": row["reason"] or f"not ranked: {why}"}
+def movements(study: Study) -> list[str]:
+    """How far devices moved between stretches of work that are set side by side."""
+    spreads = {m.device: study.judgement.drift.spread(m.device) for m in study.measurements}
+    return [
+        f"{device}: its anchor moved by up to {spread:.1%} between stretches of work; on the front that much is added "
+        "to the noise of its times"
+        for device, spread in spreads.items() if spread
+    ]  # fmt: skip
 
 
 def columns(objectives: Sequence[str], rows: Sequence[Row] = (), relative: Sequence[str] = ()) -> list[str]:
@@ -189,17 +172,6 @@ def _legend(ranking: Ranking, name: str, across: str) -> None:
     if ranking.reference is not None:
         combined = "the geometric mean" if across == "geomean" else "the worst"
         out.print(f"several places: ranked by ×ref, {combined} ratio to {ranking.reference} measured in the same place")
-
-
-def _movements(measurements: Sequence[Measurement], judgement: Judgement) -> None:
-    """Say how far devices moved between stretches of work that are set side by side."""
-    for device in dict.fromkeys(m.device for m in measurements):
-        spread = judgement.drift.spread(device)
-        if spread:
-            console(stderr=True).print(
-                f"{device}: its anchor moved by up to {spread:.1%} between stretches of work; on the front that much "
-                "is added to the noise of its times"
-            )
 
 
 def _nearest_misses(ranking: Ranking) -> None:

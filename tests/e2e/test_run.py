@@ -37,6 +37,23 @@ def test_a_study_ends_in_a_ranked_table(shared: Cli, study: Done):
     assert (shared.folder / "runs/first/study.db").is_file()
 
 
+def test_a_study_ends_in_a_page_that_needs_nothing_else(shared: Cli, study: Done):
+    assert "to look at: runs/first/report.html" in study.err
+    page = (shared.folder / "runs/first/report.html").read_text(encoding="utf-8")
+    assert page.startswith("<!doctype html>")
+    assert "The front: " in page
+    done = shared(
+        "report", "first", "-o", "there/p.html", "--objective", "decode_ms", "--budget", "decode_ms<=0.000001"
+    )
+    assert done.out == "written: there/p.html, there/p.csv, there/p.md\n"
+    assert "outside the budgets" in (shared.folder / "there/p.html").read_text(encoding="utf-8")
+    assert (shared.folder / "there/p.csv").read_text(encoding="utf-8").startswith("rank,front,")
+    assert (shared.folder / "there/p.md").read_text(encoding="utf-8").startswith("| name | layout |")
+    (shared.folder / "there/taken").mkdir()
+    assert "nowhere" in shared.refused("report", "nowhere")
+    assert "there/taken" in shared.refused("report", "first", "-o", "there/taken")
+
+
 def test_progress_without_a_terminal_is_plain_lines(study: Done):
     assert "\x1b" not in study.err
     assert "3 candidates done, 0 left" in study.err

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from reports.figures import blocks_figure, write_page
+from reports.figures import blocks_figure
+from reports.page import write_page
 
 
 def row(block: str, context: int, **changes: Any) -> dict[str, Any]:

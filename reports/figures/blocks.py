@@ -1,10 +1,9 @@
-"""Figures: pure functions from rows of a table to plotly figures, and one that writes a figure as a page."""
+"""Blocks against context: the operator table of `archsearch blocks`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -89,13 +88,3 @@ def _scale(row: Row, field: str) -> float:
 def _distance(row: Row, field: str, end: str) -> float | None:
     value, bound = row[field], row[f"{field}_{end}"]
     return None if value is None or bound is None else abs(bound - value) * _scale(row, field)
-
-
-def write_page(figure: Figure, path: Path) -> None:
-    """Write a figure as one page that needs nothing else.
-
-    Raises:
-        OSError: It cannot be written.
-    """
-    page = figure.to_html(include_plotlyjs=True, full_html=True, config={"displaylogo": False})
-    path.write_text(page, encoding="utf-8")

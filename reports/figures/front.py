@@ -1,0 +1,255 @@
+"""The Pareto front of two objectives: who is on it, who could be, who is beaten, and what lies outside the budgets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from reports.figures.text import Colors, hover, safe
+from reports.figures.theme import THEMES, ThemeName, dressed
+from reports.objectives import Quantity, quantity
+from reports.ranking import Entry, Ranking
+from reports.values import Value
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+Kind = Literal["dominated", "unranked", "outside", "uncertain", "on", "anchor"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """How a kind of point looks."""
+
+    title: str
+    symbol: str
+    size: int
+    color: str
+    opacity: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Point:
+    entry: Entry
+    x: Value
+    y: Value
+
+
+def front_figure(
+    ranking: Ranking,
+    x: str,
+    y: str,
+    *,
+    colors: Colors,
+    theme: ThemeName = "light",
+    selected: Sequence[tuple[str, str]] = (),
+    height: int = 520,
+) -> Figure:
+    """Candidates of a ranking by two objectives; membership is that of the ranking, in all its objectives.
+
+    Drawn from back to front: dominated points, those outside the budgets, uncertain ones, the front with its staircase
+    and the knee, and anchors as labelled hollow marks, which are never left out. Bars are 95% intervals.
+
+    Args:
+        ranking: Of one place, or of several: then measured values are ratios to its reference, as the axes say.
+        x: Objective of the horizontal axis, one of the ranking's.
+        y: Of the vertical one.
+        colors: Of letters.
+        theme: Light or dark.
+        selected: Keys of entries to be marked.
+        height: Pixels.
+
+    Raises:
+        UnknownNameError: An objective is not known.
+    """
+    from plotly.graph_objects import Figure as PlotlyFigure
+
+    axes = quantity(x), quantity(y)
+    ink = THEMES[theme]
+    figure: Figure = PlotlyFigure()
+    points = _points(ranking, x, y)
+    marks: Mapping[Kind, _Mark] = {
+        "dominated": _Mark("dominated", "circle-open", 7, ink.faint, 0.45),
+        "unranked": _Mark("not ranked: a number is missing", "asterisk-open", 8, ink.faint, 0.8),
+        "outside": _Mark("outside the budgets", "x-thin-open", 8, ink.outside, 0.8),
+        "uncertain": _Mark("uncertain: intervals overlap", "diamond-open", 10, ink.uncertain, 1.0),
+        "on": _Mark("on the front", "circle", 11, ink.on, 1.0),
+        "anchor": _Mark("anchor", "square-open", 12, ink.text, 1.0),
+    }
+    stairs = _staircase(points["on"], axes)
+    if stairs:
+        figure.add_scatter(
+            x=[at[0] for at in stairs], y=[at[1] for at in stairs], mode="lines", hoverinfo="skip", showlegend=False,
+            line={"color": ink.on, "width": 1.5, "dash": "dot"},
+        )  # fmt: skip
+    for kind, mark in marks.items():
+        _add(figure, points[kind], mark, ranking, kind, colors)
+    best = knee([(point.x.value, point.y.value) for point in points["on"]], axes)
+    if best is not None:
+        at = points["on"][best]
+        figure.add_scatter(
+            x=[at.x.value], y=[at.y.value], mode="markers", name="knee: a suggestion", hoverinfo="skip",
+            marker={"symbol": "star-open", "size": 20, "color": ink.knee, "line": {"width": 2}},
+        )  # fmt: skip
+    chosen = [point for of in points.values() for point in of if point.entry.key in selected]
+    if chosen:
+        figure.add_scatter(
+            x=[at.x.value for at in chosen], y=[at.y.value for at in chosen], mode="markers", name="selected",
+            hoverinfo="skip",
+            marker={"symbol": "circle-open", "size": 22, "color": ink.text, "line": {"width": 2}},
+        )  # fmt: skip
+    dressed(figure, theme, height=height)
+    figure.update_xaxes(title_text=axis_title(ranking, axes[0]), **_scale(axes[0]))
+    figure.update_yaxes(title_text=axis_title(ranking, axes[1]), **_scale(axes[1]))
+    if not any(points.values()):
+        _say(figure, "nothing with both numbers yet", ink.faint)
+    else:
+        _better(figure, axes, ink.faint)
+    return figure
+
+
+def axis_title(ranking: Ranking, known: Quantity) -> str:
+    """An objective with its unit, or as the ratio that it is, and which way is better."""
+    way = "lower is better" if known.direction == "min" else "higher is better"
+    if known.name in ranking.relative and ranking.reference is not None:
+        return f"{known.label}, × {safe(ranking.reference)} ({way})"
+    unit = f", {known.unit}" if known.unit else ""
+    return f"{known.label}{unit} ({way})"
+
+
+def knee(front: Sequence[tuple[float, float]], axes: tuple[Quantity, Quantity]) -> int | None:
+    """The point of a front that lies farthest from the line between its ends, both axes scaled to 0..1 (Das 1999).
+
+    None where there are fewer than three points, or none bulges towards the better side.
+    """
+    if len(front) < 3:
+        return None
+    costs = [
+        [value if q.direction == "min" else -value for value, q in zip(point, axes, strict=True)] for point in front
+    ]
+    low = [min(cost[i] for cost in costs) for i in (0, 1)]
+    span = [max(cost[i] for cost in costs) - low[i] for i in (0, 1)]
+    if not all(span):
+        return None
+    scaled = [[(cost[i] - low[i]) / span[i] for i in (0, 1)] for cost in costs]
+    depth = [1 - sum(at) for at in scaled]  # the ends of a front are (0, 1) and (1, 0)
+    best = max(range(len(front)), key=lambda i: depth[i])
+    return best if depth[best] > 1e-9 else None
+
+
+def _points(ranking: Ranking, x: str, y: str) -> dict[Kind, list[_Point]]:
+    found: dict[Kind, list[_Point]] = {
+        "dominated": [],
+        "unranked": [],
+        "outside": [],
+        "uncertain": [],
+        "on": [],
+        "anchor": [],
+    }
+    for entry in ranking.entries:
+        if x not in entry.values or y not in entry.values:
+            continue
+        found[_kind(entry)].append(_Point(entry, entry.values[x], entry.values[y]))
+    return found
+
+
+def _kind(entry: Entry) -> Kind:
+    if entry.anchor:
+        return "anchor"
+    if entry.front is not None:
+        return entry.front
+    return "outside" if entry.feasible is False else "unranked"
+
+
+def _add(figure: Figure, points: Sequence[_Point], mark: _Mark, ranking: Ranking, kind: Kind, colors: Colors) -> None:
+    if not points:
+        return
+    names = [known.name for known in ranking.objectives]
+    bars = kind in ("on", "uncertain", "anchor")
+    figure.add_scatter(
+        x=[point.x.value for point in points],
+        y=[point.y.value for point in points],
+        mode="markers+text" if kind == "anchor" else "markers",
+        text=[safe(point.entry.title) for point in points] if kind == "anchor" else None,
+        textposition="top center", textfont={"size": 11},
+        name=mark.title, opacity=mark.opacity,
+        marker={"symbol": mark.symbol, "size": mark.size, "color": mark.color, "line": {"width": 1.6}},
+        error_x=_bars([point.x for point in points], mark.color) if bars else None,
+        error_y=_bars([point.y for point in points], mark.color) if bars else None,
+        customdata=[list(point.entry.key) for point in points],
+        hovertext=[
+            hover(point.entry.title, point.entry.rows, names, colors, _notes(point.entry, ranking)) for point in points
+        ],
+        hovertemplate="%{hovertext}<extra></extra>",
+    )  # fmt: skip
+
+
+def _notes(entry: Entry, ranking: Ranking) -> list[str]:
+    """Rank and ratios, or why there is no rank."""
+    notes = []
+    if entry.rank is not None:
+        beside = " (where it would stand)" if entry.anchor else ""
+        notes.append(f"rank {entry.rank}{beside}" + (f", {entry.front}" if entry.front else ""))
+    ratios = [
+        f"{known.label} ×{entry.values[known.name].value:.3f}"
+        for known in ranking.objectives if known.name in ranking.relative and known.name in entry.values
+    ]  # fmt: skip
+    if ratios:
+        notes.append(f"relative to {ranking.reference}: {', '.join(ratios)}")
+    over = [
+        f"{budget}: {excess:.1%} beyond"
+        for budget, excess in entry.violations.items() if excess is not None and excess > 0
+    ]  # fmt: skip
+    return [*notes, *over, *([entry.reason] if entry.reason else [])]
+
+
+def _bars(values: Sequence[Value], color: str) -> dict[str, Any] | None:
+    above = [value.high - value.value if math.isfinite(value.high) else 0.0 for value in values]
+    below = [value.value - value.low for value in values]
+    if not any(above) and not any(below):
+        return None
+    return {
+        "type": "data", "symmetric": False, "array": above, "arrayminus": below, "thickness": 1, "width": 3,
+        "color": color,
+    }  # fmt: skip
+
+
+def _staircase(points: Sequence[_Point], axes: tuple[Quantity, Quantity]) -> list[tuple[float, float]]:
+    """The corners of what is reached: from each point of the front straight to the next, worse in one axis first."""
+    lower = [q.direction == "min" for q in axes]
+    ordered = sorted({(point.x.value, point.y.value) for point in points}, reverse=not lower[0])
+    stairs: list[tuple[float, float]] = []
+    best: float | None = None
+    for x, y in ordered:
+        if best is not None and (y >= best if lower[1] else y <= best):
+            continue  # on the front for a third objective
+        if stairs:
+            stairs.append((x, stairs[-1][1]))
+        stairs.append((x, y))
+        best = y
+    return stairs if len(stairs) > 1 else []
+
+
+def _scale(known: Quantity) -> dict[str, Any]:
+    if known.kind == "share":
+        return {"tickformat": ".0%"}
+    return {"tickformat": "~s"} if known.kind == "count" else {}
+
+
+def _better(figure: Figure, axes: tuple[Quantity, Quantity], color: str) -> None:
+    """An arrow in the corner that is better in both."""
+    left, down = (q.direction == "min" for q in axes)
+    arrow = {(True, True): "↙", (True, False): "↖", (False, True): "↘", (False, False): "↗"}[left, down]
+    figure.add_annotation(
+        text=f"{arrow} better" if left else f"better {arrow}", xref="paper", yref="paper", showarrow=False,
+        x=0.01 if left else 0.99, y=0.01 if down else 0.99, xanchor="left" if left else "right",
+        yanchor="bottom" if down else "top", font={"size": 13, "color": color},
+    )  # fmt: skip
+
+
+def _say(figure: Figure, text: str, color: str) -> None:
+    figure.add_annotation(
+        text=text, xref="paper", yref="paper", x=0.5, y=0.5, showarrow=False, font={"size": 15, "color": color}
+    )
