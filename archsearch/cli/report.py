@@ -88,7 +88,7 @@ def write_study(
         for kind, file in beside.items():
             file.write_text(render(table, shown, kind), encoding="utf-8")
     except OSError as error:
-        raise CommandError(f"{error.filename or path}: {error.strerror}") from error
+        raise CommandError(f"{error.filename2 or error.filename or path}: {error.strerror}") from error
     return [path, *beside.values()]
 
 
