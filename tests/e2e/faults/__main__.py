@@ -32,6 +32,8 @@ def main() -> int:
         asked.out.write_text(markdown(runs, logs=False), encoding="utf-8")
         return 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that nothing stays mounted or running
+    # Shells start what is in the background with Ctrl-C ignored, and so would be the drivers until they ask for it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ["ARCHSEARCH_TEST_CACHE"] = str(CACHE)
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     base = Path(tempfile.mkdtemp(prefix="faults-"))

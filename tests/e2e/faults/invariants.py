@@ -15,7 +15,7 @@ from archsearch.store import MeasurementRecord, Store
 from tests.e2e.faults.scene import STORED, STUDY, Line, Scene
 
 OURS = re.compile(
-    r"\[\d\d:\d\d:\d\d\] |archsearch: |  try: |continuing study |study campaign;|written to |again: |stopped by you|"
+    r"\[\d\d:\d\d:\d\d\] |archsearch: |  try: |continuing study |study campaign[; ]|written to |again: |stopped by you|"
     r"several places: |ranked without |Nothing meets the budgets|.* in all, \d+ measurements$|[\w.-]+: .*\(try: |"
     r"(local|box|phone): "  # below `no device can be used`
 )
