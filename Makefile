@@ -23,8 +23,8 @@ types: $(VENV)/.test
 
 # What runs commands and measures comes after the rest, file by file; no test is judged by its time.
 unit: $(VENV)/.test
-	$(BIN)/python -m pytest -n 2 tests/unit tests/conformance
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests/e2e
+	$(BIN)/python -m pytest -n 2 --durations=15 tests/unit tests/conformance
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=25 tests/e2e
 
 # What takes minutes and is covered in short by `make test`: a phone's link broken in every phase, for one.
 long: $(VENV)/.test
