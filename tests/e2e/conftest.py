@@ -22,6 +22,9 @@ import pytest
 from archsearch.store import MeasurementRecord, Store
 from tests.unit.search_space.own_blocks import install
 
+FIRST = ("test_three_ways", "test_faults", "test_hostile", "test_devices", "test_phone", "test_android", "test_ssh")
+"""Files whose few tests take long: two workers that begin with them end at the same time."""
+
 LAYOUT = "CCGCG:width=128,vocab=1024,params=1.5M,multiple=16,head_dim=32"
 TINY = ("--space", "tiny", "--workload", "16/4", "--no-tune")  # kernels are compared in the tests of just that
 DEVICES = """\
@@ -33,6 +36,12 @@ devices:
     cooling: {{max_other_cpu: 1.0, timeout_s: 5}}
     {more}
 """
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first; the others stay in their order."""
+    place = {name: number for number, name in enumerate(FIRST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(FIRST)))
 
 
 @dataclass(frozen=True, slots=True)
