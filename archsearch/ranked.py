@@ -47,7 +47,8 @@ class Ranked:
     Attributes:
         study: What was ranked.
         ranking: The ranking.
-        across: How devices were combined: as asked for, or ``worst`` where that device has measured nothing.
+        asked: How devices were to be combined.
+        across: How they were: as asked for, or ``worst`` where that device has measured nothing.
         left_out: Devices and groups that were not ranked by, with the reason.
         objectives: Names.
         budgets: Limits.
@@ -55,6 +56,7 @@ class Ranked:
 
     study: Study
     ranking: Ranking
+    asked: str
     across: str
     left_out: Mapping[str, str]
     objectives: tuple[str, ...]
@@ -115,7 +117,7 @@ def ranked(
     """
     names = tuple(objectives or study.config["objectives"])
     limits = parse_budgets(budgets if budgets else study.config["budgets"])
-    way = across or study.config["across"]
+    way = asked = across or study.config["across"]
     if way not in ACROSS and _is_absent(way, study, database):
         way = ACROSS[0]
     doubtful: Mapping[str, str] = {}
@@ -123,8 +125,8 @@ def ranked(
         doubtful = left_out(database, study.name, study.measurements, study.rows, study.judgement, study.reference)
     counted = [row for row in study.rows if row["device"] not in doubtful]
     return Ranked(
-        study=study, ranking=rank(counted, names, limits, across=way, reference=study.reference), across=way,
-        left_out=doubtful, objectives=names, budgets=tuple(limits),
+        study=study, ranking=rank(counted, names, limits, across=way, reference=study.reference), asked=asked,
+        across=way, left_out=doubtful, objectives=names, budgets=tuple(limits),
     )  # fmt: skip
 
 

@@ -116,7 +116,8 @@ def table_html(rows: Sequence[Row], objectives: Sequence[str], colors: Colors) -
         shown = "—" if rank is None else f"({rank})" if row.get("anchor") else str(rank)
         words = [
             ("text", safe(row.get("front") or "")), ("text", safe(row.get("name") or "")),
-            ("strip", strip(row.get("code"), colors)), ("text", place(row)), ("text", safe(row.get("status") or "")),
+            ("strip", strip(row.get("code"), colors)), ("text", safe(place(row))),
+            ("text", safe(row.get("status") or "")),
         ]  # fmt: skip
         cells = [f"<td>{shown}</td>", *(f"<td class={kind}>{text}</td>" for kind, text in words)]
         for column in known:

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 
 from archsearch.cli.exits import CommandError
 from archsearch.cli.output import console, letter_colors
-from archsearch.cli.show import columns, movements, without
+from archsearch.cli.show import columns, fallback, movements, without
 from archsearch.cli.studies import existing, latest
 
 if TYPE_CHECKING:
     from archsearch.ranked import Ranked
     from archsearch.store import Store
     from reports.page import Section
-    from reports.values import Row
 
 NOTES = (
     "± and bars are 95% intervals; numbers come from fresh processes on the device named beside them.",
@@ -83,7 +82,7 @@ def write_study(
         write_report(
             path, title=f"archsearch: {name}", facts=_facts(found), sections=sections(found),
             table=table_html(table, found.objectives, letter_colors()),
-            notes=[*NOTES, *without(found), *movements(found.study)],
+            notes=[*NOTES, *fallback(found), *without(found), *movements(found.study)],
         )  # fmt: skip
         for kind, file in beside.items():
             file.write_text(render(table, shown, kind), encoding="utf-8")
@@ -108,6 +107,7 @@ def _facts(found: Ranked) -> dict[str, str]:
 def sections(found: Ranked) -> Iterator[Section]:
     """The page's figures: a front across all places and one for each, then all objectives, progress and embeddings."""
     from reports.figures import embedding_figure, front_figure, parallel_figure, progress_figure
+    from reports.figures.text import place
     from reports.fronts import REFERENCE_NAME
     from reports.page import Section
     from reports.ranking import rank
@@ -135,7 +135,7 @@ def sections(found: Ranked) -> Iterator[Section]:
         x, y = _axes(names)
         ranking = rank(here, list(dict.fromkeys([*names, x, y])), budgets, reference=found.study.reference)
         yield Section(
-            title=f"The front: {place_text(row)}", note=_membership(names),
+            title=f"The front: {place(row)}", note=_membership(names),
             figure=front_figure(ranking, x, y, colors=colors),
         )  # fmt: skip
     yield Section(
@@ -174,12 +174,3 @@ def _membership(objectives: Sequence[str]) -> str:
     return (
         f"On the front counts in all objectives ({labels}), of which two are drawn: a point may be on it for another."
     )
-
-
-def place_text(row: Row) -> str:
-    """Where a row was measured, as plain text."""
-    from html import unescape
-
-    from reports.figures.text import place
-
-    return unescape(place(row))

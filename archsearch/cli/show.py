@@ -105,9 +105,7 @@ def print_study(
         return
     found = ranked(database, study, objectives=objective, budgets=budget, across=across)
     ranking = found.ranking
-    if found.across != (across or record.config["across"]):
-        alone = across or record.config["across"]
-        said = f"{alone} has measured nothing in this study, and cannot count alone; ranked by {found.across}"
+    for said in fallback(found):
         console(stderr=True).print(f"archsearch: {said}")
     better = {}
     if blocks is not None:
@@ -130,6 +128,12 @@ def print_study(
     _nearest_misses(ranking)
 
 
+def fallback(found: Ranked) -> list[str]:
+    """That devices are not combined as was asked for."""
+    said = f"{found.asked} has measured nothing in this study, and cannot count alone; ranked by {found.across}"
+    return [said] if found.asked != found.across else []
+
+
 def without(found: Ranked) -> list[str]:
     """Which devices a ranking does without, and why."""
     return [
@@ -142,8 +146,8 @@ def movements(study: Study) -> list[str]:
     """How far devices moved between stretches of work that are set side by side."""
     spreads = {m.device: study.judgement.drift.spread(m.device) for m in study.measurements}
     return [
-        f"{device}: its anchor moved by up to {spread:.1%} between stretches of work; on the front that much is added "
-        "to the noise of its times"
+        f"{device}: its anchor moved by up to {spread:.1%} between stretches of work; that much is added to the noise of "
+        "its times on the front, and to the bars of pictures"
         for device, spread in spreads.items() if spread
     ]  # fmt: skip
 

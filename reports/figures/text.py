@@ -75,7 +75,7 @@ def hover(title: str, rows: Sequence[Row], names: Iterable[str], colors: Colors,
         values = ", ".join(
             f"{known.label} <b>{value_text(row, known)}</b>" for known in measured if not known.per_layout
         )
-        lines.append(f"{place(row)}: {values}")
+        lines.append(f"{safe(place(row))}: {values}")
     sizes = [
         f"{known.label} {value_text(first, known)}"
         for name in ("total_params", "effective_params", "embedding_share", "weights_mib")
@@ -86,14 +86,14 @@ def hover(title: str, rows: Sequence[Row], names: Iterable[str], colors: Colors,
     if width:
         lines.append(f"width {width}, {depth} layers, vocabulary {first.get('vocab_size') or 0:,}")
     if len(rows) == 1:
-        lines.append(f"{place(first)}, {safe(first.get('precision') or '')}".rstrip(", "))
+        lines.append(safe(f"{place(first)}, {first.get('precision') or ''}".rstrip(", ")))
     lines += [safe(note) for note in notes if note]
     return "<br>".join(lines)
 
 
 def place(row: Row) -> str:
-    """Where a row was measured, in words: device and sizes."""
-    parts: list[Any] = [safe(row.get("device") or "?")]
+    """Where a row was measured, in words that are not safe yet: device and sizes."""
+    parts: list[Any] = [row.get("device") or "?"]
     if row.get("prompt") is not None:
         pieces = f" in pieces of {row['chunk']:,}" if row.get("chunk") else ""
         parts.append(f"prompt {row['prompt']:,}{pieces}")

@@ -111,9 +111,10 @@ def test_a_device_that_cannot_write_is_no_lost_link(server: Sshd, tmp_path: Path
 
 def test_names_of_files_are_bytes_on_the_device(server: Sshd, tmp_path: Path):
     with transport_to(server, tmp_path / "work") as transport:
-        transport._upload(b"data", f"{tmp_path}/work/caf\udce9")
-        assert [name.name for name in (tmp_path / "work").iterdir()] == ["caf\udce9"]
-        assert transport._download(f"{tmp_path}/work/caf\udce9", 10) == b"data"
+        name = f"{transport.work_dir}/caf\udce9"
+        transport._upload(b"data", name)
+        assert [found.name for found in (tmp_path / "work").iterdir()] == ["caf\udce9"]
+        assert transport._download(name, 10) == b"data"
 
 
 def test_two_drivers_may_push_one_file_at_once(server: Sshd, tmp_path: Path):

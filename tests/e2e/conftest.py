@@ -39,9 +39,10 @@ devices:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long files first; the others stay in their order."""
+    """Long files of this folder first; all others stay in their order."""
+    here = Path(__file__).parent
     place = {name: number for number, name in enumerate(FIRST)}
-    items.sort(key=lambda item: place.get(item.path.stem, len(FIRST)))
+    items.sort(key=lambda item: place.get(item.path.stem, len(FIRST)) if here in item.path.parents else len(FIRST))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ from reports.figures import THEMES, embedding_figure, front_figure, parallel_fig
 from reports.figures.front import knee
 from reports.figures.progress import progress
 from reports.figures.text import hover, strip
-from reports.kendall import agreement
 from reports.objectives import quantity
 from reports.page import Section, table_html, write_report
 from reports.ranking import Ranking, rank
@@ -137,24 +136,6 @@ def test_progress_grows_to_the_whole_front():
     assert shares == sorted(shares)
     assert steps[-1][0] == 3.0
     assert 0 < shares[-1] < 1
-
-
-def test_rank_agreement():
-    same = agreement(range(10), [value**2 for value in range(10)])
-    assert same is not None
-    assert (same.tau, same.low, same.high, same.candidates) == (1.0, 1.0, 1.0, 10)
-    opposite = agreement(range(10), [-value for value in range(10)])
-    assert opposite is not None
-    assert opposite.tau == -1
-    mixed = agreement([1, 2, 3, 4, 5, 6], [1, 3, 2, 4, 6, 5])
-    assert mixed is not None
-    assert mixed.tau == pytest.approx(11 / 15)
-    assert mixed.low < mixed.tau < mixed.high or mixed.high == 1
-    assert agreement([1, 2, 2, 3], [1, 2, 3, 3]) is not None
-    assert agreement([1, 2, 3], [1, 2, 3]) is None, "too few"
-    assert agreement([1, 1, 1, 1], [1, 2, 3, 4]) is None, "no order"
-    with pytest.raises(ValueError, match="4 values of one device and 3"):
-        agreement([1, 2, 3, 4], [1, 2, 3])
 
 
 def test_a_report_is_one_file_that_needs_no_other(tmp_path: Path):
