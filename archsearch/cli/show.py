@@ -146,8 +146,8 @@ def movements(study: Study) -> list[str]:
     """How far devices moved between stretches of work that are set side by side."""
     spreads = {m.device: study.judgement.drift.spread(m.device) for m in study.measurements}
     return [
-        f"{device}: its anchor moved by up to {spread:.1%} between stretches of work; that much is added to the noise of "
-        "its times on the front, and to the bars of pictures"
+        f"{device}: its anchor moved by up to {spread:.1%} between stretches of work; that much is added to the noise "
+        "of its times on the front, and to the bars of pictures"
         for device, spread in spreads.items() if spread
     ]  # fmt: skip
 
