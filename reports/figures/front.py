@@ -78,7 +78,8 @@ def front_figure(
         "on": _Mark("on the front", "circle", 11, ink.on, 1.0),
         "anchor": _Mark("anchor", "square-open", 12, ink.text, 1.0),
     }
-    stairs = _staircase(points["on"], axes)
+    reached = _unbeaten(points["on"], axes)
+    stairs = _staircase(reached)
     if stairs:
         figure.add_scatter(
             x=[at[0] for at in stairs], y=[at[1] for at in stairs], mode="lines", hoverinfo="skip", showlegend=False,
@@ -86,9 +87,9 @@ def front_figure(
         )  # fmt: skip
     for kind, mark in marks.items():
         _add(figure, points[kind], mark, ranking, kind, colors)
-    best = knee([(point.x.value, point.y.value) for point in points["on"]], axes)
+    best = knee([(point.x.value, point.y.value) for point in reached], axes)
     if best is not None:
-        at = points["on"][best]
+        at = reached[best]
         figure.add_scatter(
             x=[at.x.value], y=[at.y.value], mode="markers", name="knee: a suggestion", hoverinfo="skip",
             marker={"symbol": "star-open", "size": 20, "color": ink.knee, "line": {"width": 2}},
@@ -216,20 +217,24 @@ def _bars(values: Sequence[Value], color: str) -> dict[str, Any] | None:
     }  # fmt: skip
 
 
-def _staircase(points: Sequence[_Point], axes: tuple[Quantity, Quantity]) -> list[tuple[float, float]]:
-    """The corners of what is reached: from each point of the front straight to the next, worse in one axis first."""
-    lower = [q.direction == "min" for q in axes]
-    ordered = sorted({(point.x.value, point.y.value) for point in points}, reverse=not lower[0])
+def _unbeaten(points: Sequence[_Point], axes: tuple[Quantity, Quantity]) -> list[_Point]:
+    """Those that none of them beats in the two axes drawn: others are on the front for a third objective."""
+    sign_x, sign_y = (1 if known.direction == "min" else -1 for known in axes)
+    kept: list[_Point] = []
+    for point in sorted(points, key=lambda point: (sign_x * point.x.value, sign_y * point.y.value)):
+        if not kept or sign_y * point.y.value < sign_y * kept[-1].y.value:
+            kept.append(point)
+    return kept
+
+
+def _staircase(points: Sequence[_Point]) -> list[tuple[float, float]]:
+    """The corners of what is reached: from each point straight to the next, worse in one axis first."""
     stairs: list[tuple[float, float]] = []
-    best: float | None = None
-    for x, y in ordered:
-        if best is not None and (y >= best if lower[1] else y <= best):
-            continue  # on the front for a third objective
+    for point in points:
         if stairs:
-            stairs.append((x, stairs[-1][1]))
-        stairs.append((x, y))
-        best = y
-    return stairs if len(stairs) > 1 else []
+            stairs.append((point.x.value, stairs[-1][1]))
+        stairs.append((point.x.value, point.y.value))
+    return stairs if len(points) > 1 else []
 
 
 def _scale(known: Quantity) -> dict[str, Any]:

@@ -71,6 +71,14 @@ def test_every_kind_of_point_is_told_apart(theme: Any):
     assert list(zip(stairs.x, stairs.y, strict=True)) == [(1.0, 3.0), (1.5, 3.0), (1.5, 1.5), (3.0, 1.5), (3.0, 1.0)]
 
 
+def test_the_knee_is_of_the_two_axes_that_are_drawn():
+    # All three are on the front for their parameters, and one beats the others in both times.
+    rows = [row(code, ms, ms, effective_params=n) for code, ms, n in (("CG", 1, 10), ("CCG", 2, 20), ("CCCG", 3, 30))]
+    found = rank(rows, ["ttft_ms", "decode_ms", "effective_params"])
+    figure = front_figure(found, "ttft_ms", "decode_ms", colors=COLORS)
+    assert {name: len(trace.x) for name, trace in traces(figure).items()} == {"on the front": 3}
+
+
 def test_one_that_lacks_a_number_is_not_said_to_be_over_a_budget():
     rows = [row("CG", 1.0, 1.0), row("GG", 2.0, 2.0, peak_rss_mib=None)]
     found = front_figure(ranking(rows, ("peak_rss_mib<=5",)), "ttft_ms", "decode_ms", colors=COLORS)
