@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import logging
-import select
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -238,6 +237,9 @@ class SshTransport(ShellTransport):
         until = time.monotonic() + timeout_s
         channel = self._channel()
         out, err = bytearray(), bytearray()
+        heard_of = threading.Event()  # not select: a channel's pipe may be closed while paramiko's thread writes to it
+        for stream in (channel.in_buffer, channel.in_stderr_buffer):
+            stream.set_event(heard_of)
         watched = self._watched(timeout_s + self.lost_after_s)
         with link_errors(self._place, self.connect_s), watched, closing(channel):
             channel.exec_command(line)
@@ -247,7 +249,8 @@ class SshTransport(ShellTransport):
                 left = until - time.monotonic()
                 if left <= 0:
                     raise TimedOut(bytes(err))
-                select.select([channel], [], [], min(left, 1.0))
+                if not (channel.recv_ready() or channel.recv_stderr_ready()):
+                    heard_of.wait(min(left, 1.0))
                 if channel.recv_ready():
                     out += channel.recv(_BLOCK)
                 if channel.recv_stderr_ready():
