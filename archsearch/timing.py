@@ -37,6 +37,7 @@ _AGENT: Mapping[str, str] = {
     "memory": "the memory pass in a process of its own",
     "weights": "writing weights from the recipe",
     "check": "block checks against the reference, operator histogram",
+    "profile": "a sequence under the profiler: where a model's time goes",
     "other": "the agent between these",
 }
 _DRIVER: Mapping[DriverPhase, str] = {
@@ -50,7 +51,7 @@ _DRIVER: Mapping[DriverPhase, str] = {
     "await": "waiting for the result of another run that was measuring the same thing",
     "tuning": "comparing the lowerings of new blocks; kept for later runs",
 }
-_AGENT_WORK = ("waiting", "start", "load", "warmup", "timed", "memory")
+_AGENT_WORK = ("waiting", "start", "load", "warmup", "timed", "profile", "memory")
 _TOTAL, _WITH_THE_AGENT = "total", "wait"  # booked already, phase by phase, by the agent
 
 
