@@ -1,8 +1,8 @@
 """Where a study's time went: the agent's phases, the driver's, and what is overhead.
 
-Work: load (fresh processes and sessions), warm-up, timed sequences, the memory pass. Waiting: cooling, leases, another
-run's result, other devices. Tuning is measuring too, of kernels. Everything else is overhead: weights and their
-hashing, block checks, sampling, export, transfers, polling, the store.
+Work: load (fresh processes and sessions), warm-up, timed sequences, the profile, the memory pass. Waiting: cooling,
+leases, another run's result, other devices. Tuning is measuring too, of kernels. Everything else is overhead: weights
+and their hashing, block checks, sampling, export, transfers, polling, the store.
 
 Two times are told. `wall_s` is what a clock on the wall shows while at least one run was at work. `device_s` is what
 phases are shares of: every run books the phases of each of its devices by itself, at the same time as the others, so

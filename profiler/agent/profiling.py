@@ -1,4 +1,7 @@
-"""Where the time of a model goes: one recorded prefill and a few steps under onnxruntime's profiler, summed.
+"""Where the time of a model goes: a recorded prefill and a few steps under onnxruntime's profiler, summed.
+
+Before them comes a prefill that does not count, of a part of the prompt where a whole one might take long: it warms up,
+and tells whether the whole one does.
 
 A node is summed under its group, the first component of its name's path (``layers.3.mixer`` of
 ``layers.3.mixer/MatMulNBits_7``), and its operator: what the components mean is the business of who named the nodes.
@@ -25,7 +28,9 @@ MAX_ENTRIES = 1000
 """Of a profile; the entries with the least time are summed up as one without group and operator."""
 MAX_NAME = 200
 TIME_SHARE = 0.1
-"""Of the job's time budget: what the recorded sequence and the prefill before it may take, or the prompt is cut."""
+"""Of the job's time budget: what the recorded sequence may take, or its prompt is cut."""
+_REACH = 8
+"""Up to so many times the tokens of a prefill that was timed, the time of a longer one is told from it."""
 
 
 class Profiler:
@@ -77,24 +82,21 @@ class Profiler:
         batch, wanted, decode = (int(self.point[key]) for key in ("batch", "prompt", "decode"))
         steps = min(MAX_STEPS, decode)
         left_s = self._allowed_s - steps * step_s * batch
-        token_s = step_s * batch  # more than it takes in a prefill
-        sequences: dict[int, Sequence] = {}
+        token_s, warm = step_s * batch, 0  # a token of a prefill takes less than a step
         while True:
-            prompt = _fitting(wanted, left_s / (2 * token_s))
+            prompt = _fitting(wanted, left_s / token_s)
             if not prompt:
                 self.reason = f"a prefill of one token and {steps} steps take more than {self._allowed_s:.2g} s"
                 return
             self.point["prompt"] = prompt
-            if prompt in sequences:
-                break
-            sequence = sequences[prompt] = Sequence(session, self._signature, self.point, self._seed)
+            sequence = Sequence(session, self._signature, self.point, self._seed)
             sequence.reset()
+            if prompt <= warm or (warm and prompt == wanted <= _REACH * warm):
+                break
             begun = time.perf_counter()
             sequence.prefill_only()
-            token_s = max(1e-9, (time.perf_counter() - begun) / prompt)
+            token_s, warm = max(1e-9, (time.perf_counter() - begun) / prompt), prompt
             self._calls += sequence.pieces
-        sequence = sequences[prompt]
-        sequence.reset()
         sequence.prefill_only()
         sequence.steps_only(steps)
         self.steps, self._recorded = steps, sequence.pieces

@@ -119,21 +119,32 @@ def test_what_comes_first_is_short_where_a_step_is_slow(tmp_path: Path):
     model, signature = models.unpack(tmp_path, models.hybrid()), models.hybrid()[2]
     profiler = Profiler(order(signature, 64, 2), lambda: None)
     session = open_session(model, RUNTIME, profile=tmp_path / "trace")
-    profiler.run(session, step_s=1.0)  # two prefills of 16 tokens would take 32 of the 60 seconds
+    profiler.run(session, step_s=1.0)  # at that pace a prefill of 64 tokens would take 64 of the 58 seconds left
     calls, nodes = traces.read_trace(Path(session.end_profiling()))
-    assert len(calls) == 1 + 1 + 1 + 2  # 16 tokens, which were fast; 64; those that are recorded; steps
+    assert len(calls) == 1 + 1 + 2  # 32 tokens, which were fast; 64, which are recorded; steps
     profiler.read(calls, nodes)
     assert profiler.result()["prompt"] == 64
 
 
+def test_the_time_of_a_long_prefill_is_not_told_from_a_short_one(tmp_path: Path):
+    model, signature = models.unpack(tmp_path, models.hybrid()), models.hybrid()[2]
+    profiler = Profiler(order(signature, 128, 1), lambda: None)
+    session = open_session(model, RUNTIME, profile=tmp_path / "trace")
+    profiler.run(session, step_s=10.0)  # 4 tokens would take 40 of the 50 seconds left
+    calls, _ = traces.read_trace(Path(session.end_profiling()))
+    assert len(calls) == 1 + 1 + 1 + 1  # 4 tokens; 128, more than eight times as many; those that are recorded; a step
+    assert profiler.point["prompt"] == 128
+
+
 def test_a_prompt_that_takes_too_long_is_cut(tmp_path: Path):
     model, signature = models.unpack(tmp_path, models.hybrid()), models.hybrid()[2]
-    profiler = Profiler(order(signature, 1024, 2, protocol={"time_budget_s": 0.05}), lambda: None)
+    job = order(signature, 1 << 16, 2, protocol={"time_budget_s": 0.05})  # 5 ms for 1,024 calls
+    job["points"][0]["chunk"] = 64
+    profiler = Profiler(job, lambda: None)
     session = open_session(model, RUNTIME)
     profiler.run(session, step_s=1e-5)
-    session.end_profiling()
     assert profiler.reason == ""
-    assert profiler.point["prompt"] in {512, 256, 128, 64, 32, 16, 8, 4, 2, 1}
+    assert profiler.point["prompt"] in {1 << power for power in range(16)}
 
 
 def test_a_device_too_slow_has_no_profile(tmp_path: Path):
