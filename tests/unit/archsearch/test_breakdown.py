@@ -6,14 +6,18 @@ import json
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 
+from archsearch.block_table import MEMORY_PROTOCOL, TABLE_PROTOCOL
 from archsearch.breakdown import Breakdown, breakdown
 from archsearch.measurement import Measurement
+from archsearch.study import CANDIDATE_PROTOCOL, WATCH_PROTOCOL
+from archsearch.tuning import SEARCH_PROTOCOL, TUNING_PROTOCOL
 from profiler.agent.cache import WeightCache
 from profiler.agent.checks import operators
-from profiler.agent.profiling import Profiler
-from profiler.jobs import Runtime
+from profiler.agent.profiling import Profiler, group_of
+from profiler.jobs import Protocol, Runtime
 from profiler.results import Result
 from profiler.workloads import Point
 from search_space.blocks import mixers_by_letter
@@ -85,6 +89,28 @@ def test_an_embedding_has_as_many_nodes_as_it_needs(options: str, nodes: int):
     layout = resolve(f"CG:width=64,vocab=512,ffn=96,head_dim=16,{options}").layout
     rows = told(*(entry(f"/Mul_{at}", "Mul") for at in range(nodes + 1)), layout=layout).rows
     assert [row.part for row in rows] == ["embedding"] * nodes + ["head"]
+
+
+@pytest.mark.parametrize(
+    "options", ["", "rank=24", "scaled=true", "rank=24,scaled=true", "tied=false", "rank=32,tied=false"]
+)
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("code", ["C", "N"])
+def test_the_two_ends_of_real_graphs_are_told_apart(options: str, precision: PrecisionName, code: str):
+    layout = resolve(f"{code}:width=64,vocab=512,ffn=96,{options}".rstrip(",")).layout
+    nodes = onnx.load_from_string(export_layout(layout, precision=precision, context=8).graph).graph.node
+    first = next(at for at, node in enumerate(nodes) if node.name.startswith("layers."))
+    found = told(*(entry(group_of(node.name), node.op_type, at) for at, node in enumerate(nodes)
+                   if node.name.startswith("/")), layout=layout).rows  # fmt: skip
+    assert [row.part for row in found if row.part == "embedding"] == ["embedding"] * first
+    assert all((row.part == "embedding") == (row.prefill_ms * 1e6 < first) for row in found)
+    assert {row.part for row in found} == {"embedding", "norm", "head"}
+
+
+def test_what_is_searched_and_measured_is_profiled_and_nothing_else():
+    assert CANDIDATE_PROTOCOL.profile
+    others = (WATCH_PROTOCOL, TUNING_PROTOCOL, SEARCH_PROTOCOL, TABLE_PROTOCOL, MEMORY_PROTOCOL, Protocol())
+    assert not any(protocol.profile for protocol in others)
 
 
 def test_sums_keep_what_they_share():
