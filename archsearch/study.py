@@ -36,7 +36,9 @@ from search_space.layout import Layout
 WATCH_EVERY = 4
 """Candidates between two runs of the watched anchor."""
 
-CANDIDATE_PROTOCOL = Protocol(min_processes=3, max_processes=4, min_repeats=3, max_repeats=4, time_budget_s=14.0)
+CANDIDATE_PROTOCOL = Protocol(
+    min_processes=3, max_processes=4, min_repeats=3, max_repeats=4, time_budget_s=14.0, profile=True
+)
 WATCH_PROTOCOL = Protocol(min_processes=3, max_processes=3, min_repeats=2, max_repeats=2, memory_pass=False)
 
 _FIRST_CANDIDATE_S = 20.0

@@ -1,8 +1,8 @@
 """Where a study's time went: the agent's phases, the driver's, and what is overhead.
 
-Work: load (fresh processes and sessions), warm-up, timed sequences, the memory pass. Waiting: cooling, leases, another
-run's result, other devices. Tuning is measuring too, of kernels. Everything else is overhead: weights and their
-hashing, block checks, sampling, export, transfers, polling, the store.
+Work: load (fresh processes and sessions), warm-up, timed sequences, the profile, the memory pass. Waiting: cooling,
+leases, another run's result, other devices. Tuning is measuring too, of kernels. Everything else is overhead: weights
+and their hashing, block checks, sampling, export, transfers, polling, the store.
 
 Two times are told. `wall_s` is what a clock on the wall shows while at least one run was at work. `device_s` is what
 phases are shares of: every run books the phases of each of its devices by itself, at the same time as the others, so
@@ -37,6 +37,7 @@ _AGENT: Mapping[str, str] = {
     "memory": "the memory pass in a process of its own",
     "weights": "writing weights from the recipe",
     "check": "block checks against the reference, operator histogram",
+    "profile": "a sequence under the profiler: where a model's time goes",
     "other": "the agent between these",
 }
 _DRIVER: Mapping[DriverPhase, str] = {
@@ -50,7 +51,7 @@ _DRIVER: Mapping[DriverPhase, str] = {
     "await": "waiting for the result of another run that was measuring the same thing",
     "tuning": "comparing the lowerings of new blocks; kept for later runs",
 }
-_AGENT_WORK = ("waiting", "start", "load", "warmup", "timed", "memory")
+_AGENT_WORK = ("waiting", "start", "load", "warmup", "timed", "profile", "memory")
 _TOTAL, _WITH_THE_AGENT = "total", "wait"  # booked already, phase by phase, by the agent
 
 

@@ -71,6 +71,7 @@ class Protocol:
         max_warmups: Warm-up sequences at most.
         max_other_cpu: Share of all cores used by others above which a sample is discarded.
         memory_pass: Whether peak memory is taken in a process of its own.
+        profile: Whether the first point is run once more before, under the profiler, to see where the time goes.
         seed: Of the prompt's tokens and of the order of work.
     """
 
@@ -84,6 +85,7 @@ class Protocol:
     max_warmups: int = 5
     max_other_cpu: float = 0.10
     memory_pass: bool = True
+    profile: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:

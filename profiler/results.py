@@ -16,6 +16,8 @@ from profiler.untrusted import LARGEST, bound, bounded_values, parse_json, shown
 
 MAX_RESULT_BYTES = 32 * 2**20
 MAX_STATUS_BYTES = 64 * 2**10
+MAX_ENTRIES = 1000
+"""Of a profile: what an agent gives at most."""
 _HOUR_NS = 3_600_000_000_000
 
 Status = Literal[
@@ -97,6 +99,52 @@ class Memory(_Read):
     point: Annotated[int, Field(ge=0, le=64)] | None = None
 
 
+class ProfileEntry(_Read):
+    """Time in nodes of one operator whose names share the first component of their path.
+
+    Attributes:
+        group: That component; with the slash before it at the top of a graph, empty for nodes without such a name.
+        operator: Operator type; empty, with an empty group, for all that were too small to be listed.
+        prefill_ns: In the prefill.
+        decode_ns: In one step.
+    """
+
+    group: Word
+    operator: Word
+    prefill_ns: Nanoseconds
+    decode_ns: Nanoseconds
+
+
+class OperatorProfile(_Read):
+    """Where the time of one sequence went, under onnxruntime's profiler.
+
+    Attributes:
+        point: Index into the job's points; its sequence was run.
+        reason: Why there is no profile; empty where there is one.
+        prompt: Tokens of the recorded prefill: the point's, or fewer where it would have taken too long.
+        steps: Decode steps that were recorded after it.
+        prefill_ns: The calls of the prefill, with what lies between nodes.
+        decode_ns: The call of one step, mean over the steps.
+        entries: Time in nodes; each once, what is nested in it not counted.
+    """
+
+    point: Annotated[int, Field(ge=0, le=64)]
+    reason: Text = ""
+    prompt: Count = 0
+    steps: Count = 0
+    prefill_ns: Nanoseconds = 0
+    decode_ns: Nanoseconds = 0
+    entries: Annotated[tuple[ProfileEntry, ...], Field(max_length=MAX_ENTRIES, fail_fast=True)] = ()
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if len({(entry.group, entry.operator) for entry in self.entries}) < len(self.entries):
+            raise ValueError("an operator is listed twice in one group")
+        if not self.reason and not (self.prompt and self.prefill_ns and self.entries):
+            raise ValueError("neither times nor a reason why there are none")
+        return self
+
+
 class ProcessRecord(_Read):
     """One worker process, from start to exit."""
 
@@ -108,6 +156,7 @@ class ProcessRecord(_Read):
     points: Annotated[tuple[PointSamples, ...], Field(max_length=64, fail_fast=True)] = ()
     operators: Annotated[dict[Word, Count], Field(max_length=1000)] | None = None
     providers: Providers | None = None
+    profile: OperatorProfile | None = None
     memory: Memory | None = None
     exit: Text = ""
 
@@ -225,6 +274,11 @@ class Result(_Read):
         """Peak memory, where the pass was made."""
         return next((process.memory for process in self.processes if process.memory is not None), None)
 
+    @property
+    def profile(self) -> OperatorProfile | None:
+        """Where the time goes, where it was asked for; a profile may hold but the reason why there is none."""
+        return next((process.profile for process in self.processes if process.profile is not None), None)
+
 
 class JobStatus(BaseModel):
     """What the agent does now. Keys that this version does not know are ignored."""
@@ -287,6 +341,8 @@ def parse_result(raw: bytes, job: Job) -> Result:
                 raise ResultError(f"{where}: process {process.index} has a sequence without its {steps} decode steps")
             if any(rep.ttft_ns < rep.prefill_ns for rep in samples.repeats):
                 raise ResultError(f"{where}: process {process.index} has a first token before its prefill ended")
+        if (profile := process.profile) is not None:
+            _require_of(profile, job, f"{where}: the profile of process {process.index}")
     names = [contender.name for contender in job.contenders]
     if result.status == "ok" and [record.name for record in result.contenders] != names:
         raise ResultError(f"{where} is not of the contenders {', '.join(names) or '(none)'}")
@@ -296,6 +352,14 @@ def parse_result(raw: bytes, job: Job) -> Result:
     if result.status == "ok":
         _require_complete(result, job, where)
     return result
+
+
+def _require_of(profile: OperatorProfile, job: Job, where: str) -> None:
+    if profile.point >= len(job.points):
+        raise ResultError(f"{where} is of point {profile.point}, and the job has {len(job.points)}")
+    point = job.points[profile.point]
+    if profile.prompt > point.prompt or profile.steps > point.decode:
+        raise ResultError(f"{where} is of {profile.prompt} tokens and {profile.steps} steps, more than {point.text}")
 
 
 def _require_complete(result: Result, job: Job, where: str) -> None:

@@ -156,6 +156,9 @@ def measure(
         str,
         typer.Option("--time-budget", "-t", metavar="TIME", help="Of load, warm-up, timed work; ends when narrow."),
     ] = "60s",
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Print where the time goes, by block and operator.")
+    ] = False,
     output_format: FormatOption = "table",
     seed: SeedOption = 0,
     store: StoreOption = None,
@@ -166,8 +169,8 @@ def measure(
 
     code = measure_command(
         what, devices=devices, device=device, workload=workload, precision=precision, batch=batch, lowering=lowering,
-        tune=tune, with_weights=with_weights, time_budget=time_budget, output_format=output_format, seed=seed,
-        store=store, runs=runs,
+        tune=tune, with_weights=with_weights, time_budget=time_budget, profile=profile, output_format=output_format,
+        seed=seed, store=store, runs=runs,
     )  # fmt: skip
     raise typer.Exit(code)
 

@@ -15,6 +15,7 @@ from archsearch.cli.exits import INTERRUPTED, NO_DEVICE, NOTHING_MEASURED, Comma
 from archsearch.cli.layouts import lowering_options, precision_option
 from archsearch.cli.opening import chosen_devices, open_devices, stop_on_signals
 from archsearch.cli.output import console, letter_colors, one_of
+from archsearch.cli.profiles import print_profiles, with_profiles
 from archsearch.cli.run import seconds
 from archsearch.cli.studies import ADHOC_STUDY, open_store
 from archsearch.cli.tuners import open_tuners
@@ -62,6 +63,7 @@ def measure_command(
     tune: bool,
     with_weights: Path | None,
     time_budget: str,
+    profile: bool,
     output_format: str,
     seed: int,
     store: str | None,
@@ -77,10 +79,10 @@ def measure_command(
     if with_weights is None:
         subject = _subject(what, load, precision, lowering, seed)
         chosen_devices(devices, device)  # what is wrong with them is found before anything is made
-        return _measure(subject, devices, device, tune, budget_s, output_format, seed, store, runs)
+        return _measure(subject, devices, device, tune, budget_s, profile, output_format, seed, store, runs)
     _require_local(chosen_devices(devices, device))
     with _trained(what, with_weights, load, precision, lowering, runs) as subject:
-        return _measure(subject, devices, device, tune, budget_s, output_format, seed, store, runs)
+        return _measure(subject, devices, device, tune, budget_s, profile, output_format, seed, store, runs)
 
 
 def _measure(
@@ -89,6 +91,7 @@ def _measure(
     device: Sequence[str] | None,
     tune: bool,
     budget_s: float,
+    profile: bool,
     output_format: str,
     seed: int,
     store: str | None,
@@ -105,7 +108,7 @@ def _measure(
     log = console(stderr=True)
     measured: list[Measurement] = []
     failures = 0
-    protocol = Protocol(seed=seed, time_budget_s=budget_s, max_processes=MAX_PROCESSES)
+    protocol = Protocol(seed=seed, time_budget_s=budget_s, max_processes=MAX_PROCESSES, profile=True)
     with (
         stop_on_signals() as cancel,
         open_devices(devices, device) as sessions,
@@ -137,8 +140,10 @@ def _measure(
                 failures += 1
                 panel.say(f"archsearch: {name} cannot go on: {error}")
             panel.idle(name)
-    table = rows(measured)
+    table = with_profiles(rows(measured), measured) if profile else rows(measured)
     print(render(table, list(COLUMNS), output_format, letter_styles=letter_colors()), end="")
+    if profile and output_format in ("table", "md"):
+        print_profiles(measured, output_format)
     for measurement in measured:
         for line in [*remarks(measurement), *_unlike_before(database, measurement)]:
             log.print(f"{measurement.device}: {line}")

@@ -224,5 +224,5 @@ def print_timing(database: Store, name: str, *, output_format: str) -> None:
     console().print(report.summary())
     console().print(
         f"overhead {report.overhead_s:.1f} s of {report.device_s:.1f} s: {report.overhead_share:.1%} "
-        "(all that is not waiting, start, load, warmup, timed, memory or tuning above)"
+        "(all that is not waiting, start, load, warmup, timed, profile, memory or tuning above)"
     )

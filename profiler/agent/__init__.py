@@ -28,6 +28,6 @@ Modules: `folder` (names that are ours), `platforms` with `darwin` and `windows`
 `protocol` (names and JSON files), `main` (command line), `supervisor` (one job), `watch` (waiting), `crew`,
 `processes` and on Windows `piped` (workers, seen from outside), `limits` (memory limits), `lease`, `clocks`,
 `conditions` (environment and other load), `checkup` (what a job need not know), `agreement` (when to stop, whether
-processes agree), and, inside workers only, `worker`, `session`, `driver`, `timing`, `memory`, `checks`, `comparison`,
-`weights`, `cache`.
+processes agree), and, inside workers only, `worker`, `session`, `driver`, `timing`, `memory`, `checks`, `traces`,
+`profiling`, `comparison`, `weights`, `cache`.
 """

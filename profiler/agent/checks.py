@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -13,9 +12,11 @@ import numpy as np
 
 from .agreement import relative_rms
 from .driver import Driver
+from .profiling import Profiler
 from .protocol import JobFailure, Json, one_line
 from .session import open_session
 from .timing import Sequence
+from .traces import read_trace, within
 from .weights import tensor_values
 
 
@@ -66,7 +67,14 @@ def _batch(signature: Json) -> int:
 
 
 def operators(
-    model: Path, signature: Json, runtime: Json, points: list[Json], folder: Path, *, loaded: Callable[[], None]
+    model: Path,
+    signature: Json,
+    runtime: Json,
+    points: list[Json],
+    folder: Path,
+    *,
+    loaded: Callable[[], None],
+    profiler: Profiler | None = None,
 ) -> tuple[Json, Json, float]:
     """Histogram of the optimised graph's nodes, by operator and by provider, from the trace of a short sequence.
 
@@ -74,6 +82,8 @@ def operators(
     prefill of two tokens and one step: a graph may branch on the number of tokens. Nodes of the branches taken and of
     loop bodies count beside the others, and each node counts once, however often it ran; nodes of two subgraphs
     without names of their own may pass for one. Returns the seconds of loading as well, after which `loaded` is called.
+
+    A `profiler` runs behind the short sequence, in the same session, and is given the trace.
     """
     begun = time.monotonic()
     session = open_session(model, runtime, profile=folder / "trace")
@@ -88,22 +98,27 @@ def operators(
     try:
         sequence = Sequence(session, signature, short, 0)
         sequence.reset()
+        begun = time.monotonic()
         sequence.prefill_only()
-        sequence.steps_only(short["decode"])
+        if short["decode"]:
+            begun = time.monotonic()
+            sequence.steps_only(1)
+        if profiler is not None:
+            profiler.run(session, time.monotonic() - begun)
     finally:
         trace = Path(session.end_profiling())
+    del session, sequence  # its memory is free for what is read now
     try:
-        events = json.loads(trace.read_text(encoding="utf-8"))
+        calls, nodes = read_trace(trace)
     finally:
         with contextlib.suppress(OSError):
             trace.unlink()
-    nodes = {
-        (event["name"], event["args"].get("node_index"), event["args"]["op_name"]): event["args"]["provider"]
-        for event in events
-        if event.get("cat") == "Node" and {"op_name", "provider"} <= event.get("args", {}).keys()
-    }
+    mine = 1 + short["decode"]
+    own = {(node.name, node.number, node.operator): node.provider for node in within(calls[:mine], nodes)}
+    if profiler is not None:
+        profiler.read(calls[mine:], nodes)
     return (
-        dict(Counter(op_name for _, _, op_name in nodes).most_common()),
-        dict(Counter(nodes.values()).most_common()),
+        dict(Counter(operator for _, _, operator in own).most_common()),
+        dict(Counter(own.values()).most_common()),
         seconds,
     )

@@ -14,7 +14,7 @@ from .processes import Worker, hire
 from .protocol import JOB_SECONDS, PROCESS_SECONDS, JobFailure, Json, one_line
 from .watch import Watch
 
-_STATES = {"weights": "weights", "check": "checking", "memory": "memory"}
+_STATES = {"weights": "weights", "check": "checking", "profile": "checking", "memory": "memory"}
 
 
 @dataclass
@@ -24,6 +24,7 @@ class Assignment:
     Attributes:
         kills: Processes that the kernel had killed for want of memory before it began.
         phases: Names of its phases and when they began.
+        kept: What it had recorded when it began with what is not needed; empty before.
     """
 
     worker: Worker
@@ -31,6 +32,7 @@ class Assignment:
     begun: float
     kills: int
     phases: list[tuple[str, float]] = field(default_factory=list)
+    kept: Json = field(default_factory=dict)
 
     def spans(self, since: float, until: float) -> dict[str, float]:
         """Seconds per announced phase, between two times."""
@@ -124,7 +126,7 @@ class Crew:
         """Wait for the end of a task; the worker's record joins `processes`, whatever happens.
 
         Raises:
-            JobFailure: It failed, died, or had to be killed.
+            JobFailure: It failed, died, or had to be killed, while it did what is needed.
         """
         worker, since = given.worker, time.monotonic()
         record: Json = {}
@@ -135,6 +137,7 @@ class Crew:
                     self._ready(worker, event)
                 elif event["event"] == "phase":
                     given.phases.append((event["name"], event["at"]))
+                    given.kept = event.get("record") or given.kept
                     self._announce(given.kind, event)
                 else:
                     record = event["record"]
@@ -146,6 +149,8 @@ class Crew:
         except JobFailure as stopped:
             failure = stopped
             worker.reap(kill=True)
+        if failure is not None and given.kept and failure.status in ("failed", "out_of_memory"):
+            record, failure = {**given.kept, "profile": {"point": 0, "reason": failure.reason}}, None
         index = self._record(given, record, failure, since)
         if failure is not None:
             raise self._explained(failure, worker)
@@ -201,6 +206,7 @@ class Crew:
             "points": record.get("points", []),
             "operators": record.get("operators"),
             "providers": record.get("providers"),
+            "profile": record.get("profile"),
             "memory": memory,
             "exit": failure.status if failure is not None and record else worker.describe_exit(),
         }

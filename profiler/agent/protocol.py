@@ -19,8 +19,10 @@ FORMAT = 1
 P95_SAMPLES = 130
 """Decode samples that a 95th percentile needs at 99% confidence (MLPerf early stopping)."""
 
-PROCESS_SECONDS = ("start", "load", "warmup", "timed", "check", "other")
-JOB_SECONDS = ("waiting", "weights", "start", "load", "warmup", "timed", "check", "memory", "other", "total")
+PROCESS_SECONDS = ("start", "load", "warmup", "timed", "check", "profile", "other")
+JOB_SECONDS = (
+    "waiting", "weights", "start", "load", "warmup", "timed", "check", "profile", "memory", "other", "total",
+)  # fmt: skip
 
 PROTOCOL_DEFAULTS: dict[str, Any] = {
     "min_processes": 3,
@@ -33,6 +35,7 @@ PROTOCOL_DEFAULTS: dict[str, Any] = {
     "max_warmups": 5,
     "max_other_cpu": 0.10,
     "memory_pass": True,
+    "profile": False,
     "seed": 0,
 }
 

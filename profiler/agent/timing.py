@@ -59,6 +59,11 @@ class Sequence:
             pieces.append((calls[length], tokens))
         return pieces
 
+    @property
+    def pieces(self) -> int:
+        """Calls of the prefill."""
+        return len(self._pieces)
+
     def _prefill(self) -> None:
         for call, tokens in self._pieces:
             assert call.tokens is not None

@@ -1,7 +1,7 @@
 """A worker process: imports, says that it is ready, takes one task from stdin, answers on its original stdout.
 
-Messages are JSON lines. From the worker: `ready` (versions), `phase` (a name, for the status file), `done` or `error`,
-both with what was recorded so far. It dies with its supervisor.
+Messages are JSON lines. From the worker: `ready` (versions), `phase` (a name, for the status file; with a record, what
+follows is not needed), `done` or `error`, both with what was recorded so far. It dies with its supervisor.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from .checks import failed_text, operators, run_check
 from .conditions import OtherLoad
 from .memory import MemoryMeter, evict_from_page_cache
 from .platforms import HERE
-from .protocol import JobFailure, Json, finite, is_of_memory, one_line
+from .profiling import Profiler
+from .protocol import PROTOCOL_DEFAULTS, JobFailure, Json, finite, is_of_memory, one_line
 from .session import open_session, pin
 from .timing import PointTimer, Sequence
 
@@ -128,7 +129,7 @@ def memory_pass(task: Json, record: Json, say: Say) -> None:
 
 
 def prepare(task: Json, record: Json, say: Say) -> None:
-    """Write the weights, compare the blocks, list the operators."""
+    """Write the weights, compare the blocks, list the operators, and find where the time goes."""
     job, folder = task["job"], Path(task["folder"])
     seconds = record["seconds"]
     seconds.update(weights=0.0, check=0.0, load=0.0)
@@ -158,12 +159,22 @@ def prepare(task: Json, record: Json, say: Say) -> None:
         raise JobFailure("invalid", failed_text(wrong[0]))
 
     begun = time.monotonic()
+    profiler = Profiler(job, lambda: say("phase", name="profile", record=record)) if _profiled(job) else None
     say("phase", name="load")
     path = Path(record["placed"]["model"])
     record["operators"], record["providers"], seconds["load"] = operators(
-        path, job["signature"], job["runtime"], job["points"], folder, loaded=lambda: say("phase", name="check")
-    )
-    seconds["check"] += time.monotonic() - begun - seconds["load"]
+        path, job["signature"], job["runtime"], job["points"], folder, loaded=lambda: say("phase", name="check"),
+        profiler=profiler,
+    )  # fmt: skip
+    ended = time.monotonic()
+    if profiler is not None:
+        record["profile"] = profiler.result()
+        seconds["profile"] = ended - (profiler.began or ended)
+    seconds["check"] += ended - begun - seconds["load"] - seconds.get("profile", 0.0)
+
+
+def _profiled(job: Json) -> bool:
+    return bool({**PROTOCOL_DEFAULTS, **job["protocol"]}["profile"])
 
 
 def _beside(path: Path) -> int:

@@ -32,6 +32,42 @@ def test_a_layout_at_two_batch_sizes(shared: Cli):
     assert "stopped" in done.err
 
 
+def test_where_the_time_goes(shared: Cli):
+    plain, profiled = (
+        shared("measure", LAYOUT, "--workload", "24/4;16/2", "--no-tune", "--format", "json", *more).json()
+        for more in ((), ("--profile",))
+    )
+    assert all("profile" not in row for row in plain)
+    first, second = profiled
+    assert second["profile"] is None
+    profile = first["profile"]
+    assert (profile["prompt"], profile["steps"]) == (24, 4)
+    assert {(row["part"], row["block"]) for row in profile["blocks"]} >= {
+        ("embedding", None), ("mixer", "short_conv"), ("mixer", "gqa"), ("ffn", "swiglu"), ("norm", None),
+        ("head", None),
+    }  # fmt: skip
+    for phase in ("prefill", "decode"):
+        whole = profile[phase]
+        assert sum(row[f"{phase}_ms"] for row in profile["rows"]) == pytest.approx(whole["nodes_ms"])
+        assert sum(row[f"{phase}_share"] for row in profile["blocks"]) == pytest.approx(1)
+        assert whole["outside_ms"] >= 0
+        assert whole["measured_ms"] == first["ttft_ms" if phase == "prefill" else "decode_ms"]
+
+
+def test_where_the_time_goes_for_people(shared: Cli):
+    done = shared("measure", LAYOUT, *SIZES, "--profile", "--format", "md")
+    measured, profile = done.out.split("\n\n")[0], done.out.split("\n\n")[-1]
+    assert measured.startswith("| layout |")
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in profile.splitlines()]
+    assert lines[0][:3] == ["block", "operator", "prefill ms"]
+    assert lines[-1][0] == "outside operators"
+    assert lines[-2][0] == "the rest"
+    assert len(lines) == 2 + 12 + 2
+    assert sum(float(line[3].rstrip("%")) for line in lines[2:-1]) == pytest.approx(100, abs=1)
+    assert "profile of 16 tokens, and the mean of 4 steps after them" in done.err
+    assert "outside operators" in shared("measure", LAYOUT, *SIZES, "--profile").out
+
+
 def test_measuring_again_measures_again(shared: Cli):
     rows = [shared("measure", LAYOUT, "--workload", "8/2", "--no-tune", "--format", "json").json()[0] for _ in range(2)]
     assert rows[0]["job_id"] != rows[1]["job_id"]

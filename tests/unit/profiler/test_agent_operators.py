@@ -16,11 +16,15 @@ SIGNATURE = {
 }  # fmt: skip
 
 
-def branching_model(folder: Path) -> Path:
-    """One token is negated; more are walked along by a Scan whose body has a Sin and a Tanh."""
+def branching_model(folder: Path, scope: str = "") -> Path:
+    """One token is negated; more are walked along by a Scan whose body has a Sin and a Tanh.
+
+    With a `scope`, the If that decides has a name in it, and what is inside of it has none.
+    """
     n, info, f = helper.make_node, helper.make_tensor_value_info, TensorProto.FLOAT
     steps = helper.make_graph(
-        [n("Sin", ["item"], ["sin"], name="body/Sin"), n("Tanh", ["sin"], ["tanh"], name="body/Tanh")],
+        [n("Sin", ["item"], ["sin"], name="" if scope else "body/Sin"),
+         n("Tanh", ["sin"], ["tanh"], name="" if scope else "body/Tanh")],
         "steps", [info("item", f, None)], [info("tanh", f, None)],
     )  # fmt: skip
     walk = helper.make_graph(
@@ -33,7 +37,7 @@ def branching_model(folder: Path) -> Path:
         n("Gather", ["table", "input_ids"], ["x"]),
         n("Shape", ["input_ids"], ["tokens"], start=1, end=2),
         n("Equal", ["tokens", "one"], ["single"]),
-        n("If", ["single"], ["y"], then_branch=negate, else_branch=walk),
+        n("If", ["single"], ["y"], name=f"{scope}/If_3" if scope else "", then_branch=negate, else_branch=walk),
         n("Slice", ["y", "minus", "end", "one"], ["last"]),
         n("MatMul", ["last", "head"], ["logits"]),
     ]

@@ -93,6 +93,60 @@ def test_what_is_wrong_is_named(path: list[Any], value: Any, said: str):
         parse_result(raw(change(path, value)), make_job())
 
 
+PROFILE: dict[str, Any] = {
+    "point": 0, "reason": "", "prompt": 16, "steps": 4, "prefill_ns": 900, "decode_ns": 90,
+    "entries": [
+        {"group": "layers.0.mixer", "operator": "MatMulNBits", "prefill_ns": 700, "decode_ns": 60},
+        {"group": "layers.0.mixer", "operator": "Add", "prefill_ns": 100, "decode_ns": 10},
+        {"group": "", "operator": "Add", "prefill_ns": 20, "decode_ns": 3},
+    ],
+}  # fmt: skip
+ENTRY = PROFILE["entries"][0]
+
+
+def test_a_profile_is_read_where_there_is_one():
+    assert parse_result(raw(make_result()), make_job()).profile is None  # as those before there were any
+    profile = parse_result(raw(change(["processes", 0, "profile"], PROFILE)), make_job()).profile
+    assert profile is not None
+    assert profile.model_dump(mode="json") == PROFILE
+    without = {"point": 0, "reason": "it took too long"}
+    profile = parse_result(raw(change(["processes", 0, "profile"], without)), make_job()).profile
+    assert profile is not None
+    assert (profile.reason, profile.entries) == ("it took too long", ())
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"point": 1}, "of point 1, and the job has 1"),
+        ({"point": -1}, "point"),
+        ({"point": 10**6}, "point"),
+        ({"prompt": 17}, "17 tokens and 4 steps, more than 16/4"),
+        ({"steps": 5}, "16 tokens and 5 steps, more than 16/4"),
+        ({"prompt": 0}, "neither times nor a reason"),
+        ({"entries": []}, "neither times nor a reason"),
+        ({"prefill_ns": 0}, "neither times nor a reason"),
+        ({"prefill_ns": -1}, "prefill_ns"),
+        ({"decode_ns": 10**18}, "decode_ns"),
+        ({"decode_ns": 1.5}, "decode_ns"),
+        ({"reason": "x" * 5000}, "reason"),
+        ({"reason": None}, "reason"),
+        ({"more": 1}, "more"),
+        ({"entries": {}}, "entries"),
+        ({"entries": [ENTRY, ENTRY]}, "listed twice"),
+        ({"entries": [{**ENTRY, "operator": f"A{at}"} for at in range(1001)]}, "entries"),
+        ({"entries": [{**ENTRY, "group": "x" * 201}]}, "group"),
+        ({"entries": [{**ENTRY, "operator": None}]}, "operator"),
+        ({"entries": [{**ENTRY, "prefill_ns": float("nan")}]}, "prefill_ns"),
+        ({"entries": [{**ENTRY, "decode_ns": -5}]}, "decode_ns"),
+        ({"entries": [{**ENTRY, "share": 0.5}]}, "share"),
+    ],
+)
+def test_what_is_wrong_with_a_profile_is_named(changes: dict[str, Any], said: str):
+    with pytest.raises(ResultError, match=said):
+        parse_result(raw(change(["processes", 0, "profile"], {**PROFILE, **changes})), make_job())
+
+
 @pytest.mark.parametrize("data", [b"", b"{", b"null", b"[]", b"\xff\xfe", b"{}", b"[" * 100_000, b'{"format": 1}'])
 def test_what_is_no_result_is_refused(data: bytes):
     with pytest.raises(ResultError):
@@ -136,7 +190,7 @@ JSON = st.recursive(
 @settings(max_examples=150)
 @given(st.data(), JSON)
 def test_any_value_anywhere_is_read_or_refused(data: st.DataObject, value: Any):
-    result = make_result()
+    result = change(["processes", 0, "profile"], PROFILE)
     here: Any = result
     while True:
         part = data.draw(st.sampled_from(list(here) if isinstance(here, dict) else range(len(here))))
