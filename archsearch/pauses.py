@@ -1,7 +1,7 @@
 """Without the collector of reference cycles while thousands of objects are made that all stay.
 
-It would go through all of them again and again, for a third of the time, and find nothing. What has no cycles is freed
-as ever.
+It would go through all of them again and again, for a third of the time, and find nothing. Afterwards it leaves them
+alone (`gc.freeze`). What has no cycles is freed as ever.
 """
 
 from __future__ import annotations
@@ -31,4 +31,5 @@ def no_collection() -> Iterator[None]:
         with _lock:
             _pauses -= 1
             if not _pauses and _was_on:
+                gc.freeze()
                 gc.enable()

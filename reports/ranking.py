@@ -215,7 +215,8 @@ class Prepared:
             RankingError: There are too many objectives.
         """
         candidates = self._candidates
-        verdicts = [_verdict(one, budgets) for one in candidates.members]
+        named = {str(budget): budget for budget in budgets}
+        verdicts = [_verdict(one, named) for one in candidates.members]
         feasible = [(row, at) for row, at in enumerate(self._at) if verdicts[at].feasible]
         places = self._places(
             [pair for pair in feasible if not candidates.members[pair[1]].anchor],
@@ -329,8 +330,8 @@ class _Verdict(NamedTuple):
     violations: Mapping[str, float | None]
 
 
-def _verdict(one: Candidate, budgets: Sequence[Budget]) -> _Verdict:
-    violations = {str(budget): one.violation(budget) for budget in budgets}
+def _verdict(one: Candidate, budgets: Mapping[str, Budget]) -> _Verdict:
+    violations = {name: one.violation(budget) for name, budget in budgets.items()}
     known = [violation for violation in violations.values() if violation is not None]
     if one.status == "infeasible" or any(violation > 0 for violation in known):
         return _Verdict(False if one.status in ("ok", "infeasible") else None, one.reason, violations)
