@@ -318,7 +318,7 @@ class Store:
     def outlines(self, job_ids: Sequence[str]) -> dict[str, Outline]:
         """Measurements without their results, by job: a fraction of the bytes, and of the time."""
         m, columns = t.measurements.c, [c for c in t.measurements.c if c.name not in ("sequence", "result")]
-        query = sa.select(*columns, m.result.is_not(None).label("ran"))
+        query = sa.select(*columns, m.result.is_not(None).label("ran")).order_by(m.sequence)
         if self._keeps_summaries:
             current = sa.and_(t.summaries.c.job_id == m.job_id, t.summaries.c.version == SUMMARY_VERSION)
             query = query.add_columns(t.summaries.c.data.label("summary")).outerjoin(t.summaries, current)
