@@ -132,9 +132,12 @@ class Measurement:
         """Parameters of the layout."""
         return None if self.layout is None else parameters(self.layout)
 
-    @cached_property
+    @property
     def measured_points(self) -> tuple[MeasuredPoint, ...]:
-        """One entry per point, in order, whether it has numbers or not."""
+        """One entry per point, in order, whether it has numbers or not.
+
+        Made at every call: kept here, each would refer to what refers to it, and stay (see `archsearch.pauses`).
+        """
         found: dict[int, PointSummary] = {}
         if self.status == "ok" and self.summary is not None:
             found = {summary.point: summary for summary in self.summary.points}

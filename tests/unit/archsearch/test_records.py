@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sqlite3
+import weakref
 from contextlib import closing
 from pathlib import Path
 
@@ -11,8 +13,8 @@ import pytest
 
 from archsearch import store as store_module
 from archsearch.errors import StoreError
-from archsearch.measurement import ADHOC, ANCHOR, Measurement
-from archsearch.ranked import read_study
+from archsearch.measurement import ADHOC, ANCHOR, CANDIDATE, Measurement
+from archsearch.ranked import ranked, read_study
 from archsearch.records import REUSED, kept_summary, layout_json, load_measurements, to_record
 from archsearch.store import Store
 from archsearch.table import rows
@@ -156,3 +158,20 @@ def test_a_study_that_is_followed_is_what_it_would_be_read_anew(store: Store):
     assert [m.job_id for m in third.measurements] == [m.job_id for m in anew.measurements]
     assert third.measurements[:2] == second.measurements[:2]
     assert third.version == anew.version == store.version("s")
+
+
+def test_a_study_that_nobody_holds_is_freed_without_the_collector(store: Store):
+    for at in (1, 2, 3):
+        keep(store, measurement(at, ANCHOR if at < 3 else CANDIDATE))
+    study = read_study(store, "s")
+    found = ranked(store, study, objectives=["ttft_ms"], budgets=["decode_ms<=9"], across="worst")
+    assert found.ranking.entries
+    held = [weakref.ref(measured) for measured in study.measurements]
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        del study, found
+        assert [one() for one in held] == [None] * 3
+    finally:
+        if collecting:
+            gc.enable()
