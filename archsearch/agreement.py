@@ -103,11 +103,6 @@ def _difference(one: Measurement, other: Measurement) -> float:
     return max((relative_rms(a[point], b[point]) for point in a.keys() & b.keys()), default=0.0)
 
 
-def _logits(m: Measurement) -> dict[int, list[float]]:
+def _logits(m: Measurement) -> Mapping[int, Sequence[float]]:
     """What the first process sampled, by point; all processes of one measurement have been compared with each other."""
-    first = next(iter(m.result.timing), None) if m.result is not None else None
-    return {
-        samples.point: [value for value in samples.logits.sample if value is not None]
-        for samples in (first.points if first is not None else ())
-        if samples.logits is not None and samples.logits.sample
-    }
+    return {} if m.summary is None else m.summary.logits

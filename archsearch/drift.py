@@ -59,10 +59,12 @@ class Drift:
         for m in measurements:
             if m.layout and m.layout.layout_id in self._watched and m.role in (ANCHOR, WATCH):
                 self._runs.setdefault(_series(m), []).extend(_run(m))
+        self._times: dict[_Series, list[float]] = {}
         self._level: dict[_Series, _Stretch] = {}
         for series, runs in self._runs.items():
             runs.sort(key=lambda run: run.ended)
             runs[:] = [run for run in runs if run.lowerings == runs[-1].lowerings]
+            self._times[series] = [run.ended for run in runs]
             stable = [stretch for stretch in pairwise(runs) if not _moved(*stretch)]
             if stable:
                 self._level[series] = stable[-1]
@@ -106,7 +108,7 @@ class Drift:
     def _stretch(self, measurement: Measurement) -> _Stretch | None:
         """The anchor's runs before and after a measurement, where there are both."""
         runs = self._runs.get(_series(measurement), [])
-        times = [run.ended for run in runs]
+        times = self._times.get(_series(measurement), [])
         before = bisect_right(times, measurement.created_unix) - 1
         after = bisect_left(times, measurement.created_unix)
         return (runs[before], runs[after]) if before >= 0 and after < len(runs) and after != before else None

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from archsearch.judging import SUPERSEDED, Judgement
-from archsearch.measurement import CANDIDATE, WATCH, Measurement, conditions
+from archsearch.measurement import CANDIDATE, WATCH, Evidence, Measurement, conditions
 from archsearch.owners import owner_id
-from archsearch.records import REUSED, from_record, layout_json, load_measurements, to_record
+from archsearch.records import REUSED, from_record, kept_summary, layout_json, load_measurements, to_record
 from archsearch.store import Check as PassedCheck
 from archsearch.store import Claim, MeasurementRecord, Store
 from archsearch.subjects import Subject
@@ -102,7 +102,7 @@ class Keeper:
             precision=subject.precision,
             status=status or (result.status if result else "failed"),
             reason=reason or (result.reason if result else ""),
-            result=result,
+            evidence=Evidence.of(result),
             weights_bytes=subject.weights_bytes(),
             bytes_sent=bytes_sent,
             created_unix=time.time(),
@@ -145,4 +145,5 @@ class Keeper:
             layout=None if layout is None else layout_json(layout),
             code="" if layout is None else layout.code,
             checks=checks,
+            summary=kept_summary(measurement),
         )

@@ -122,9 +122,9 @@ class Measured:
         """Mean time that candidates took in a pool, or in all; before the first that of anchors; None before those."""
         here = [m for m in self._measurements if pool in (None, m.pool)]
         for role in (CANDIDATE, ANCHOR):
-            mine = [m.result for m in here if m.role == role and m.result is not None]
+            mine = [m.summary for m in here if m.role == role and m.summary is not None]
             if mine:
-                return fmean(result.seconds.get("total", 0.0) for result in mine)
+                return fmean(summary.total_s for summary in mine)
         return None
 
     def best(self, objectives: Sequence[str]) -> Iterator[str]:

@@ -7,13 +7,14 @@ counts. What a measurement is worth beside the others of its study is judged fro
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from profiler.results import Result
-from profiler.stats import Interval, PointSummary, centre, summarise
+from profiler.stats import Interval, PointSummary
+from profiler.summary import ResultSummary, result_summary
 from profiler.workloads import Point
 from search_space.cost import Parameters, parameters, state_bytes
 from search_space.layout import Layout
@@ -22,6 +23,38 @@ UNSETTLED = ("throttled", "not_cooled", "busy")
 """Statuses that say something of the moment and nothing of what was to be measured."""
 
 CANDIDATE, ANCHOR, WATCH, ADHOC, BLOCKS = "candidate", "anchor", "watch", "adhoc", "blocks"
+
+
+class Evidence:
+    """What an agent wrote, and its summary: each read or made when it is first asked for.
+
+    Tables and judging ask for the summary alone. A store keeps it beside the result, which is then never read.
+
+    Args:
+        read: Gives the result.
+        summary: Of that result, where it is known.
+    """
+
+    def __init__(self, read: Callable[[], Result], summary: ResultSummary | None = None) -> None:
+        self._read = read
+        self._summary = summary
+
+    @classmethod
+    def of(cls, result: Result | None) -> Evidence | None:
+        """Of a result that is at hand; None without one."""
+        return None if result is None else cls(lambda: result)
+
+    @cached_property
+    def result(self) -> Result:
+        """The result with its samples."""
+        return self._read()
+
+    @cached_property
+    def summary(self) -> ResultSummary:
+        """What it comes to. A result that is read for this alone is not held: thousands of them fill the memory."""
+        if self._summary is not None:
+            return self._summary
+        return result_summary(self.__dict__["result"] if "result" in self.__dict__ else self._read())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +74,7 @@ class Measurement:
         precision: Storage of the weights.
         status: See `profiler.results`; also ``infeasible``.
         reason: Why, when not ok.
-        result: The agent's result, or None when nothing ran.
+        evidence: The agent's result, or None when nothing ran.
         weights_bytes: Stored weights.
         bytes_sent: Bytes that crossed the link for it.
         created_unix: When it was stored.
@@ -64,7 +97,7 @@ class Measurement:
     precision: str
     status: str
     reason: str
-    result: Result | None
+    evidence: Evidence | None
     weights_bytes: int | None
     bytes_sent: int
     created_unix: float
@@ -80,17 +113,34 @@ class Measurement:
         """The device's group, or the device where it has none: what tables call the device."""
         return self.group or self.device
 
+    @property
+    def result(self) -> Result | None:
+        """The agent's result with all samples, or None when nothing ran; of a stored one it may be read only now.
+
+        Raises:
+            StoreError: It cannot be read.
+        """
+        return None if self.evidence is None else self.evidence.result
+
+    @property
+    def summary(self) -> ResultSummary | None:
+        """What the result comes to, or None when nothing ran."""
+        return None if self.evidence is None else self.evidence.summary
+
     @cached_property
     def counts(self) -> Parameters | None:
         """Parameters of the layout."""
         return None if self.layout is None else parameters(self.layout)
 
-    @cached_property
+    @property
     def measured_points(self) -> tuple[MeasuredPoint, ...]:
-        """One entry per point, in order, whether it has numbers or not."""
+        """One entry per point, in order, whether it has numbers or not.
+
+        Made at every call: kept here, each would refer to what refers to it, and stay (see `archsearch.pauses`).
+        """
         found: dict[int, PointSummary] = {}
-        if self.status == "ok" and self.result is not None:
-            found = {summary.point: summary for summary in summarise(self.result)}
+        if self.status == "ok" and self.summary is not None:
+            found = {summary.point: summary for summary in self.summary.points}
         return tuple(
             MeasuredPoint(measurement=self, index=index, point=point, summary=found.get(index))
             for index, point in enumerate(self.points)
@@ -129,18 +179,17 @@ class MeasuredPoint:
     @property
     def peak_rss_mib(self) -> float | None:
         """Peak of the memory pass, which runs the largest point: given for that point only."""
-        result = self.measurement.result
+        summary = self.measurement.summary
         largest = max(self.measurement.points, key=lambda p: p.batch * p.context)
-        if result is None or result.memory is None or self.point != largest or self.measurement.status != "ok":
+        if summary is None or self.point != largest or self.measurement.status != "ok":
             return None
-        return result.memory.peak_rss_mib
+        return summary.peak_rss_mib
 
     @property
     def load_ms(self) -> Interval | None:
         """Mean over the timing processes, each loaded once."""
-        result = self.measurement.result
-        loads = [[p.load_ms] for p in result.timing if p.load_ms is not None] if result else []
-        return centre(loads) if loads and self.measurement.status == "ok" else None
+        summary = self.measurement.summary
+        return summary.load_ms if summary is not None and self.measurement.status == "ok" else None
 
 
 def conditions(key: Mapping[str, Any]) -> str:

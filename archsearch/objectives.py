@@ -142,7 +142,8 @@ def weights_mib(m: MeasuredPoint) -> Value:
 @objective("MiB", "min", measured=False)
 def state_mib(m: MeasuredPoint) -> Value:
     """Carried state of the batch at the point's full context."""
-    return None if m.state_bytes is None else m.state_bytes / 2**20
+    carried = m.state_bytes
+    return None if carried is None else carried / 2**20
 
 
 @objective("ms", "min")

@@ -9,12 +9,13 @@ from typing import Any
 from archsearch.judging import Judgement
 from archsearch.left_out import left_out
 from archsearch.measurement import Measurement
+from archsearch.pauses import no_collection
 from archsearch.records import load_measurements
 from archsearch.store import Store
 from archsearch.table import rows
 from archsearch.timing import POOLS, RUN_STARTED
 from reports.budgets import Budget, parse_budgets
-from reports.ranking import Ranking, rank
+from reports.ranking import Prepared, Ranking, prepare
 from reports.values import ACROSS, Row
 from search_space.layout_file import parse_layout
 
@@ -30,6 +31,7 @@ class Study:
         judgement: What they are worth.
         rows: The same as a table.
         reference: Layout id of the anchor that values are relative to; None where it was not measured.
+        version: What `Store.version` said before it was read.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Study:
     judgement: Judgement
     rows: Sequence[Row]
     reference: str | None
+    version: tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +50,7 @@ class Ranked:
     Attributes:
         study: What was ranked.
         ranking: The ranking.
+        prepared: What it was made from: ranks again under other budgets.
         asked: How devices were to be combined.
         across: How they were: as asked for, or ``worst`` where that device has measured nothing.
         left_out: Devices and groups that were not ranked by, with the reason.
@@ -56,6 +60,7 @@ class Ranked:
 
     study: Study
     ranking: Ranking
+    prepared: Prepared
     asked: str
     across: str
     left_out: Mapping[str, str]
@@ -82,22 +87,32 @@ class Ranked:
         return devices <= judgement.unlike.keys() | judgement.wrong.keys()
 
 
-def read_study(database: Store, name: str) -> Study:
+def read_study(database: Store, name: str, before: Study | None = None) -> Study:
     """Read and judge a study that exists.
+
+    Args:
+        database: Where it is.
+        name: Its name.
+        before: The same as it was read a while ago: given back when nothing was added since; else only what was added
+            is read, and all is judged anew, since one more measurement may say something of those before it.
 
     Raises:
         StoreError: It cannot be read.
     """
+    version = database.version(name)
+    if before is not None and before.version == version:
+        return before
     record = database.study(name)
     assert record is not None
-    measurements = load_measurements(database, name)
     anchors = [parse_layout(dict(anchor)).layout.layout_id for anchor in record.config.get("anchors", ())]
-    judgement = Judgement(measurements, anchors[0] if anchors else None)
-    measured = rows(measurements, judgement)
+    with no_collection():
+        measurements = load_measurements(database, name, known=() if before is None else before.measurements)
+        judgement = Judgement(measurements, anchors[0] if anchors else None)
+        measured = rows(measurements, judgement)
     known = bool(anchors) and any(row["layout_id"] == anchors[0] for row in measured)
     return Study(
         name=name, config=record.config, measurements=measurements, judgement=judgement, rows=measured,
-        reference=anchors[0] if known else None,
+        reference=anchors[0] if known else None, version=version,
     )  # fmt: skip
 
 
@@ -108,8 +123,9 @@ def ranked(
     objectives: Sequence[str] | None = None,
     budgets: Sequence[str] | None = None,
     across: str | None = None,
+    drawn: Sequence[str] = (),
 ) -> Ranked:
-    """Rank a study by its own objectives and budgets, or others.
+    """Rank a study by its own objectives and budgets, or others; see `reports.ranking.rank` for what is `drawn`.
 
     Raises:
         UnknownNameError: An objective or `across` is not known.
@@ -124,9 +140,11 @@ def ranked(
     if way in ACROSS:
         doubtful = left_out(database, study.name, study.measurements, study.rows, study.judgement, study.reference)
     counted = [row for row in study.rows if row["device"] not in doubtful]
+    with no_collection():
+        prepared = prepare(counted, names, across=way, reference=study.reference, drawn=drawn)
     return Ranked(
-        study=study, ranking=rank(counted, names, limits, across=way, reference=study.reference), asked=asked,
-        across=way, left_out=doubtful, objectives=names, budgets=tuple(limits),
+        study=study, ranking=prepared.rank(limits), prepared=prepared, asked=asked, across=way, left_out=doubtful,
+        objectives=names, budgets=tuple(limits),
     )  # fmt: skip
 
 

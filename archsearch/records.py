@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from archsearch.errors import StoreError
-from archsearch.measurement import Measurement, conditions
-from archsearch.store import MeasurementRecord, Store
+from archsearch.measurement import BLOCKS, Evidence, Measurement, conditions
+from archsearch.store import MeasurementRecord, Outline, Store
 from archsearch.timing import POOLS, RUN_STARTED
 from profiler.errors import ResultError
 from profiler.jobs import MeasurementKey
 from profiler.results import Result, read_result
+from profiler.summary import read_summary, write_summary
 from profiler.workloads import Point
 from search_space.layout import Layout
-from search_space.layout_file import parse_layout
+from search_space.layout_file import read_stored
 
 REUSED = "reused"
 """Kind of event: a study took over a measurement that another study in the same store had made."""
@@ -64,18 +66,31 @@ def to_record(
     )
 
 
+def kept_summary(measurement: Measurement) -> str | None:
+    """The summary that the store keeps beside a result; None without one, and for comparisons, which have no table."""
+    if measurement.summary is None or measurement.role == BLOCKS:
+        return None
+    return write_summary(measurement.summary)
+
+
 def from_record(record: MeasurementRecord, layouts: Mapping[str, Layout]) -> Measurement:
     """A stored measurement.
 
     Raises:
         StoreError: The record is damaged.
     """
-    result: Result | None = None
-    if record.result is not None:
-        try:
-            result = read_result(record.result)
-        except ResultError as error:
-            raise StoreError(f"measurement {record.job_id} is damaged: {error}") from error
+    result = None if record.result is None else _result(record.job_id, record.result)
+    return _measurement(record, layouts, Evidence.of(result))
+
+
+def _result(job_id: str, raw: bytes | None) -> Result:
+    try:
+        return read_result(raw or b"")
+    except ResultError as error:
+        raise StoreError(f"measurement {job_id} is damaged: {error}") from error
+
+
+def _measurement(record: MeasurementRecord, layouts: Mapping[str, Layout], evidence: Evidence | None) -> Measurement:
     foreign = record.info.get("foreign_state_bytes")
     return Measurement(
         job_id=record.job_id,
@@ -89,7 +104,7 @@ def from_record(record: MeasurementRecord, layouts: Mapping[str, Layout]) -> Mea
         precision=record.precision,
         status=record.status,
         reason=record.reason,
-        result=result,
+        evidence=evidence,
         weights_bytes=record.info.get("weights_bytes"),
         bytes_sent=record.bytes_sent,
         created_unix=record.created_unix,
@@ -102,35 +117,80 @@ def from_record(record: MeasurementRecord, layouts: Mapping[str, Layout]) -> Mea
     )
 
 
-def load_measurements(store: Store, study: str) -> list[Measurement]:
+def load_measurements(store: Store, study: str, known: Sequence[Measurement] = ()) -> list[Measurement]:
     """All measurements of a study in the order they were stored, those taken over from other studies included.
 
-    The group of a device is the one that the last run knew it in.
+    The group of a device is the one that the last run knew it in. Results are read when they are asked for: the store
+    has their summaries, and those that it lacks are made and kept.
+
+    Args:
+        store: Where they are.
+        study: Its name.
+        known: What an earlier call gave; of these nothing is read again.
+
+    Raises:
+        StoreError: They cannot be read, or are damaged.
     """
     pools: dict[str, str] = {}
     for _, _, event in store.events(study, RUN_STARTED):
         pools |= event.get(POOLS, {})
     taken = {event["job_id"]: event for _, _, event in store.events(study, REUSED)}
-    records = store.measurements(study, also=tuple(taken))
-    layouts = load_layouts(store, {record.layout_id for record in records if record.layout_id})
-    found = []
-    for record in records:
-        measurement = from_record(record, layouts)
-        if record.study != study:
-            event = taken[record.job_id]
-            measurement = replace(
-                measurement, role=event["role"], trial=event["trial"], name=event["name"], label=event["label"]
-            )
-        device = measurement.device
-        if device in pools:
-            measurement = replace(measurement, group="" if pools[device] == device else pools[device])
-        found.append(measurement)
-    return found
+    jobs = store.job_ids(study, also=tuple(taken))
+    found = {measurement.job_id: measurement for measurement in known}
+    outlines = store.outlines([job for job in jobs if job not in found])
+    layouts = {m.layout.layout_id: m.layout for m in known if m.layout is not None}
+    missing = {outline.record.layout_id for outline in outlines.values()} - layouts.keys()
+    layouts |= load_layouts(store, {key for key in missing if key})
+    made: dict[str, str] = {}
+    for job, outline in outlines.items():
+        found[job] = _outlined(store, outline, layouts)
+        if outline.ran and outline.summary is None and (summary := kept_summary(found[job])) is not None:
+            made[job] = summary
+    with suppress(StoreError):  # one that may only be read, or that another process writes to: made again next time
+        store.add_summaries(made)
+    return [_as_study_has_it(found[job], taken.get(job), pools) for job in jobs]
+
+
+def _outlined(store: Store, outline: Outline, layouts: Mapping[str, Layout]) -> Measurement:
+    """A measurement whose result is still in the store."""
+    job_id = outline.record.job_id
+    if not outline.ran:
+        return _measurement(outline.record, layouts, None)
+    summary = None
+    if outline.summary is not None:
+        with suppress(ValueError):  # damaged: it is made again
+            summary = read_summary(outline.summary)
+    evidence = Evidence(lambda: _result(job_id, store.result(job_id)), summary)
+    return _measurement(outline.record, layouts, evidence)
+
+
+def _as_study_has_it(
+    measurement: Measurement, taken: Mapping[str, Any] | None, pools: Mapping[str, str]
+) -> Measurement:
+    """With the role and names that it was taken over under, and the group of its device."""
+    wanted: dict[str, Any] = {}
+    if taken is not None:
+        wanted = {name: taken[name] for name in ("role", "trial", "name", "label")}
+    pool = pools.get(measurement.device)
+    if pool is not None:
+        wanted["group"] = "" if pool == measurement.device else pool
+    changed = {name: value for name, value in wanted.items() if getattr(measurement, name) != value}
+    return replace(measurement, **changed) if changed else measurement
 
 
 def load_layouts(store: Store, ids: set[str]) -> dict[str, Layout]:
-    """Layouts by id."""
-    return {key: parse_layout(dict(data)).layout for key, data in store.layouts().items() if key in ids}
+    """Layouts by id.
+
+    Raises:
+        StoreError: One is damaged.
+    """
+    found = {}
+    for layout_id, text in store.layout_texts(sorted(ids)).items():
+        try:
+            found[layout_id] = read_stored(text, layout_id)
+        except ValueError as error:
+            raise StoreError(f"layout {layout_id} is damaged: {error}") from error
+    return found
 
 
 def layout_json(layout: Layout) -> dict[str, Any]:

@@ -13,7 +13,6 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -25,96 +24,33 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlch
 from archsearch import store_tables as t
 from archsearch.errors import StoreError
 from archsearch.owners import STALE_S, owner_id, owner_is_dead
+from archsearch.store_records import (
+    Check,
+    Claim,
+    MeasurementRecord,
+    Outline,
+    StudyRecord,
+    TrialRecord,
+    decode_measurement,
+    decode_outline,
+    decode_study,
+    decode_trial,
+    dump,
+)
 from archsearch.store_tables import BUSY_S, begin_sqlite, insert_missing, prepare_sqlite
+from profiler.summary import SUMMARY_VERSION
 
-__all__ = ["STALE_S", "Check", "Claim", "MeasurementRecord", "Store", "StudyRecord", "TrialRecord"]
+__all__ = ["STALE_S", "Check", "Claim", "MeasurementRecord", "Outline", "Store", "StudyRecord", "TrialRecord"]
 
 T = TypeVar("T")
 
 SCHEMA_VERSION = 1
 
 _CREATION_LOCK = 0x61726368
+_AT_ONCE = 1000
+"""Ids that one query names: far below what any engine takes."""
 _URL_HINT = "sqlite:///path/to/file.db or postgresql://user@host/name"
 _DAMAGED_HINT = "restore the file from a copy; `sqlite3 FILE .recover` may save most of it"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StudyRecord:
-    """A study's name and settings."""
-
-    name: str
-    created_unix: float
-    config: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrialRecord:
-    """One candidate of a study.
-
-    Attributes:
-        state: ``open`` until its outcome is final, then ``done`` or ``failed``.
-        choices: What the sampler chose, and its own notes.
-    """
-
-    study: str
-    number: int
-    layout_id: str
-    state: str
-    choices: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MeasurementRecord:
-    """One measurement as stored; `result` is the agent's raw JSON, or None when nothing ran."""
-
-    job_id: str
-    study: str
-    role: str
-    label: str
-    device: str
-    device_fingerprint: str
-    workload: str
-    precision: str
-    key_hash: str
-    key: Mapping[str, Any]
-    method: str
-    status: str
-    reason: str = ""
-    trial: int | None = None
-    layout_id: str | None = None
-    name: str | None = None
-    bytes_sent: int = 0
-    info: Mapping[str, Any] = field(default_factory=dict)
-    result: bytes | None = None
-    created_unix: float = 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
-    """Who measures a key now.
-
-    Attributes:
-        job_id: Id of the job on the device.
-        mine: Whether this process holds it. When it took it over from a dead owner, `job_id` is that owner's job.
-        owner: ``host:pid:start``.
-        seen_unix: When its owner gave a sign last; of a claim that was taken over, the dead owner.
-    """
-
-    key_hash: str
-    job_id: str
-    mine: bool
-    owner: str
-    seen_unix: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """A block check that a device passed."""
-
-    check_id: str
-    device_fingerprint: str
-    runtime: str
-    rel_rms: float | None
 
 
 class Store:
@@ -122,6 +58,7 @@ class Store:
 
     def __init__(self, engine: Engine, where: str) -> None:
         self._engine = engine
+        self._keeps_summaries = True
         self.where = where
 
     @classmethod
@@ -185,7 +122,7 @@ class Store:
 
     def create_study(self, name: str, config: Mapping[str, Any]) -> StudyRecord:
         """Make a study; an existing one of this name is returned as it is."""
-        record = {"name": name, "created_unix": time.time(), "config": _dump(config)}
+        record = {"name": name, "created_unix": time.time(), "config": dump(config)}
         with self._guard(), self._write() as connection:
             insert_missing(connection, t.studies, record)
         found = self.study(name)
@@ -194,11 +131,20 @@ class Store:
 
     def study(self, name: str) -> StudyRecord | None:
         """The study of this name."""
-        return next(iter(self._read(sa.select(t.studies).where(t.studies.c.name == name), _study)), None)
+        return next(iter(self._read(sa.select(t.studies).where(t.studies.c.name == name), decode_study)), None)
 
     def studies(self) -> list[StudyRecord]:
         """All studies, oldest first."""
-        return self._read(sa.select(t.studies).order_by(t.studies.c.created_unix, t.studies.c.name), _study)
+        return self._read(sa.select(t.studies).order_by(t.studies.c.created_unix, t.studies.c.name), decode_study)
+
+    def layout_texts(self, ids: Sequence[str]) -> dict[str, str]:
+        """The canonical forms of these layouts, as JSON, by id."""
+        found: dict[str, str] = {}
+        for first in range(0, len(ids), _AT_ONCE):
+            some = t.layouts.c.layout_id.in_(ids[first : first + _AT_ONCE])
+            query = sa.select(t.layouts.c.layout_id, t.layouts.c.layout).where(some)
+            found.update(self._read(query, lambda record: (record.layout_id, record.layout)))
+        return found
 
     def layouts(self, prefix: str = "") -> dict[str, Mapping[str, Any]]:
         """Layouts in canonical form by id, of ids that begin with `prefix`."""
@@ -231,7 +177,7 @@ class Store:
             connection.execute(
                 sa.insert(t.trials).values(
                     study=study, number=number, layout_id=layout_id, state="open",
-                    choices=_dump(choices), created_unix=time.time(),
+                    choices=dump(choices), created_unix=time.time(),
                 )
             )  # fmt: skip
             return number
@@ -245,7 +191,8 @@ class Store:
 
     def trials(self, study: str) -> list[TrialRecord]:
         """A study's trials in order."""
-        return self._read(sa.select(t.trials).where(t.trials.c.study == study).order_by(t.trials.c.number), _trial)
+        query = sa.select(t.trials).where(t.trials.c.study == study).order_by(t.trials.c.number)
+        return self._read(query, decode_trial)
 
     # -- measurements ------------------------------------------------------------------------------------------------
 
@@ -306,16 +253,24 @@ class Store:
 
     def add_measurement(
         self, record: MeasurementRecord, *, layout: Mapping[str, Any] | None = None, code: str = "",
-        checks: Sequence[Check] = (), claim_hash: str | None = None,
+        checks: Sequence[Check] = (), claim_hash: str | None = None, summary: str | None = None,
     ) -> bool:  # fmt: skip
         """Store a measurement, end its claim (`claim_hash`, by default its key), keep passed checks: all or nothing.
+
+        Args:
+            record: The measurement.
+            layout: What was measured, in canonical form.
+            code: Of the layout.
+            checks: Block checks that its device passed on the way.
+            claim_hash: Of the claim.
+            summary: Of its result, as `profiler.summary` writes it now.
 
         Returns:
             False when a measurement of this job is stored already; nothing is changed then but the claim.
         """
         values = {name: getattr(record, name) for name in MeasurementRecord.__slots__}
         values.update(
-            key=_dump(record.key), info=_dump(record.info), created_unix=record.created_unix or time.time(),
+            key=dump(record.key), info=dump(record.info), created_unix=record.created_unix or time.time(),
             result=None if record.result is None else zlib.compress(record.result, 6),
         )  # fmt: skip
         claim = t.claims.c.key_hash == (claim_hash or record.key_hash)
@@ -327,6 +282,8 @@ class Store:
             connection.execute(sa.delete(t.claims).where(claim, ours))
             for check in checks if stored else ():
                 _put_check(connection, check)
+            if stored and summary is not None and self._keeps_summaries:
+                _put_summary(connection, record.job_id, summary)
         return stored
 
     def find_measurement(
@@ -343,14 +300,62 @@ class Store:
             .order_by(t.measurements.c.sequence.desc())
             .limit(1)
         )
-        return next(iter(self._read(query, _measurement)), None)
+        return next(iter(self._read(query, decode_measurement)), None)
 
     def measurements(self, study: str | None = None, *, also: Sequence[str] = ()) -> list[MeasurementRecord]:
         """Measurements in the order they were stored, of one study (and of further job ids) or of all."""
         query = sa.select(t.measurements).order_by(t.measurements.c.sequence)
         if study is not None:
             query = query.where(sa.or_(t.measurements.c.study == study, t.measurements.c.job_id.in_(also)))
-        return self._read(query, _measurement)
+        return self._read(query, decode_measurement)
+
+    def job_ids(self, study: str, *, also: Sequence[str] = ()) -> list[str]:
+        """Jobs of a study's measurements (and further ones) in the order they were stored."""
+        m = t.measurements.c
+        query = sa.select(m.job_id).order_by(m.sequence).where(sa.or_(m.study == study, m.job_id.in_(also)))
+        return self._read(query, lambda record: str(record.job_id))
+
+    def outlines(self, job_ids: Sequence[str]) -> dict[str, Outline]:
+        """Measurements without their results, by job: a fraction of the bytes, and of the time."""
+        m, columns = t.measurements.c, [c for c in t.measurements.c if c.name not in ("sequence", "result")]
+        query = sa.select(*columns, m.result.is_not(None).label("ran")).order_by(m.sequence)
+        if self._keeps_summaries:
+            current = sa.and_(t.summaries.c.job_id == m.job_id, t.summaries.c.version == SUMMARY_VERSION)
+            query = query.add_columns(t.summaries.c.data.label("summary")).outerjoin(t.summaries, current)
+        found: dict[str, Outline] = {}
+        for first in range(0, len(job_ids), _AT_ONCE):
+            some = query.where(m.job_id.in_(job_ids[first : first + _AT_ONCE]))
+            found.update((outline.record.job_id, outline) for outline in self._read(some, decode_outline))
+        return found
+
+    def result(self, job_id: str) -> bytes | None:
+        """A measurement's raw result; None when nothing ran."""
+        m = t.measurements.c
+        found = self._read(
+            sa.select(m.result).where(m.job_id == job_id),
+            lambda record: None if record.result is None else zlib.decompress(record.result),
+        )
+        return next(iter(found), None)
+
+    def add_summaries(self, summaries: Mapping[str, str]) -> None:
+        """Keep summaries of results, by job, as `profiler.summary` writes them now; those that are there stay."""
+        if not summaries or not self._keeps_summaries:
+            return
+        with self._guard(), self._write() as connection:
+            for job_id, summary in summaries.items():
+                _put_summary(connection, job_id, summary)
+
+    def version(self, study: str) -> tuple[int, int]:
+        """Changes whenever something is added to a study: how many measurements and events it has.
+
+        What it takes over from another study is told by an event. Rows are only ever added; a server gives out sequence
+        numbers before they are seen, so the largest one would say nothing of those before it.
+        """
+        counts = [
+            sa.select(sa.func.count()).select_from(table).where(table.c.study == study).scalar_subquery()
+            for table in (t.measurements, t.events)
+        ]
+        return self._read(sa.select(*counts), lambda record: (int(record[0]), int(record[1])))[0]
 
     def names(self, study: str, *, workload: str, precision: str) -> list[str]:
         """Names of a study's measurements that gave numbers, in the order of the latest of each."""
@@ -377,7 +382,7 @@ class Store:
         """Append an event (a run began, time was spent) to a study."""
         with self._guard(), self._write() as connection:
             connection.execute(
-                sa.insert(t.events).values(study=study, created_unix=time.time(), kind=kind, data=_dump(data))
+                sa.insert(t.events).values(study=study, created_unix=time.time(), kind=kind, data=dump(data))
             )
 
     def events(self, study: str, kind: str | None = None) -> list[tuple[float, str, dict[str, Any]]]:
@@ -411,6 +416,12 @@ class Store:
                 if newer
                 else "begin a new study, or another --store",
             )
+        if t.summaries.name not in names:  # written before there were any; without the right to make it, without them
+            try:
+                with connection.begin_nested():
+                    t.summaries.create(connection)
+            except DBAPIError:
+                self._keeps_summaries = False
 
     def _read(self, query: sa.Select[Any], decode: Callable[[Any], T]) -> list[T]:
         with self._guard(), self._engine.connect() as connection:
@@ -432,7 +443,7 @@ class Store:
             raise StoreError(f"store {self.where}: {lines[0]}", hint=_hint(lines[0])) from error
         except SQLAlchemyError as error:
             raise StoreError(f"store {self.where}: {str(error).splitlines()[0]}") from error
-        except (json.JSONDecodeError, zlib.error, UnicodeDecodeError) as error:
+        except (ValueError, zlib.error) as error:  # of JSON, of text
             raise StoreError(f"store {self.where} holds damaged data: {error}", hint=_DAMAGED_HINT) from error
 
 
@@ -464,7 +475,7 @@ def _hint(text: str) -> str | None:
 
 
 def _put_layout(connection: Connection, layout_id: str, code: str, layout: Mapping[str, Any]) -> None:
-    insert_missing(connection, t.layouts, {"layout_id": layout_id, "code": code, "layout": _dump(layout)})
+    insert_missing(connection, t.layouts, {"layout_id": layout_id, "code": code, "layout": dump(layout)})
 
 
 def _put_check(connection: Connection, check: Check) -> None:
@@ -472,23 +483,5 @@ def _put_check(connection: Connection, check: Check) -> None:
     insert_missing(connection, t.checks, {**values, "created_unix": time.time()})
 
 
-def _study(record: Any) -> StudyRecord:
-    return StudyRecord(name=record.name, created_unix=record.created_unix, config=json.loads(record.config))
-
-
-def _trial(record: Any) -> TrialRecord:
-    return TrialRecord(
-        study=record.study, number=record.number, layout_id=record.layout_id, state=record.state,
-        choices=json.loads(record.choices),
-    )  # fmt: skip
-
-
-def _measurement(record: Any) -> MeasurementRecord:
-    values = {name: getattr(record, name) for name in MeasurementRecord.__slots__}
-    values["key"], values["info"] = json.loads(record.key), json.loads(record.info)
-    values["result"] = None if record.result is None else zlib.decompress(record.result)
-    return MeasurementRecord(**values)
-
-
-def _dump(value: Mapping[str, Any]) -> str:
-    return json.dumps(value, separators=(",", ":"), sort_keys=True, allow_nan=False)
+def _put_summary(connection: Connection, job_id: str, summary: str) -> None:
+    insert_missing(connection, t.summaries, {"job_id": job_id, "version": SUMMARY_VERSION, "data": summary})

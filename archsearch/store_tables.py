@@ -79,6 +79,12 @@ measurements = sa.Table(
     sa.Column("info", Long(), nullable=False),
     sa.Column("result", sa.LargeBinary),
 )  # fmt: skip
+summaries = sa.Table(  # of results, by `profiler.summary` in its version of then; made anew where one is missing
+    "summaries", tables,
+    sa.Column("job_id", Short(), primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True),
+    sa.Column("data", Long(), nullable=False),
+)  # fmt: skip
 claims = sa.Table(
     "claims", tables,
     sa.Column("key_hash", Short(), primary_key=True),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 from archsearch.judging import Judgement
@@ -62,7 +63,7 @@ def _row(view: MeasuredPoint, judgement: Judgement) -> dict[str, Any]:
         "job_id": measurement.job_id,
         "created_unix": measurement.created_unix,
         # A job that an earlier driver sent, and this one found on the device: how much that was is not known.
-        "bytes_sent": measurement.bytes_sent if measurement.bytes_sent or measurement.result is None else None,
+        "bytes_sent": measurement.bytes_sent if measurement.bytes_sent or measurement.evidence is None else None,
     }
     spread = judgement.drift.spread(measurement.device)
     for name, objective in objectives().items():
@@ -79,7 +80,7 @@ def _row(view: MeasuredPoint, judgement: Judgement) -> dict[str, Any]:
     row["processes"] = summary.processes if summary else 0
     row["discarded"] = summary.discarded if summary else 0
     row["warm"] = summary.warm if summary else None
-    row["stopped_because"] = measurement.result.stopped_because if measurement.result else None
+    row["stopped_because"] = measurement.summary.stopped_because if measurement.summary else None
     row["lowerings"] = by_kind(measurement.lowerings)
     if layout is not None:
         row["width"], row["depth"] = layout.width, len(layout.layers)
@@ -90,12 +91,17 @@ def _row(view: MeasuredPoint, judgement: Judgement) -> dict[str, Any]:
 
 def _fallback(measurement: Measurement) -> str:
     """How much of a graph did not run where it was asked to, in words; empty when all did, or nothing is known."""
-    asked = (json.loads(measurement.conditions or "{}").get("runtime") or {}).get("providers") or []
-    processes = measurement.result.processes if measurement.result is not None else ()
-    ran = next((process.providers for process in processes if process.providers), None) or {}
+    first = _first_provider(measurement.conditions)
+    ran = measurement.summary.providers if measurement.summary is not None else {}
     nodes = {name: count for name, count in ran.items() if isinstance(count, int)}
-    first = asked[0][0] if asked else None
     elsewhere = {name: count for name, count in nodes.items() if name != first}
     if first is None or not elsewhere:
         return ""
     return f"{sum(elsewhere.values())} of {sum(nodes.values())} nodes fell back from {first} to {', '.join(elsewhere)}"
+
+
+@lru_cache(maxsize=1024)
+def _first_provider(conditions: str) -> str | None:
+    """The execution provider that was asked for first."""
+    asked = (json.loads(conditions or "{}").get("runtime") or {}).get("providers") or []
+    return asked[0][0] if asked else None

@@ -151,7 +151,7 @@ class _Run:
 
 def break_down(store: Store, study: str) -> TimingReport:
     """Sum up a study; runs that were killed count up to their last stored measurement."""
-    records = store.measurements(study)
+    records = [outline.record for outline in store.outlines(store.job_ids(study)).values()]
     runs = _runs(store.events(study), records)
     agent = _sum(record.info.get("agent_seconds", {}) for record in records)
     agent.pop(_TOTAL, None)

@@ -27,6 +27,10 @@ from typing import Literal
 
 from profiler.results import Result
 
+SUMMARY_VERSION = 1
+"""Of what is made of samples here and kept in summaries of results (`profiler.summary`): raise it with every change
+that another number can come of. Kept summaries of another version are not read."""
+
 P95_SAMPLES = 130
 CONFIDENCE = 0.95
 

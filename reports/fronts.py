@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     Costs = npt.NDArray[np.float64]
+    Relation = npt.NDArray[np.bool_]
 
 __all__ = [
     "MAX_OBJECTIVES",
@@ -34,12 +35,15 @@ __all__ = [
     "Budget",
     "Membership",
     "contributions",
+    "dominates",
     "hypervolume",
     "membership",
+    "membership_of",
     "normalised",
     "parse_budget",
     "parse_budgets",
     "tiers",
+    "tiers_until",
 ]
 
 Membership = Literal["on", "uncertain", "dominated"]
@@ -50,11 +54,18 @@ MAX_OBJECTIVES = 5
 REFERENCE = 1.1
 """The reference point of the hypervolume in every objective, after the worst ranked value became 1 and the best 0."""
 
+_ROWS = 256
+"""Rows that are compared with all others at once: what stays in a cache."""
+
 REFERENCE_NAME = "worst ranked value of each objective plus 10% of its range"
 
 
 def membership(
-    values: Costs, lows: Costs, highs: Costs, resolutions: Sequence[float] | None = None
+    values: Costs,
+    lows: Costs,
+    highs: Costs,
+    resolutions: Sequence[float] | None = None,
+    beats: Relation | None = None,
 ) -> list[Membership]:
     """Each row's kind of membership in the front; see the module's text.
 
@@ -63,35 +74,81 @@ def membership(
         lows: Optimistic ends, n x m.
         highs: Pessimistic ends, n x m.
         resolutions: Relative, one per objective; none by default.
+        beats: What `dominates` says of `values` and themselves, where that is known.
     """
     import numpy as np
 
-    dominated = np.any(_dominates(values, values, resolutions), axis=0)
-    certainly = np.any(_dominates(highs, lows, resolutions), axis=0)
+    beaten = np.logical_or.reduce(dominates(values, values, resolutions) if beats is None else beats, axis=0)
+    # Whoever is certainly dominated is so by a row of the front nearly always: the rest of the rows is asked for few.
+    doubtful = np.flatnonzero(beaten)
+    for attackers in (~beaten, beaten):
+        sure = dominates(highs[attackers], lows[doubtful], resolutions).any(axis=0)
+        doubtful = doubtful[~sure]
+    uncertain = set(doubtful.tolist())
     return [
-        "dominated" if sure else "uncertain" if beaten else "on"
-        for beaten, sure in zip(dominated, certainly, strict=True)
+        "on" if not lost else "uncertain" if at in uncertain else "dominated" for at, lost in enumerate(beaten.tolist())
     ]
 
 
-def tiers(values: Costs, resolutions: Sequence[float] | None = None) -> list[int]:
+def membership_of(
+    row: int, values: Costs, lows: Costs, highs: Costs, resolutions: Sequence[float] | None = None
+) -> Membership:
+    """One row's kind of membership in the front of all; see `membership`."""
+    here = slice(row, row + 1)
+    if not dominates(values, values[here], resolutions).any():
+        return "on"
+    return "dominated" if dominates(highs, lows[here], resolutions).any() else "uncertain"
+
+
+def tiers(values: Costs, resolutions: Sequence[float] | None = None, beats: Relation | None = None) -> list[int]:
     """The tier of each row by point estimates, from 1 (non-dominated sorting).
 
     With resolutions in three or more objectives rows can beat each other in a ring; such rows share a tier.
+
+    Args:
+        values: Point estimates, n x m.
+        resolutions: Relative, one per objective; none by default.
+        beats: What `dominates` says of `values` and themselves, where that is known.
     """
+    found = _peel(dominates(values, values, resolutions) if beats is None else beats, range(len(values)))
+    return [int(number) for number in found]
+
+
+def tiers_until(beats: Relation, members: Sequence[int]) -> npt.NDArray[np.int_]:
+    """The tiers of some rows among themselves, up to that of the last of them; 0 for rows beyond it, and for others.
+
+    Args:
+        beats: What `dominates` says of all rows.
+        members: Those among which tiers are made.
+    """
+    return _peel(beats, members, last=members[-1])
+
+
+def _peel(beats: Relation, members: Sequence[int], last: int | None = None) -> npt.NDArray[np.int_]:
     import numpy as np
 
-    beats = _dominates(values, values, resolutions)
-    left = beats.sum(axis=0)  # how many rows that are still without a tier dominate each row
-    found = np.zeros(len(values), dtype=int)
+    rest = np.zeros(len(beats), dtype=bool)
+    rest[members] = True
+    left = _dominators(beats, members)  # how many rows that are still without a tier dominate each row
+    found = np.zeros(len(beats), dtype=int)
     tier = 0
-    while not found.all():
+    while rest.any() and (last is None or rest[last]):
         tier += 1
-        rest = found == 0
         front = rest & (left == left[rest].min())
         found[front] = tier
-        left = left - beats[front].sum(axis=0)
-    return [int(number) for number in found]
+        rest &= ~front
+        left -= _dominators(beats, np.flatnonzero(front))
+    return found
+
+
+def _dominators(beats: Relation, rows: Sequence[int] | npt.NDArray[np.int_]) -> npt.NDArray[np.int_]:
+    """How many of these rows dominate each row. Counted in single bytes, 255 rows at a time."""
+    import numpy as np
+
+    found = np.zeros(len(beats), dtype=int)
+    for first in range(0, len(rows), 255):
+        found += beats[rows[first : first + 255]].view(np.uint8).sum(axis=0, dtype=np.uint8)
+    return found
 
 
 def normalised(values: Costs) -> Costs:
@@ -173,19 +230,65 @@ def _tier_contributions(costs: Costs) -> Costs:
     return np.asarray(moocore.hv_contributions(points, ref=np.full(objectives, REFERENCE)), dtype=float)
 
 
-def _dominates(attack: Costs, defence: Costs, resolutions: Sequence[float] | None = None) -> npt.NDArray[np.bool_]:
-    """Whether row i of `attack` is nowhere worse and somewhere better than row j of `defence`, n x n.
+def dominates(attack: Costs, defence: Costs, resolutions: Sequence[float] | None = None) -> Relation:
+    """Whether row i of `attack` is nowhere worse and somewhere better than row j of `defence`.
 
     A row never beats itself: `attack` is nowhere below `defence` in the same row.
+
+    Args:
+        attack: Costs, n x m.
+        defence: Costs, k x m.
+        resolutions: Relative, one per objective, each from 0 up to but not including 1: cost a is worse than cost b by
+            more than the resolution r when a > b + r max(|a|, |b|). Beside an end that is infinite nothing is small.
+
+    Returns:
+        n x k.
     """
     import numpy as np
 
-    nowhere_worse = np.ones((len(attack), len(defence)), dtype=bool)
-    somewhere_better = np.zeros_like(nowhere_worse)
-    for mine, theirs, resolution in zip(attack.T, defence.T, resolutions or [0.0] * attack.shape[1], strict=True):
-        larger = np.maximum(np.abs(mine)[:, None], np.abs(theirs)[None, :])
-        slack = resolution * np.where(np.isfinite(larger), larger, 0.0)  # an interval may have no end
-        nowhere_worse &= mine[:, None] <= theirs[None, :] + slack
-        somewhere_better |= mine[:, None] < theirs[None, :] - slack
-    beats: npt.NDArray[np.bool_] = nowhere_worse & somewhere_better
+    scales = [1.0 - resolution for resolution in resolutions or [0.0] * attack.shape[1]]
+    columns = list(zip(attack.T, defence.T, scales, strict=True))
+    not_worse = [_places(_pulled_down(mine, by), _lifted(theirs, by), "right") for mine, theirs, by in columns]
+    better = [_places(_lifted(mine, by), _pulled_down(theirs, by), "left") for mine, theirs, by in columns]
+    beats = np.empty((len(attack), len(defence)), dtype=bool)
+    for first in range(0, len(attack), _ROWS):
+        rows = slice(first, first + _ROWS)
+        nowhere_worse, somewhere_better = (
+            fold([mine[rows, None] < theirs[None, :] for mine, theirs in places])
+            for fold, places in ((np.logical_and.reduce, not_worse), (np.logical_or.reduce, better))
+        )
+        np.logical_and(nowhere_worse, somewhere_better, out=beats[rows])
     return beats
+
+
+def _pulled_down(values: npt.NDArray[np.float64], scale: float) -> npt.NDArray[np.float64]:
+    """Makes one number of each cost for comparing with a resolution r, which is 1 - `scale`.
+
+    a <= b + r max(|a|, |b|) is pulled(a) <= lifted(b), and a < b - r max(|a|, |b|), the opposite with a and b
+    exchanged, is lifted(a) < pulled(b). Of two numbers above 0 the larger one is a, or the condition holds anyway; of
+    two below 0 it is b. Numbers of two signs differ by more than their larger, whatever r below 1.
+    """
+    import numpy as np
+
+    return np.where(values > 0, values * scale, values)
+
+
+def _lifted(values: npt.NDArray[np.float64], scale: float) -> npt.NDArray[np.float64]:
+    """See `_pulled_down`."""
+    import numpy as np
+
+    return np.where(values < 0, values * scale, values)
+
+
+def _places(
+    mine: npt.NDArray[np.float64], theirs: npt.NDArray[np.float64], side: Literal["left", "right"]
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Whole numbers for `mine` and for `theirs` that compare by < as the values do by <= (`right`) or < (`left`).
+
+    Two bytes where eight would be: comparing thousands with thousands is moving memory.
+    """
+    import numpy as np
+
+    ordered = np.sort(mine)
+    small = np.uint16 if len(mine) < 2**16 else np.uint32
+    return np.searchsorted(ordered, mine).astype(small), np.searchsorted(ordered, theirs, side).astype(small)

@@ -13,19 +13,20 @@ moves nobody. Whoever has no numbers is listed with the reason and never ranked.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from reports import fronts
-from reports.budgets import Budget, number
-from reports.errors import RankingError
-from reports.objectives import Quantity, quantity, unknown
-from reports.values import ACROSS, Place, Row, Value, combined, place_of, place_text, sortable
+from reports.budgets import Budget
+from reports.candidates import Candidate, Candidates, read_candidates, records, title_of
+from reports.objectives import Quantity
+from reports.values import Row, Value
 
 if TYPE_CHECKING:
     import pandas as pd
+
+__all__ = ["RELATIVE", "Entry", "Prepared", "Ranking", "prepare", "rank", "records"]
 
 RELATIVE = "_relative"
 """Ends the name of a field that holds an objective's ratio to the reference."""
@@ -43,7 +44,8 @@ class Entry:
         anchor: Whether it is a reference model.
         status: ``ok``, or the status of the first row that is not.
         reason: Why it is not ranked, or empty.
-        values: Objectives that it is ranked by; ratios to the reference where `Ranking.relative` names them.
+        values: Objectives that it is ranked by, and of what is drawn besides what it has; ratios to the reference where
+            `Ranking.relative` names them.
         violations: For each budget the worst relative excess over its rows, None where there is no number.
         feasible: Whether every budget is met; None when that cannot be said.
         rank: From 1; for an anchor the rank it would take; None when not ranked.
@@ -74,7 +76,7 @@ class Entry:
     @property
     def title(self) -> str:
         """Name, code or id, for people."""
-        return _entry_title(self.rows)
+        return title_of(self.rows)
 
     def reason_in(self, row: Row) -> str:
         """What a row of it has to say: why the entry as a whole is not ranked, and what there is about the row itself.
@@ -93,7 +95,7 @@ class Ranking:
         objectives: What was ranked by.
         budgets: The limits.
         entries: All of them, best first.
-        relative: Objectives that are ratios to the reference.
+        relative: Objectives, and what is drawn besides, that are ratios to the reference.
         reference: Title of the reference, or None where nothing is relative.
     """
 
@@ -144,12 +146,6 @@ class Ranking:
         ]
 
 
-def records(rows: Iterable[Row] | pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows as plain dicts: numpy numbers become Python's, NaN and infinities become None."""
-    found = rows.to_dict("records") if hasattr(rows, "to_dict") else rows
-    return [{str(key): _plain(value) for key, value in row.items()} for row in found]
-
-
 def rank(
     rows: Iterable[Row] | pd.DataFrame,
     objectives: Sequence[str],
@@ -157,6 +153,7 @@ def rank(
     *,
     across: str = "worst",
     reference: str | None = None,
+    drawn: Sequence[str] = (),
 ) -> Ranking:
     """Rank candidates by Pareto tier inside the budgets, then by hypervolume contribution.
 
@@ -167,225 +164,186 @@ def rank(
         across: ``worst``, ``geomean``, or the name of a device: only its rows are ranked.
         reference: Layout id, name or code that values are relative to when there are several places. Default: the
             anchor that was measured in most places, by name among equals.
+        drawn: Further quantities whose values pictures need. They are combined as objectives are, and rank nobody;
+            whoever has none of one is ranked all the same.
 
     Raises:
-        UnknownNameError: An objective or `across` is not known.
+        UnknownNameError: An objective, a drawn quantity or `across` is not known.
         RankingError: No objectives, or too many of them.
     """
-    plain = records(rows)
-    devices = sorted({str(row["device"]) for row in plain if row.get("device") is not None})
-    if across not in ACROSS:
-        if across not in devices:
-            raise unknown("way across devices", across, [*ACROSS, *devices])
-        plain = [row for row in plain if row.get("device") == across]
-    names = list(dict.fromkeys(objectives))
-    known = tuple(quantity(name) for name in names)
-    if not known:
-        raise RankingError("there is nothing to rank by", hint="Name at least one objective.")
-    grouped = _group(plain)
-    places = _places(grouped)
-    relative: tuple[str, ...] = ()
-    base: dict[Place, Row] = {}
-    title = None
-    if len(places) > 1:  # `archsearch.outcomes.study_values` decides alike
-        relative = tuple(q.name for q in known if not q.per_layout)
-    unrelated = ""
-    if relative:
-        key, unrelated = _reference(grouped, reference)
-        base = {place_of(row): row for row in grouped.get(key, ()) if row.get("status") == "ok"}
-        title = None if unrelated else _entry_title(grouped[key])
-    entries = [
-        _entry(
-            key=key,
-            rows=own,
-            objectives=known,
-            budgets=budgets,
-            places=places,
-            base=base,
-            across=across,
-            reference=title,
-            unrelated=unrelated,
-        )
-        for key, own in grouped.items()
-    ]
-    return Ranking(
-        objectives=known, budgets=tuple(budgets), entries=_ordered(entries, known), relative=relative, reference=title
-    )
+    return prepare(rows, objectives, across=across, reference=reference, drawn=drawn).rank(budgets)
 
 
-def _group(rows: Sequence[Row]) -> dict[tuple[str, str], tuple[Row, ...]]:
-    """Rows by candidate; in each place the latest ok row, else the latest."""
-    found: dict[tuple[str, str], dict[Place, Row]] = {}
-    for row in rows:
-        name = row.get("layout_id") or row.get("name") or row.get("code") or "?"
-        own = found.setdefault((str(name), str(row.get("precision") or "")), {})
-        before = own.get(place_of(row))
-        if before is None or row.get("status") == "ok" or before.get("status") != "ok":
-            own[place_of(row)] = row
-    return {key: tuple(own[place] for place in sorted(own, key=sortable)) for key, own in found.items()}
-
-
-def _places(grouped: Mapping[tuple[str, str], Sequence[Row]]) -> list[Place]:
-    """Where candidates (or, without any, anchors) were measured."""
-    some = [row for own in grouped.values() if not _is_anchor(own) for row in own]
-    rows = some or [row for own in grouped.values() for row in own]
-    return sorted({place_of(row) for row in rows}, key=sortable)
-
-
-def _is_anchor(rows: Sequence[Row]) -> bool:
-    return any(bool(row.get("anchor")) for row in rows)
-
-
-def _entry_title(rows: Sequence[Row]) -> str:
-    return str(rows[0].get("name") or rows[0].get("code") or rows[0].get("layout_id") or "?")
-
-
-def _reference(grouped: Mapping[tuple[str, str], Sequence[Row]], wanted: str | None) -> tuple[tuple[str, str], str]:
-    """The candidate that others are related to, or why there is none."""
-
-    def measured(key: tuple[str, str]) -> int:
-        return sum(row.get("status") == "ok" for row in grouped[key])
-
-    if wanted is None:
-        keys = [key for key, own in grouped.items() if _is_anchor(own)]
-        what = "no anchor was measured"
-    else:
-        names = ("layout_id", "name", "code")
-        keys = [key for key, own in grouped.items() if any(wanted == row.get(name) for row in own for name in names)]
-        what = f"the reference {wanted!r} was not measured"
-    keys = [key for key in keys if measured(key)]
-    if not keys:
-        return ("", ""), f"not ranked: {what}, so what was measured in several places cannot be related"
-    return min(keys, key=lambda key: (-measured(key), _entry_title(grouped[key]), key)), ""
-
-
-def _entry(
+def prepare(
+    rows: Iterable[Row] | pd.DataFrame,
+    objectives: Sequence[str],
     *,
-    key: tuple[str, str],
-    rows: tuple[Row, ...],
-    objectives: Sequence[Quantity],
-    budgets: Sequence[Budget],
-    places: Sequence[Place],
-    base: Mapping[Place, Row],
-    across: str,
-    reference: str | None,
-    unrelated: str,
-) -> Entry:
-    bad = next((row for row in rows if row.get("status") != "ok"), None)
-    status = "ok" if bad is None else str(bad.get("status") or "failed")
-    reason = "" if bad is None else str(bad.get("reason") or status)
-    values: dict[str, Value] = {}
-    if bad is None and unrelated:
-        reason = unrelated
-    elif bad is None:
-        counted = [row for row in rows if place_of(row) in places]  # an anchor may have been measured elsewhere too
-        here = {place_of(row) for row in counted}
-        missing = next((place for place in places if place not in here), None)
-        unknown_there = next((place for place in places if base and place not in base), None)
-        if missing is not None:
-            reason = f"not measured at {place_text(missing)}"
-        elif unknown_there is not None:
-            reason = f"the reference {reference} has no numbers at {place_text(unknown_there)}"
-        for objective in () if reason else objectives:
-            found = combined(objective, counted, base, across)
-            if found is None:
-                reason = reason or _lacking(objective, counted, base, reference)
-            else:
-                values[objective.name] = found
-    violations = {str(budget): _worst_violation(budget, rows) for budget in budgets}
+    across: str = "worst",
+    reference: str | None = None,
+    drawn: Sequence[str] = (),
+) -> Prepared:
+    """What does not depend on budgets, for ranking the same rows under many of them; see `rank`.
+
+    Raises:
+        UnknownNameError: An objective, a drawn quantity or `across` is not known.
+        RankingError: No objectives.
+    """
+    return Prepared(read_candidates(rows, objectives, across=across, reference=reference, drawn=drawn))
+
+
+class Prepared:
+    """Candidates that can be ranked under any budgets."""
+
+    def __init__(self, candidates: Candidates) -> None:
+        import numpy as np
+
+        self._candidates = candidates
+        self._at = [at for at, one in enumerate(candidates.members) if one.status == "ok" and not one.reason]
+        own = [candidates.members[at].values for at in self._at]
+
+        def costs(end: str) -> Any:
+            """Lower is better: quantities to maximise change sign, and their ends change places."""
+            columns = [[_cost(values[q.name], q, end) for values in own] for q in candidates.objectives]
+            return np.asarray(columns, dtype=float).T
+
+        self._costs = _Costs(values=costs("value"), lows=costs("low"), highs=costs("high"))
+
+    def rank(self, budgets: Sequence[Budget] = ()) -> Ranking:
+        """The ranking inside these budgets.
+
+        Raises:
+            RankingError: There are too many objectives.
+        """
+        candidates = self._candidates
+        named = {str(budget): budget for budget in budgets}
+        verdicts = [_verdict(one, named) for one in candidates.members]
+        feasible = [(row, at) for row, at in enumerate(self._at) if verdicts[at].feasible]
+        places = self._places(
+            [pair for pair in feasible if not candidates.members[pair[1]].anchor],
+            [pair for pair in feasible if candidates.members[pair[1]].anchor],
+        )
+        order: list[tuple[tuple[Any, ...], Entry]] = []
+        for at, (one, verdict) in enumerate(zip(candidates.members, verdicts, strict=True)):
+            place = places.get(at, _NOWHERE)
+            entry = Entry(
+                key=one.key, rows=one.rows, anchor=one.anchor, status=one.status, reason=verdict.reason,
+                values=one.values, violations=verdict.violations, feasible=verdict.feasible, rank=place.rank,
+                tier=place.tier, front=place.front, hv_contribution=place.hv_contribution,
+            )  # fmt: skip
+            first: tuple[Any, ...] = (2, one.status != "ok", one.status)
+            if entry.rank is not None:
+                first = (0, entry.rank, not one.anchor)
+            elif entry.feasible is False and entry.violation is not None:
+                first = (1, entry.violation)
+            order.append(((*first, one.title, one.key), entry))
+        return Ranking(
+            objectives=candidates.objectives, budgets=tuple(budgets),
+            entries=tuple(entry for _, entry in sorted(order, key=lambda pair: pair[0])),
+            relative=candidates.relative, reference=candidates.reference,
+        )  # fmt: skip
+
+    def _places(self, ranked: Sequence[tuple[int, int]], beside: Sequence[tuple[int, int]]) -> dict[int, _Place]:
+        """The places of feasible candidates, and those that anchors would take, each by itself.
+
+        Both are given as their row among the costs and their place among the members.
+        """
+        if not ranked and not beside:
+            return {}
+        costs = self._costs.of([row for row, _ in (*ranked, *beside)])
+        resolutions = [q.resolution for q in self._candidates.objectives]
+        beats = fronts.dominates(costs.values, costs.values, resolutions)  # of all, once
+        found = {}
+        if ranked:
+            inner = costs.of(slice(len(ranked)))
+            among = beats[: len(ranked), : len(ranked)]
+            tier = fronts.tiers(inner.values, resolutions, among)
+            front = fronts.membership(*inner, resolutions, among)
+            unit = fronts.normalised(inner.values)
+            added = fronts.contributions(unit, tier)
+            sums = unit.sum(axis=1)
+            order = sorted(range(len(ranked)), key=lambda i: self._before(tier[i], added[i], sums[i], ranked[i][1]))
+            for rank, i in enumerate(order, start=1):
+                found[ranked[i][1]] = _Place(rank, tier[i], front[i], added[i])
+        for row, (_, at) in enumerate(beside, start=len(ranked)):
+            found[at] = self._place_beside(costs, [at for _, at in ranked], beats, row, at)
+        return found
+
+    def _place_beside(self, costs: _Costs, ranked: Sequence[int], beats: Any, row: int, at: int) -> _Place:
+        """The place of one anchor, were it a candidate.
+
+        Args:
+            costs: Of the candidates, then of the anchors.
+            ranked: The candidates' places among the members.
+            beats: Who dominates whom among them.
+            row: The anchor's row there.
+            at: Its place among the members.
+        """
+        import numpy as np
+
+        members = [*range(len(ranked)), row]
+        resolutions = [q.resolution for q in self._candidates.objectives]
+        tiers = fronts.tiers_until(beats, members)
+        own = tiers[row]
+        unit = fronts.normalised(costs.values[members])
+        mates = [i for i, member in enumerate(members) if tiers[member] == own]
+        added = fronts.contributions(unit[mates], [own] * len(mates))
+        sums = unit.sum(axis=1)
+        everybody = [*ranked, at]
+        keys = [self._before(own, of_one, sums[i], everybody[i]) for i, of_one in zip(mates, added, strict=True)]
+        before = int(np.count_nonzero((tiers > 0) & (tiers < own))) + sum(key < keys[-1] for key in keys)
+        attack = costs.of(members)
+        front = fronts.membership_of(len(ranked), *attack, resolutions)
+        return _Place(before + 1, int(own), front, added[-1])
+
+    def _before(self, tier: int, added: float, total: float, at: int) -> tuple[Any, ...]:
+        """What the order of candidates goes by."""
+        one = self._candidates.members[at]
+        return (tier, -round(added, _DIGITS), round(float(total), _DIGITS), one.title, one.key)
+
+
+class _Costs(NamedTuple):
+    """Costs, n x m: point estimates and the ends of their intervals."""
+
+    values: Any
+    lows: Any
+    highs: Any
+
+    def of(self, rows: Any) -> _Costs:
+        return _Costs(self.values[rows], self.lows[rows], self.highs[rows])
+
+
+class _Place(NamedTuple):
+    rank: int | None = None
+    tier: int | None = None
+    front: fronts.Membership | None = None
+    hv_contribution: float | None = None
+
+
+_NOWHERE = _Place()
+
+
+class _Verdict(NamedTuple):
+    """What budgets say to a candidate; see `Entry`."""
+
+    feasible: bool | None
+    reason: str
+    violations: Mapping[str, float | None]
+
+
+def _verdict(one: Candidate, budgets: Mapping[str, Budget]) -> _Verdict:
+    violations = {name: one.violation(budget) for name, budget in budgets.items()}
     known = [violation for violation in violations.values() if violation is not None]
-    feasible: bool | None = None
-    if status == "infeasible" or any(violation > 0 for violation in known):
-        feasible = False if status in ("ok", "infeasible") else None
-    elif status == "ok" and len(known) == len(violations) and not reason:
-        feasible = True
-    elif status == "ok" and not reason:
-        unknown_budget = next(name for name, violation in violations.items() if violation is None)
-        reason = f"has no number for the budget {unknown_budget}"
-    return Entry(
-        key=key, rows=rows, anchor=_is_anchor(rows), status=status, reason=reason, values=values, violations=violations,
-        feasible=feasible,
-    )  # fmt: skip
-
-
-def _lacking(objective: Quantity, rows: Sequence[Row], base: Mapping[Place, Row], reference: str | None) -> str:
-    """Why `combined` has no value."""
-
-    def has(row: Row) -> bool:
-        return number(row.get(objective.name)) is not None
-
-    if objective.per_layout or not base or any(has(base[place_of(row)]) and not has(row) for row in rows):
-        return f"has no {objective.name}"
-    return f"the reference {reference} has no {objective.name} to relate to"
-
-
-def _worst_violation(budget: Budget, rows: Sequence[Row]) -> float | None:
-    found = [violation for row in rows if (violation := budget.violation(row)) is not None]
-    return max(found, default=None)
-
-
-def _ordered(entries: Sequence[Entry], objectives: Sequence[Quantity]) -> tuple[Entry, ...]:
-    candidates = [entry for entry in entries if entry.feasible and not entry.anchor]
-    ranked = _ranked(candidates, objectives)
-    beside = []
-    for entry in entries:
-        if entry.anchor and entry.feasible:
-            placed = next(e for e in _ranked([*candidates, entry], objectives) if e.key == entry.key)
-            beside.append(placed)
-        elif entry.anchor:
-            beside.append(replace(entry, front=None))
-    order: list[tuple[tuple[Any, ...], Entry]] = []
-    for entry in [*ranked, *beside, *(e for e in entries if not e.anchor and not e.feasible)]:
-        if entry.rank is not None:
-            place: tuple[Any, ...] = (0, entry.rank, not entry.anchor)
-        elif entry.feasible is False and entry.violation is not None:
-            place = (1, entry.violation)
-        else:
-            place = (2, entry.status != "ok", entry.status)
-        order.append(((*place, entry.title, entry.key), entry))
-    return tuple(entry for _, entry in sorted(order, key=lambda pair: pair[0]))
-
-
-def _ranked(entries: Sequence[Entry], objectives: Sequence[Quantity]) -> list[Entry]:
-    import numpy as np
-
-    if not entries:
-        return []
-
-    def costs(end: str) -> Any:
-        """Lower is better: quantities to maximise change sign, and their ends change places."""
-        return np.asarray([[_cost(e.values[q.name], q, end) for q in objectives] for e in entries], dtype=float)
-
-    values = costs("value")
-    resolutions = [q.resolution for q in objectives]
-    membership = fronts.membership(values, costs("low"), costs("high"), resolutions)
-    tier = fronts.tiers(values, resolutions)
-    unit = fronts.normalised(values)
-    added = fronts.contributions(unit, tier)
-    sums = unit.sum(axis=1)
-
-    def place(index: int) -> tuple[Any, ...]:
-        rounded = round(added[index], _DIGITS), round(float(sums[index]), _DIGITS)
-        return (tier[index], -rounded[0], rounded[1], entries[index].title, entries[index].key)
-
-    return [
-        replace(entries[i], rank=position, tier=tier[i], front=membership[i], hv_contribution=added[i])
-        for position, i in enumerate(sorted(range(len(entries)), key=place), start=1)
-    ]
+    if one.status == "infeasible" or any(violation > 0 for violation in known):
+        return _Verdict(False if one.status in ("ok", "infeasible") else None, one.reason, violations)
+    if one.status != "ok" or one.reason:
+        return _Verdict(None, one.reason, violations)
+    if len(known) == len(violations):
+        return _Verdict(True, "", violations)
+    unknown = next(name for name, violation in violations.items() if violation is None)
+    return _Verdict(None, f"has no number for the budget {unknown}", violations)
 
 
 def _cost(value: Value, objective: Quantity, end: str) -> float:
     if objective.direction == "min":
         return float(getattr(value, end))
     return -{"value": value.value, "low": value.high, "high": value.low}[end]
-
-
-def _plain(value: Any) -> Any:
-    item = getattr(value, "item", None)
-    if callable(item) and getattr(value, "shape", None) == ():
-        value = item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if type(value).__name__ in ("NAType", "NaTType"):
-        return None
-    return value

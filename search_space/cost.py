@@ -53,8 +53,8 @@ class Parameters:
 def parameters(layout: Layout) -> Parameters:
     """Count a layout's parameters."""
     width = layout.width
-    mixers = sum(layer.mixer.params(width) for layer in layout.layers)
-    ffn = sum(layer.ffn.params(width) for layer in layout.layers if layer.ffn is not None)
+    mixers = sum(count * mixer.params(width) for mixer, count in layout.counted_mixers)
+    ffn = sum(count * ffn.params(width) for ffn, count in layout.counted_ffns)
     return Parameters(
         embedding=layout.embedding.input_params(width),
         head=layout.embedding.head_params(width),
@@ -80,7 +80,8 @@ def state_bytes(layout: Layout, *, context: int, batch: int = 1, dtype: str = "f
         dtype: ``float32`` or ``float16``.
     """
     return sum(
-        layer.mixer.state_bytes(layout.width, context=context, batch=batch, dtype=dtype) for layer in layout.layers
+        count * mixer.state_bytes(layout.width, context=context, batch=batch, dtype=dtype)
+        for mixer, count in layout.counted_mixers
     )
 
 

@@ -12,13 +12,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import cached_property
-from typing import Any
+from functools import cached_property, lru_cache
+from typing import Any, TypeVar
 
 from search_space.blocks import Block, FeedForward, Mixer, added_later, positive
 from search_space.errors import LayoutError
+
+B = TypeVar("B", bound=Block)
 
 LAYOUT_FORMAT = 1
 MAX_LAYERS = 512
@@ -105,24 +108,34 @@ class Layout:
         yield from self.embedding.problems(self.width)
         if not 1 <= len(self.layers) <= MAX_LAYERS:
             yield f"there are {len(self.layers)} layers; there must be 1 to {MAX_LAYERS}"
+        wrong = {id(block): _problems_of(block, self.width) for block, _ in (*self.counted_mixers, *self.counted_ffns)}
+        if not any(wrong.values()) and all(layer.ffn is not None for layer in self.layers):
+            return
         seen: dict[str, list[int]] = {}
         for index, layer in enumerate(self.layers):
             if layer.mixer.kind == "none" and layer.ffn is None:
                 seen.setdefault("neither mixer nor feed-forward network; leave the layer out", []).append(index)
             for block in (layer.mixer, layer.ffn):
-                for problem in block.problems(self.width) if block is not None else ():
-                    assert block is not None
-                    seen.setdefault(f"{block.kind}: {problem}", []).append(index)
+                for problem in wrong[id(block)] if block is not None else ():
+                    seen.setdefault(problem, []).append(index)
         for problem, where in seen.items():
             yield f"layer{'s' if len(where) > 1 else ''} {', '.join(map(str, where))}: {problem}"
 
     def _too_large(self) -> Iterator[str]:
-        total = sum(
-            block.params(self.width) for layer in self.layers for block in (layer.mixer, layer.ffn) if block is not None
-        )
+        total = sum(count * block.params(self.width) for block, count in (*self.counted_mixers, *self.counted_ffns))
         total += self.embedding.input_params(self.width) + self.embedding.head_params(self.width)
         if total > MAX_PARAMETERS:
             yield f"there are {total:.2g} parameters; there may be 2^40"
+
+    @cached_property
+    def counted_mixers(self) -> tuple[tuple[Mixer, int], ...]:
+        """Each mixer object once, with the number of layers that share it."""
+        return _counted([layer.mixer for layer in self.layers])
+
+    @cached_property
+    def counted_ffns(self) -> tuple[tuple[FeedForward, int], ...]:
+        """Each feed-forward network once, with the number of layers that share it."""
+        return _counted([layer.ffn for layer in self.layers if layer.ffn is not None])
 
     @property
     def code(self) -> str:
@@ -132,8 +145,7 @@ class Layout:
     @cached_property
     def layout_id(self) -> str:
         """Twelve hexadecimal digits: the SHA-256 of the canonical form, shortened."""
-        canonical = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+        return canonical_id(json.dumps(self.to_json(), sort_keys=True, separators=(",", ":")))
 
     def to_json(self) -> dict[str, Any]:
         """The canonical form: layers one by one, fields written out as the module's docstring says."""
@@ -153,6 +165,11 @@ class Layout:
         }
 
 
+def canonical_id(text: str) -> str:
+    """The id of the layout whose canonical form, written with sorted keys and no spaces, this is."""
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
 def distinct_blocks(layout: Layout) -> Iterator[tuple[Block, int]]:
     """Every block spec of a layout once, with the width."""
     seen: set[Block] = set()
@@ -161,6 +178,17 @@ def distinct_blocks(layout: Layout) -> Iterator[tuple[Block, int]]:
             if block is not None and block.kind != "none" and block not in seen:
                 seen.add(block)
                 yield block, layout.width
+
+
+@lru_cache(maxsize=1 << 14)
+def _problems_of(block: Block, width: int) -> tuple[str, ...]:
+    return tuple(f"{block.kind}: {problem}" for problem in block.problems(width))
+
+
+def _counted(blocks: Sequence[B]) -> tuple[tuple[B, int], ...]:
+    ids = list(map(id, blocks))
+    objects = dict(zip(ids, blocks, strict=True))
+    return tuple((objects[key], count) for key, count in Counter(ids).items())
 
 
 def block_name(block: Block, width: int) -> str:

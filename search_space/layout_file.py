@@ -10,15 +10,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
+from functools import cache, lru_cache
 from math import isfinite
 from pathlib import Path
 from stat import S_ISREG
 from types import UnionType
 from typing import Any, get_args, get_type_hints
 
-from search_space.blocks import Block, feed_forwards, mixers
+from pydantic_core import from_json
+
+from search_space.blocks import Block, blocks_by_kind, feed_forwards, mixers
 from search_space.errors import LayoutError, SearchSpaceError
-from search_space.layout import LAYOUT_FORMAT, Embedding, Layer, Layout
+from search_space.layout import LAYOUT_FORMAT, Embedding, Layer, Layout, canonical_id
 from search_space.wording import did_you_mean
 
 _MAX_FILE_BYTES = 16 << 20
@@ -109,6 +112,65 @@ def parse_layout(data: object) -> NamedLayout:
     return named
 
 
+def read_stored(text: str, layout_id: str) -> Layout:
+    """The layout whose canonical form, as `Layout.layout_id` hashes it, was stored under its id.
+
+    A study has a hundred thousand layers made of a few hundred specs: each of those is read once.
+
+    Raises:
+        LayoutError: With every mistake found.
+        ValueError: It is not JSON.
+    """
+    if canonical_id(text) != layout_id:  # written by somebody else
+        return parse_layout(from_json(text)).layout
+    try:
+        layout = _of_known_parts(text)
+    except (ValueError, LayoutError):  # which mistake, and where, is told of the whole
+        layout = parse_layout(from_json(text)).layout
+    layout.__dict__["layout_id"] = layout_id  # where the cached property keeps it
+    return layout
+
+
+def _of_known_parts(text: str) -> Layout:
+    """Specs are cut out of the text. A cut inside of a string leaves parts that are not JSON."""
+    embedding, _, rest = text.removeprefix('{"embedding":').partition(',"format":')
+    version, _, rest = rest.partition(',"layers":[{"ffn":')
+    layers, _, tail = rest.rpartition('}],"norm_eps":')
+    kinds = tuple(blocks_by_kind().values())
+    made: dict[str, Layer] = {}
+    for layer in layers.split('},{"ffn":'):
+        if layer not in made:
+            ffn, _, mixer = layer.partition(',"mixer":')
+            made[layer] = Layer(mixer=_known("mixer", mixer, kinds), ffn=_known("ffn", ffn, kinds))
+    problems: list[str] = []
+    named = _Reader(problems).named(
+        from_json(f'{{"format":{version},"norm_eps":{tail}'),
+        _known("embedding", embedding, kinds), [made[layer] for layer in layers.split('},{"ffn":')],
+    )  # fmt: skip
+    if problems or named is None:
+        raise ValueError("; ".join(problems))
+    return named.layout
+
+
+@lru_cache(maxsize=1 << 14)
+def _known(part: str, text: str, kinds: tuple[type[Block], ...]) -> Any:  # noqa: ARG001 - other kinds, other specs
+    """The spec of an embedding or a block.
+
+    Raises:
+        ValueError: It has mistakes.
+    """
+    problems: list[str] = []
+    reader, data = _Reader(problems), from_json(text)
+    found = None
+    if part == "embedding":
+        found = reader.spec(Embedding, data, part)
+    elif part == "mixer" or data is not None:
+        found = reader.block(mixers() if part == "mixer" else feed_forwards(), data, part)
+    if problems:
+        raise ValueError("; ".join(problems))
+    return found
+
+
 def parse_block(name: str) -> tuple[Block, int]:
     """The spec and the model width that `search_space.layout.block_name` wrote.
 
@@ -152,7 +214,10 @@ class _Reader:
         self.problems = problems
         self.unknown_kind = False
 
-    def named(self, data: object) -> NamedLayout | None:
+    def named(
+        self, data: object, embedding: Embedding | None = None, layers: list[Layer] | None = None
+    ) -> NamedLayout | None:
+        """A layout; its parts are those of `data`, unless they were read before."""
         if not isinstance(data, dict):
             self.problems.append(f"a layout is a JSON object, not {_typename(data)}")
             return None
@@ -164,8 +229,8 @@ class _Reader:
         values: dict[str, Any] = {}
         for name, kind, default in (("width", int, None), ("norm_eps", float, 1e-5), ("post_norm", bool, False)):
             values[name] = self.value(data, name, kind, default, "layout")
-        embedding = self.spec(Embedding, data.get("embedding"), "embedding")
-        layers = self.layers(data.get("layers"))
+        embedding = embedding or self.spec(Embedding, data.get("embedding"), "embedding")
+        layers = layers or self.layers(data.get("layers"))
         extra = data.get("extra_params", {})
         if not isinstance(extra, dict) or not all(type(n) is int and n >= 0 for n in extra.values()):
             self.problems.append("extra_params must map names to whole numbers")
@@ -217,7 +282,7 @@ class _Reader:
             self.problems.append(f"{where} must be an object")
             return None
         before = len(self.problems)
-        hints = get_type_hints(cls)
+        hints = _hints(cls)  # type: ignore[arg-type]  # classes are hashable
         declared = fields(cls)
         self.unknown(data, {spec_field.name for spec_field in declared}, where)
         values = {}
@@ -254,6 +319,11 @@ class _Reader:
         for key in data:
             if key not in known:
                 self.problems.append(f"{where}: unknown field {key!r}{did_you_mean(key, sorted(known))}")
+
+
+@cache
+def _hints(cls: type[Any]) -> dict[str, Any]:
+    return get_type_hints(cls)
 
 
 def _finite(value: float) -> float | None:

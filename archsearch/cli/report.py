@@ -144,8 +144,8 @@ def sections(found: Ranked) -> Iterator[Section]:
         figure=parallel_figure(found.ranking),
     )
     spent = [
-        (m.created_unix, m.result.seconds.get("total", 0.0))
-        for m in found.study.measurements if m.result is not None and m.pool not in found.left_out
+        (m.created_unix, m.summary.total_s)
+        for m in found.study.measurements if m.summary is not None and m.pool not in found.left_out
     ]  # fmt: skip
     yield Section(
         title="What the time has brought",

@@ -45,7 +45,7 @@ def _report(database: Store, name: str, folder: Path) -> Path | None:
     """Write the study's page; None where nothing was measured, or it cannot be written, which is said."""
     from archsearch.cli.report import write_study
 
-    if not database.measurements(name):
+    if not database.job_ids(name):
         return None
     try:
         return write_study(database, name, folder / "report.html")[0]

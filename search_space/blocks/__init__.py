@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.metadata import entry_points
 
@@ -39,6 +39,7 @@ __all__ = [
     "Mixer",
     "StateSpec",
     "added_later",
+    "blocks_by_kind",
     "feed_forwards",
     "mixers",
     "mixers_by_letter",
@@ -131,6 +132,11 @@ def _plugins() -> Iterator[type[Block]]:
         if not (isinstance(block, type) and issubclass(block, Mixer | FeedForward) and hasattr(block, "kind")):
             raise SearchSpaceError(f"{what} is no block: name a subclass of Mixer or FeedForward that has a kind")
         yield block
+
+
+def blocks_by_kind() -> Mapping[str, type[Block]]:
+    """All blocks, mixers and feed-forward networks."""
+    return _all_blocks()
 
 
 def mixers() -> dict[str, type[Mixer]]:

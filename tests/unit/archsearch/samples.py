@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from archsearch.measurement import ANCHOR, CANDIDATE, WATCH, Measurement
+from archsearch.measurement import ANCHOR, CANDIDATE, WATCH, Evidence, Measurement
 from profiler.results import Result
 from profiler.workloads import Point
 from search_space.layout import Layout
@@ -81,4 +81,5 @@ def measurement(at: float, role: str = CANDIDATE, **changes: Any) -> Measurement
     }
     if "result" not in fields:
         fields["result"] = result(**times, points=len(fields["points"])) if fields["status"] == "ok" else None
+    fields["evidence"] = Evidence.of(fields.pop("result"))
     return Measurement(**fields)

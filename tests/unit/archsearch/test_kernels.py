@@ -15,7 +15,7 @@ from archsearch.block_table import contestants
 from archsearch.comparisons import beside, compared, left_out, lowering_entrants
 from archsearch.keeping import Outcome
 from archsearch.kernels import KernelTime, Tuning, capped, choose, kernel_times, stored_times, tuning_rows
-from archsearch.measurement import BLOCKS, Measurement, conditions
+from archsearch.measurement import BLOCKS, Evidence, Measurement, conditions
 from archsearch.potential import KernelBook, potentials
 from archsearch.roofline import PRODUCT, Rates, decode_roof_ms, not_emptied, prefill_roof_ms, read_rates
 from archsearch.stacks import bytes_per_step, cache_bytes, decode_copies, stack
@@ -97,7 +97,7 @@ def comparison(
             }
         )
     )
-    fields: dict[str, Any] = {"role": BLOCKS, "layout": None, "result": result, "name": "x", **changes}
+    fields: dict[str, Any] = {"role": BLOCKS, "layout": None, "evidence": Evidence.of(result), "name": "x", **changes}
     return replace(measurement(1.0), **fields)
 
 

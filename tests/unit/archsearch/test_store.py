@@ -1,5 +1,7 @@
 """The store: what is kept, and that it reads back as it was."""
 
+from dataclasses import replace
+
 import pytest
 
 from archsearch.errors import StoreError
@@ -30,6 +32,39 @@ def test_everything_reads_back_after_closing(where):
         ((_, kind, data),) = store.events("s")
         assert (kind, data) == ("run_started", {"devices": ["local"]})
         assert store.events("s", "run_ended") == []
+
+
+def test_outlines_are_all_but_the_results_in_the_order_that_is_asked_for(store):
+    store.add_measurement(record(1), summary="{}")
+    store.add_measurement(record(2, result=None, status="failed"))
+    whole = {one.job_id: one for one in store.measurements("s")}
+    found = store.outlines(store.job_ids("s"))
+    assert list(found) == ["job-1", "job-2"]
+    assert [replace(whole[job], result=None) for job in found] == [outline.record for outline in found.values()]
+    assert [(outline.ran, outline.summary) for outline in found.values()] == [(True, "{}"), (False, None)]
+    assert (store.result("job-1"), store.result("job-2")) == (whole["job-1"].result, None)
+    assert store.outlines([]) == {}
+    assert list(store.outlines([f"job-{number}" for number in range(2500)])) == ["job-1", "job-2"]
+
+
+def test_a_summary_is_kept_once_and_with_its_measurement_alone(store):
+    assert store.add_measurement(record(1), summary="first")
+    assert not store.add_measurement(record(1), summary="second")
+    store.add_summaries({"job-1": "third"})
+    assert store.outlines(["job-1"])["job-1"].summary == "first"
+
+
+def test_the_version_of_a_study_changes_with_what_is_added_to_it(store):
+    store.create_study("t", {})
+    seen = [store.version("s")]
+    store.add_measurement(record(1, study="t"))
+    store.add_event("t", "run_started", {})
+    assert store.version("s") == seen[0]
+    store.add_measurement(record(2))
+    seen.append(store.version("s"))
+    store.add_event("s", "reused", {})
+    seen.append(store.version("s"))
+    assert len(set(seen)) == 3
 
 
 def test_a_study_is_made_once_and_keeps_its_settings(store):

@@ -1,8 +1,10 @@
 """Front membership, tiers and contributions against brute force."""
 
+import math
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from reports import fronts
@@ -114,6 +116,64 @@ def _volume(points):
         if np.any(np.all(points <= low, axis=1)):
             total += float(np.prod(high - low))
     return total
+
+
+number = st.one_of(
+    level, st.sampled_from([0.0, -0.0, math.inf, -math.inf]), st.integers(-4, 4).map(float), st.floats(-1e6, 1e6)
+)
+
+
+@st.composite
+def any_costs(draw, rows=6):
+    m = draw(st.integers(1, 3))
+    of_rows = st.lists(st.lists(number, min_size=m, max_size=m), min_size=1, max_size=rows)
+    resolutions = draw(st.lists(st.sampled_from([0.0, 0.0, 0.125, 0.5]), min_size=m, max_size=m))
+    return np.array(draw(of_rows)), np.array(draw(of_rows)), resolutions
+
+
+def larger(a, b):
+    """What the resolution is a share of; beside an infinite end nothing is small."""
+    found = max(abs(a), abs(b))
+    return found if math.isfinite(found) else 0.0
+
+
+@given(any_costs())
+def test_who_dominates_whom_is_what_the_definition_says_of_any_numbers(sets):
+    attack, defence, resolutions = sets
+    beats = fronts.dominates(attack, defence, resolutions)
+    assert beats.shape == (len(attack), len(defence))
+    for a, row in zip(attack, beats, strict=True):
+        for b, found in zip(defence, row, strict=True):
+            pairs = list(zip(a, b, resolutions, strict=True))
+            assume(not any(r and _on_the_edge(x, y, r) for x, y, r in pairs))  # where rounding decides
+            expected = all(x <= y + r * larger(x, y) for x, y, r in pairs) and any(
+                x < y - r * larger(x, y) for x, y, r in pairs
+            )
+            assert found == expected
+
+
+def _on_the_edge(x, y, r):
+    if not math.isfinite(x) or not math.isfinite(y) or x == y:
+        return False
+    distance = abs(abs(x - y) - r * larger(x, y))
+    return 0 < distance < 1e-12 * larger(x, y)
+
+
+@pytest.mark.parametrize("rows", [300, 700])
+def test_more_rows_than_are_compared_at_once_are_compared_as_few_are(rows):
+    values = np.random.default_rng(rows).integers(0, 9, (rows, 2)).astype(float)
+    beats = fronts.dominates(values, values)
+    for at in range(0, rows, 50):
+        assert [bool(x) for x in beats[at]] == [dominates(values[at], other) for other in values]
+    among = list(range(0, rows, 3))
+    assert [fronts.tiers_until(beats, among)[at] for at in among][-1] == fronts.tiers(values[among])[-1]
+
+
+@given(costs())
+def test_one_row_alone_has_the_membership_that_it_has_among_all(sets):
+    values, lows, highs = sets
+    everybody = fronts.membership(values, lows, highs)
+    assert [fronts.membership_of(at, values, lows, highs) for at in range(len(values))] == everybody
 
 
 def test_too_many_objectives_are_refused_in_words():

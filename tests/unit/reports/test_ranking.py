@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from reports.budgets import parse_budgets
 from reports.errors import RankingError, UnknownNameError
-from reports.ranking import rank
+from reports.ranking import prepare, rank
 
 OBJECTIVES = ("ttft_ms", "decode_ms", "effective_params")
 
@@ -331,3 +331,67 @@ def test_what_a_device_moved_by_is_noise_on_the_front():
 
     assert front(0.0) == ["on", "dominated", "dominated"]
     assert front(0.06) == ["on", "uncertain", "dominated"]
+
+
+amount = st.integers(1, 6).map(float)
+small_tables = st.lists(st.tuples(amount, amount, st.booleans()), min_size=1, max_size=12)
+
+
+@given(small_tables, st.lists(st.sampled_from(["ttft_ms<=3", "decode_ms<=4", "peak_rss_mib<=600"]), max_size=2))
+def test_what_was_prepared_once_ranks_as_what_is_ranked_at_once(table, budgets):
+    rows = [row(f"c{at}", *times, anchor=anchor) for at, (*times, anchor) in enumerate(table)]
+    prepared = prepare(rows, ["ttft_ms", "decode_ms"])
+    prepared.rank()
+    assert prepared.rank(parse_budgets(budgets)) == rank(rows, ["ttft_ms", "decode_ms"], parse_budgets(budgets))
+
+
+@given(small_tables)
+def test_every_anchor_stands_where_it_would_stand_were_it_a_candidate(table):
+    rows = [row(f"c{at}", *times, half=0.5, anchor=anchor) for at, (*times, anchor) in enumerate(table)]
+    found = {entry.key: entry for entry in rank(rows, ["ttft_ms", "decode_ms"]).entries}
+    candidates = [one for one in rows if not one["anchor"]]
+    for anchor in (one for one in rows if one["anchor"]):
+        alone = rank([*candidates, anchor | {"anchor": False}], ["ttft_ms", "decode_ms"])
+        [expected] = [entry for entry in alone.entries if entry.rows[0]["code"] == anchor["code"]]
+        got = found[expected.key]
+        assert (got.rank, got.tier, got.front) == (expected.rank, expected.tier, expected.front)
+        assert got.hv_contribution == pytest.approx(expected.hv_contribution)
+
+
+def test_what_is_drawn_besides_ranks_nobody():
+    rows = [row("a", 100, peak_rss_mib=500.0), row("b", 90, peak_rss_mib=None)]
+    plain, drawn = rank(rows, ["ttft_ms"]), rank(rows, ["ttft_ms"], drawn=["peak_rss_mib", "ttft_ms"])
+    assert [(e.key, e.rank, e.front) for e in drawn.entries] == [(e.key, e.rank, e.front) for e in plain.entries]
+    assert [set(e.values) for e in drawn.entries] == [{"ttft_ms"}, {"ttft_ms", "peak_rss_mib"}]
+    assert drawn.relative == ()
+    assert [q.name for q in drawn.objectives] == ["ttft_ms"]
+    with pytest.raises(UnknownNameError):
+        rank(rows, ["ttft_ms"], drawn=["tftt_ms"])
+
+
+def test_what_is_drawn_over_several_places_is_a_ratio_where_objectives_are():
+    rows = [
+        row("x", 100, anchor=True), row("x", 200, anchor=True, device="phone"),
+        row("a", 50, peak_rss_mib=300.0), row("a", 50, peak_rss_mib=900.0, device="phone"),
+    ]  # fmt: skip
+    ranking = rank(rows, ["ttft_ms", "effective_params"], drawn=["peak_rss_mib", "weights_mib"])
+    assert ranking.relative == ("ttft_ms", "peak_rss_mib")
+    [entry] = ranking.ranked
+    assert entry.values["peak_rss_mib"].value == pytest.approx(1.5)
+    alone = rank(rows, ["effective_params"], drawn=["ttft_ms"])
+    assert (alone.relative, alone.reference) == (("ttft_ms",), "x")
+    assert alone.ranked[0].values["ttft_ms"].value == pytest.approx(0.5)
+
+
+def test_without_a_reference_nothing_is_drawn_as_a_ratio_and_all_are_ranked_as_before():
+    rows = [row("a", 50), row("a", 70, device="phone")]
+    ranking = rank(rows, ["effective_params"], drawn=["ttft_ms"])
+    assert (ranking.relative, ranking.reference) == ((), None)
+    assert set(ranking.ranked[0].values) == {"effective_params"}
+
+
+def test_a_place_where_the_reference_has_no_numbers_ranks_nobody_down_for_what_is_only_drawn():
+    rows = [row("x", 100, anchor=True), row("a", 50), row("a", 70, device="phone")]
+    ranking = rank(rows, ["effective_params"], drawn=["ttft_ms"])
+    assert [entry.title for entry in ranking.ranked] == ["a"]
+    assert set(ranking.ranked[0].values) == {"effective_params"}

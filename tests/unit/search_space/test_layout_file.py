@@ -1,6 +1,7 @@
 """layout.json: round trips, and every mistake in words."""
 
 import json
+import random
 
 import pytest
 from hypothesis import given
@@ -8,7 +9,10 @@ from hypothesis import strategies as st
 
 from search_space.anchors import anchor
 from search_space.errors import LayoutError
-from search_space.layout_file import NamedLayout, parse_layout, read_layout, write_layout
+from search_space.layout import Layout, canonical_id
+from search_space.layout_file import NamedLayout, parse_layout, read_layout, read_stored, write_layout
+from search_space.sampling import RandomChooser, sample
+from search_space.space_file import load_space
 from tests.unit.search_space.small_layouts import HYBRIDS, layout
 
 C = {"kind": "short_conv"}
@@ -209,3 +213,62 @@ def test_an_anchor_file_is_its_own_canonical_form():
     named = anchor("lfm2.5-350m")
     assert parse_layout(named.to_json()) == named
     assert layout().to_json()["format"] == 1
+
+
+def stored(one):
+    """As a store keeps it."""
+    return json.dumps(one.to_json(), sort_keys=True, separators=(",", ":"))
+
+
+def drawn(count):
+    space, rng = load_space("350m"), RandomChooser(random.Random(1))
+    found = (sample(space, rng) for _ in range(count))
+    return [one for one in found if isinstance(one, Layout)]
+
+
+@pytest.mark.parametrize("one", [*HYBRIDS.values(), anchor("gemma-3-270m").layout, *drawn(40)])
+def test_what_is_stored_reads_back_as_any_layout_does(one):
+    again = read_stored(stored(one), one.layout_id)
+    assert again == parse_layout(json.loads(stored(one))).layout == one
+    assert again.layout_id == one.layout_id
+    assert stored(again) == stored(one)
+
+
+def test_layers_without_a_network_or_a_mixer_read_back():
+    layers = [{"mixer": C}, {"mixer": {"kind": "none"}, "ffn": F}, {"mixer": G, "ffn": F}]
+    one = parse_layout(content(layers=layers)).layout
+    assert read_stored(stored(one), one.layout_id) == one
+
+
+def test_an_id_that_is_not_that_of_the_text_is_not_taken_over():
+    one = parse_layout(content()).layout
+    assert read_stored(stored(one), "0123456789ab").layout_id == one.layout_id
+    loose = json.dumps(one.to_json())
+    assert read_stored(loose, canonical_id(stored(one))) == one
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ('"kernel":3', '"kernel":true', "layers[0].mixer.kernel is True"),
+        ('"kernel":3', '"kernel":3,"x":{"a":[1]}', "layers[0].mixer: unknown field 'x'"),
+        ('"hidden":64', '"hidden":-64', "swiglu"),
+        ('"vocab_size":100', '"vocab_size":"100"', "embedding.vocab_size"),
+        ('"format":1', '"format":2', "format 2 is not known"),
+        ('"kind":"short_conv"', '"kind":"},{\\"ffn\\":"', "layers[0].mixer: kind"),
+    ],
+)
+def test_a_mistake_in_what_is_stored_is_told_as_in_a_file(old, new, told):
+    one = parse_layout(content()).layout
+    assert old in stored(one)
+    text = stored(one).replace(old, new)
+    with pytest.raises(LayoutError) as caught:
+        read_stored(text, canonical_id(text))
+    assert told in str(caught.value)
+    assert str(caught.value) == message_of(json.loads(text))
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"layers":[{"ffn":'])
+def test_what_is_stored_and_no_json_is_refused(text):
+    with pytest.raises(ValueError):
+        read_stored(text, canonical_id(text))
