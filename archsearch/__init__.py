@@ -16,7 +16,7 @@ __all__ = ["open_study"]
 
 
 def open_study(where: str | Path, name: str | None = None) -> OpenedStudy:
-    """Open a study for reading, as it is at this moment; its file is not touched.
+    """Open a study for reading, as it is at this moment; what it holds is not changed.
 
     Args:
         where: A study's folder (``runs/NAME``) or database file, or an SQLAlchemy URL of a shared store.

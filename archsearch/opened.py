@@ -158,9 +158,7 @@ def _copied(path: Path) -> Store:
     folder = Path(tempfile.mkdtemp(prefix="archsearch-"))
     copy = folder / _DATABASE
     try:
-        address = f"{file.resolve().as_uri()}?mode=ro"
-        with closing(sqlite3.connect(address, uri=True)) as source, closing(sqlite3.connect(copy)) as target:
-            source.backup(target)
+        _copy(file, copy)
         store = _Copy.open(copy, create=False)
     except (sqlite3.Error, StoreError) as error:
         shutil.rmtree(folder, ignore_errors=True)
@@ -168,6 +166,24 @@ def _copied(path: Path) -> Store:
         raise StoreError(text if str(file) in text else f"store {file}: {text}") from error
     store.where = str(file)
     return store
+
+
+def _copy(file: Path, copy: Path) -> None:
+    """Copy a database with what its write-ahead log holds.
+
+    A connection that may write removes its log when it was the only one; one that may not leaves an empty log behind.
+    """
+    ways = ("mode=rw", "mode=ro&immutable=1")  # the second for a folder in which no log can be made
+    for way in ways:
+        try:
+            address = f"{file.resolve().as_uri()}?{way}"
+            with closing(sqlite3.connect(address, uri=True)) as source, closing(sqlite3.connect(copy)) as target:
+                source.backup(target)
+        except sqlite3.OperationalError:
+            if way == ways[-1]:
+                raise
+        else:
+            return
 
 
 class _Copy(Store):

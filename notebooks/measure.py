@@ -52,7 +52,7 @@ def subjects() -> Iterator[tuple[str, str]]:
         yield "untied", f"{BODY},ffn={FFN},vocab={vocabulary},tied=false"
     for rank in RANKS:
         yield "factorised", f"{BODY},ffn={FFN},vocab={VOCABULARIES[-1]},rank={rank}"
-    for hidden in (1536, 3584):
+    for hidden in (1024, 4608):
         yield "body", f"{BODY},ffn={hidden},vocab={VOCABULARIES[2]}"
 
 

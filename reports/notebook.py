@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import dedent
 from typing import TYPE_CHECKING, Any
 
 from reports.figures.static import svg
@@ -45,8 +46,8 @@ def show(figure: Figure) -> Shown:
 
 def say(text: str) -> Shown:
     """Words in Markdown, for sentences whose numbers are computed."""
-    joined = "\n".join(line.strip() for line in text.strip().splitlines())
-    return Shown({"text/markdown": joined, "text/plain": joined})
+    words = dedent(text).strip()
+    return Shown({"text/markdown": words, "text/plain": words})
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> Shown:
