@@ -30,8 +30,9 @@ ROUNDS = 2
 """Each layout is measured so often; every second time in the opposite order, so that a drift of the device cancels."""
 PRECISION, WORKLOAD = "int4", "quick"
 BODY = "CCGCCGCCGCGC:width=768"
-FFN = 2560
-VOCABULARIES = (8_192, 16_384, 32_768, 65_536, 131_072, 262_144)
+FFN, OTHER_FFNS = 2560, (1024, 4608)
+VOCABULARIES = (4_096, 8_192, 16_384, 32_768, 65_536, 131_072, 262_144)
+MIDDLE, LARGEST = 32_768, VOCABULARIES[-1]
 RANKS = (64, 128, 256)
 CONTEXTS = "256,1024,4096"
 STUDY_TIME = "8m"
@@ -48,12 +49,12 @@ def subjects() -> Iterator[tuple[str, str]]:
     """What is measured for the embedding notebook: the family that a layout belongs to, and the layout."""
     for vocabulary in VOCABULARIES:
         yield "tied", f"{BODY},ffn={FFN},vocab={vocabulary}"
-    for vocabulary in (VOCABULARIES[2], VOCABULARIES[-1]):
+    for vocabulary in (MIDDLE, LARGEST):
         yield "untied", f"{BODY},ffn={FFN},vocab={vocabulary},tied=false"
     for rank in RANKS:
-        yield "factorised", f"{BODY},ffn={FFN},vocab={VOCABULARIES[-1]},rank={rank}"
-    for hidden in (1024, 4608):
-        yield "body", f"{BODY},ffn={hidden},vocab={VOCABULARIES[2]}"
+        yield "factorised", f"{BODY},ffn={FFN},vocab={LARGEST},rank={rank}"
+    for hidden in OTHER_FFNS:
+        yield "body", f"{BODY},ffn={hidden},vocab={MIDDLE}"
 
 
 def measure_embeddings(devices: Path, device: str, runs: Path) -> dict[str, Any]:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 
 _MOST_TICKS = 9
+_FEWEST = 2
+"""A line through so few points would claim what lies between them."""
 
 
 def curves_figure(
@@ -56,7 +58,8 @@ def curves_figure(
         some = sorted((row for row in rows if str(row[line]) == name), key=lambda row: row[x])
         color = LINES[at % len(LINES)]
         figure.add_scatter(
-            x=[row[x] for row in some], y=[number(row[y]) for row in some], name=safe(name), mode="lines+markers",
+            x=[row[x] for row in some], y=[number(row[y]) for row in some], name=safe(name),
+            mode="lines+markers" if len(some) > _FEWEST else "markers",
             line={"color": color, "width": 2, "dash": DASHES[at % len(DASHES)]},
             marker={"symbol": SYMBOLS[at % len(SYMBOLS)], "size": 7}, error_y=_bars(some, y),
             hovertemplate=f"%{{fullData.name}}<br>{safe(x_title)} %{{x:,}}<br>%{{y:{'.2%' if share else '.4g'}}}"
