@@ -57,8 +57,8 @@ def subjects() -> Iterator[tuple[str, str]]:
         yield "body", f"{BODY},ffn={hidden},vocab={MIDDLE}"
 
 
-def measure_embeddings(devices: Path, device: str, runs: Path) -> dict[str, Any]:
-    """One body with many embeddings, in rounds."""
+def measure_embeddings(devices: Path, device: str, runs: Path, *, tune: bool = True) -> dict[str, Any]:
+    """One body with many embeddings, in rounds; with `tune` each at the kernels that are best on the device."""
     from archsearch.candidates import prepare
     from archsearch.cli.opening import open_devices, stop_on_signals
     from archsearch.cli.tuners import open_tuners
@@ -82,8 +82,9 @@ def measure_embeddings(devices: Path, device: str, runs: Path) -> dict[str, Any]
     ):
         store.create_study("embeddings", {"format": 1, "adhoc": True})
         measurer = Measurer(
-            session, store, study="embeddings", protocol=protocol, cancel=cancel, say=_say, tuner=tuners[device]
-        )
+            session, store, study="embeddings", protocol=protocol, cancel=cancel, say=_say,
+            tuner=tuners[device] if tune else None,
+        )  # fmt: skip
         for number in range(ROUNDS):
             for family, text in todo if number % 2 == 0 else todo[::-1]:
                 layout = resolve(text).layout

@@ -79,6 +79,7 @@ def curves_figure(
             line={"color": ink.outside, "width": 1.5, "dash": "dot"},
         )  # fmt: skip
     dressed(figure, theme, height=height)
+    figure.update_layout(legend={"y": -0.26})  # below the axis title, as low as that lies in a figure of this height
     ticks = sorted({row[x] for row in rows})
     if len(ticks) <= _MOST_TICKS:
         figure.update_xaxes(tickvals=ticks, ticktext=[f"{tick:,}" for tick in ticks])

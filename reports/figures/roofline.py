@@ -46,7 +46,7 @@ def roofline_figure(rows: Sequence[Row], *, theme: ThemeName = "light", height: 
                 x=[flops / moved], y=[flops / ms / 1e6], mode="markers", name=safe(row["block"]),
                 legendgroup=row["block"], showlegend=phase == "prefill",
                 marker={"symbol": SYMBOLS[at % len(SYMBOLS)] + open_, "size": 12, "color": row["color"],
-                        "line": {"width": 2}},
+                        "line": {"width": 2, "color": row["color"]}},
                 hovertemplate=f"{safe(row['block'])}, {phase}<br>%{{x:.3g}} operations per byte<br>%{{y:.3g}} GFLOP/s"
                 f"<br>{row[f'{phase}_roof_share']:.0%} of its roofline<extra></extra>",
             )  # fmt: skip

@@ -138,7 +138,7 @@ def test_what_the_notebooks_read_can_be_measured_anew(tmp_path: Path, monkeypatc
         "devices:\n  - name: here\n    transport: local\n    threads: 1\n"
         f"    work_dir: {tmp_path / 'work'}\n    cooling: {{max_other_cpu: 1.0, timeout_s: 5}}\n"
     )
-    content = measure.measure_embeddings(devices, "here", tmp_path / "runs")
+    content = measure.measure_embeddings(devices, "here", tmp_path / "runs", tune=False)
     assert [row["layout"][-3:] for row in content["rows"]] == ["256", "512", "512", "256"]
     assert all(row["status"] == "ok" and row["decode_ms_low"] <= row["decode_ms"] for row in content["rows"])
     assert content["conditions"]["threads"] == 1
