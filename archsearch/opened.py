@@ -171,19 +171,12 @@ def _copied(path: Path) -> Store:
 def _copy(file: Path, copy: Path) -> None:
     """Copy a database with what its write-ahead log holds.
 
-    A connection that may write removes its log when it was the only one; one that may not leaves an empty log behind.
+    Opened as if to write: such a connection removes its log at the end when it was the only one, where one that only
+    reads would leave an empty log behind.
     """
-    ways = ("mode=rw", "mode=ro&immutable=1")  # the second for a folder in which no log can be made
-    for way in ways:
-        try:
-            address = f"{file.resolve().as_uri()}?{way}"
-            with closing(sqlite3.connect(address, uri=True)) as source, closing(sqlite3.connect(copy)) as target:
-                source.backup(target)
-        except sqlite3.OperationalError:
-            if way == ways[-1]:
-                raise
-        else:
-            return
+    address = f"{file.resolve().as_uri()}?mode=rw"
+    with closing(sqlite3.connect(address, uri=True)) as source, closing(sqlite3.connect(copy)) as target:
+        source.backup(target)
 
 
 class _Copy(Store):
