@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
+import zlib
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from nbformat import NotebookNode
 
 NAMES = ("embedding_shares", "operators", "read_a_study")
 MOST_BYTES, MOST_DATA_BYTES = 500_000, 1_000_000
+PLACES = ("/home/", "/tmp/", "/root/", "/Users/", str(HERE.parent))
 SCRIPTS = ("<script", "javascript:", "http://", "https://cdn")
 
 
@@ -88,7 +92,7 @@ def test_small_and_without_scripts_and_machines(name: str):
     assert path.stat().st_size < MOST_BYTES
     text = json.dumps([output.data for output in outputs(read(name))]).replace("http://www.w3.org/2000/svg", "")
     assert not [word for word in SCRIPTS if word in text]
-    assert not [place for place in ("/home/", "/tmp/", "/root/", "/Users/", str(HERE.parent)) if place in text]
+    assert not [place for place in PLACES if place in text]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -109,8 +113,7 @@ def test_data_are_small_and_name_no_machine():
     for path in (HERE / "data").iterdir():
         content = path.read_bytes()
         assert len(content) < MOST_DATA_BYTES
-        assert b"/home/" not in content
-        assert b"/tmp/" not in content
+        assert not [place for place in PLACES if place.encode() in content]
     for name in ("embeddings", "blocks"):
         conditions = json.loads((HERE / "data" / f"{name}.json").read_text(encoding="utf-8"))["conditions"]
         assert {"date", "cpu", "cores", "threads", "runtime", "method", "precision"} <= conditions.keys()
@@ -118,11 +121,23 @@ def test_data_are_small_and_name_no_machine():
 
 
 def test_a_packed_study_names_no_machine():
-    from archsearch import open_study
-
-    study = open_study(HERE / "data" / "study.db")
-    assert study.measurements
-    assert {m.result.environment.host for m in study.measurements if m.result is not None} == {None}
+    with closing(sqlite3.connect(f"{(HERE / 'data' / 'study.db').as_uri()}?mode=ro", uri=True)) as database:
+        results = [
+            json.loads(zlib.decompress(found))
+            for (found,) in database.execute("SELECT result FROM measurements")
+            if found
+        ]
+        texts = [
+            text
+            for row in database.execute("SELECT data FROM events UNION ALL SELECT info FROM measurements")
+            for text in row
+        ]
+        assert database.execute("SELECT count(*) FROM claims").fetchone() == (0,)
+    assert results
+    assert not any({"host", "kernel"} & result["environment"].keys() for result in results)
+    assert {json.loads(text).get("owner", "machine/").partition("/")[0] for text in texts} == {"machine"}
+    for text in (*texts, *map(json.dumps, results)):
+        assert not [place for place in PLACES if place in text]
 
 
 def test_what_the_notebooks_read_can_be_measured_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
