@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: run test lint types unit long clean
+.PHONY: run test lint types unit long notebooks clean
 .DEFAULT_GOAL := run
 
 run: $(VENV)/.run
@@ -30,6 +30,10 @@ unit: $(VENV)/.test
 long: $(VENV)/.test
 	.ci/system-packages
 	$(BIN)/python -m pytest -m long
+
+# Executes the notebooks and writes their outputs into them; `python notebooks/measure.py --help` takes their data anew.
+notebooks: $(VENV)/.test
+	$(BIN)/python notebooks/execute.py
 
 # A virtual environment made by another Python, or half made, is made anew.
 $(VENV)/.python:

@@ -17,7 +17,7 @@ from archsearch.comparisons import beside, compared, left_out, lowering_entrants
 from archsearch.errors import ComparisonError
 from archsearch.kernels import KernelTime, choose, kernel_times
 from archsearch.measurement import BLOCKS
-from archsearch.roofline import Rates, decode_roof_ms, not_emptied, prefill_roof_ms, read_rates
+from archsearch.roofline import Rates, decode_work, not_emptied, prefill_work, read_rates
 from archsearch.stacks import PREFILL_COPIES, stack
 from archsearch.subjects import Entrant, Subject
 from profiler.jobs import Protocol
@@ -136,12 +136,17 @@ class Row:
             row[f"{phase}_ratio"] = None if times is None else times.value
             row[f"{phase}_ratio_low"] = None if times is None else times.low
             row[f"{phase}_ratio_high"] = None if times is None else times.high
-            roof = None
+            work = roof = None
             if self.rates is not None:
-                of = prefill_roof_ms if phase == "prefill" else decode_roof_ms
-                roof = of(self.block, self.width, self.rates, point)
+                of = prefill_work if phase == "prefill" else decode_work
+                work = of(self.block, self.width, self.rates.precision, point)
+                roof = work.least_ms(self.rates)
+            row[f"{phase}_flops"] = None if work is None else work.flops
+            row[f"{phase}_bytes"] = None if work is None else work.moved
             row[f"{phase}_roof_ms"] = roof
             row[f"{phase}_roof_share"] = None if roof is None or interval is None else roof / interval.value
+        for name in ("bandwidth", "linear", "plain"):  # bytes, and twice operations, per second
+            row[f"best_{name}"] = None if self.rates is None else getattr(self.rates, name)
         row["lowerings"] = [
             {
                 "lowering": time.lowering, "error": time.error,

@@ -132,25 +132,54 @@ def _linear_params(block: Block, width: int) -> int:
     return sum(parameter.count for parameter in candidate.parameters if parameter.encoding != "plain")
 
 
-def prefill_roof_ms(block: Block, width: int, rates: Rates, point: Point) -> float:
-    """Least time of a prefill of `point.prompt` tokens, in ms."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What a block cannot do without at one point.
+
+    Attributes:
+        linear: Operations of products with stored weights.
+        plain: All others, in float32: scores, recurrences, gates.
+        moved: Bytes that are read or written at least once.
+    """
+
+    linear: int
+    plain: int
+    moved: int
+
+    @property
+    def flops(self) -> int:
+        """All operations; a multiply-add counts as two."""
+        return self.linear + self.plain
+
+    def least_ms(self, rates: Rates) -> float:
+        """The time below which it cannot be done: operations or bytes, whichever take longer."""
+        return 1e3 * max(self.linear / rates.linear + self.plain / rates.plain, self.moved / rates.bandwidth)
+
+
+def prefill_work(block: Block, width: int, precision: PrecisionName, point: Point) -> Work:
+    """Of a prefill of `point.prompt` tokens: the weights are read once, input and output move once."""
     flops = block.flops(width, tokens=point.prompt, context=point.prompt)
     linear = min(2 * point.prompt * _linear_params(block, width), flops)
-    rest = flops - linear
-    seconds = point.batch * (linear / rates.linear + rest / rates.plain)
-    # The weights once, the input and the output once.
-    moved = block_weight_bytes(block, width, rates.precision) + 2 * 4 * point.batch * point.prompt * width
-    return 1e3 * max(seconds, moved / rates.bandwidth)
+    moved = block_weight_bytes(block, width, precision) + 2 * 4 * point.batch * point.prompt * width
+    return Work(linear=point.batch * linear, plain=point.batch * (flops - linear), moved=moved)
 
 
-def decode_roof_ms(block: Block, width: int, rates: Rates, point: Point) -> float:
-    """Least time of one step behind `point.prompt` tokens, in ms: weights and carried state are read once."""
+def decode_work(block: Block, width: int, precision: PrecisionName, point: Point) -> Work:
+    """Of one step behind `point.prompt` tokens: weights and carried state are read once."""
     flops = block.flops(width, tokens=1, context=point.prompt + 1)
     linear = min(2 * _linear_params(block, width), flops)
-    rest = flops - linear
-    seconds = point.batch * (linear / rates.linear + rest / rates.plain)
     # Of a window's cache, rows about to be dropped need not be read.
     visible = block.visible if isinstance(block, Mixer) else None
     behind = point.prompt if visible is None else min(point.prompt, visible)
-    moved = bytes_per_step(block, width, rates.precision, context=behind, batch=point.batch)
-    return 1e3 * max(seconds, moved / rates.bandwidth)
+    moved = bytes_per_step(block, width, precision, context=behind, batch=point.batch)
+    return Work(linear=point.batch * linear, plain=point.batch * (flops - linear), moved=moved)
+
+
+def prefill_roof_ms(block: Block, width: int, rates: Rates, point: Point) -> float:
+    """Least time of a prefill of `point.prompt` tokens, in ms."""
+    return prefill_work(block, width, rates.precision, point).least_ms(rates)
+
+
+def decode_roof_ms(block: Block, width: int, rates: Rates, point: Point) -> float:
+    """Least time of one step behind `point.prompt` tokens, in ms."""
+    return decode_work(block, width, rates.precision, point).least_ms(rates)

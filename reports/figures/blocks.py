@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from reports.figures.theme import DASHES, SYMBOLS
+
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
@@ -17,8 +19,6 @@ _PANELS = (
     ("state_bytes", "carried state, KiB per block"),
     ("peak_rss_mib", "peak memory of a process, MiB"),
 )
-_DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
-_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "cross")
 
 
 def blocks_figure(rows: Sequence[Row]) -> Figure:
@@ -55,8 +55,8 @@ def blocks_figure(rows: Sequence[Row]) -> Figure:
                     Scatter(
                         x=[row["context"] for row in of], y=values, error_y=error, name=escape(name),
                         legendgroup=name, showlegend=number == 0, mode="lines+markers",
-                        line={"color": of[0]["color"], "dash": _DASHES[device_number % len(_DASHES)]},
-                        marker={"symbol": _SYMBOLS[block_number % len(_SYMBOLS)], "size": 8},
+                        line={"color": of[0]["color"], "dash": DASHES[device_number % len(DASHES)]},
+                        marker={"symbol": SYMBOLS[block_number % len(SYMBOLS)], "size": 8},
                         customdata=[[row.get("lowering") or ""] for row in of],
                         hovertemplate="%{fullData.name}<br>context %{x:,}<br>%{y:.4g}<br>kernel %{customdata[0]}"
                         "<extra></extra>",

@@ -53,6 +53,10 @@ THEMES: Mapping[ThemeName, Theme] = {
         uncertain="#e69f00", outside="#f0834a", knee="#2fd3a3",
     ),
 }  # fmt: skip
+LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+"""Colours of lines, in the order in which they are taken."""
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "cross")
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
 MONOSPACE = "ui-monospace, 'SF Mono', 'DejaVu Sans Mono', Menlo, Consolas, monospace"
 

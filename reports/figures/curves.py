@@ -1,0 +1,102 @@
+"""One number against another, a line for each value of a third: embedding share against vocabulary, memory, time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from reports.budgets import number
+from reports.figures.text import safe
+from reports.figures.theme import DASHES, LINES, SYMBOLS, THEMES, ThemeName, dressed
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+Row = Mapping[str, Any]
+
+_MOST_TICKS = 9
+_FEWEST = 2
+"""A line through so few points would claim what lies between them."""
+
+
+def curves_figure(
+    rows: Sequence[Row],
+    *,
+    x: str,
+    y: str,
+    line: str,
+    x_title: str,
+    y_title: str,
+    share: bool = False,
+    marks: Sequence[Row] = (),
+    limit: tuple[float, str] | None = None,
+    theme: ThemeName = "light",
+    height: int = 420,
+) -> Figure:
+    """Lines against a horizontal axis that is logarithmic, as sizes are; the vertical one begins at 0.
+
+    Args:
+        rows: Each with fields `x`, `y` and `line`; where it has ``{y}_low`` and ``{y}_high`` they are drawn as a bar.
+            Rows without a value leave gaps.
+        x: Field of the horizontal axis, above 0.
+        y: Field of the vertical axis.
+        line: Field whose values name the lines, in the order in which they first occur.
+        x_title: Axis title with its unit.
+        y_title: The same of the vertical axis.
+        share: Whether `y` is a share, shown in percent.
+        marks: Single points with a label: fields `x`, `y` and ``label``.
+        limit: A horizontal line with its label, such as a budget.
+        theme: Light or dark.
+        height: Pixels.
+    """
+    from plotly.graph_objects import Figure as PlotlyFigure
+
+    ink = THEMES[theme]
+    figure: Figure = PlotlyFigure()
+    names = list(dict.fromkeys(str(row[line]) for row in rows))
+    for at, name in enumerate(names):
+        some = sorted((row for row in rows if str(row[line]) == name), key=lambda row: row[x])
+        color = LINES[at % len(LINES)]
+        figure.add_scatter(
+            x=[row[x] for row in some], y=[number(row[y]) for row in some], name=safe(name),
+            mode="lines+markers" if len(some) > _FEWEST else "markers",
+            line={"color": color, "width": 2, "dash": DASHES[at % len(DASHES)]},
+            marker={"symbol": SYMBOLS[at % len(SYMBOLS)], "size": 7}, error_y=_bars(some, y),
+            hovertemplate=f"%{{fullData.name}}<br>{safe(x_title)} %{{x:,}}<br>%{{y:{'.2%' if share else '.4g'}}}"
+            "<extra></extra>",
+        )  # fmt: skip
+    if marks:
+        figure.add_scatter(
+            x=[row[x] for row in marks], y=[row[y] for row in marks], mode="markers+text", name="published models",
+            text=[safe(row["label"]) for row in marks], textposition="top center", textfont={"size": 11},
+            marker={"symbol": "square-open", "size": 11, "color": ink.text, "line": {"width": 1.6}},
+            hovertemplate=f"%{{text}}<br>%{{y:{'.2%' if share else '.4g'}}}<extra></extra>",
+        )  # fmt: skip
+    sizes = sorted({row[x] for row in (*rows, *marks)})
+    if limit is not None and sizes:
+        figure.add_scatter(
+            x=[sizes[0], sizes[-1]], y=[limit[0]] * 2, mode="lines", name=safe(limit[1]), hoverinfo="skip",
+            line={"color": ink.outside, "width": 1.5, "dash": "dot"},
+        )  # fmt: skip
+    dressed(figure, theme, height=height)
+    figure.update_layout(legend={"y": -0.26})  # below the axis title, as low as that lies in a figure of this height
+    ticks = sorted({row[x] for row in rows})
+    if len(ticks) <= _MOST_TICKS:
+        figure.update_xaxes(tickvals=ticks, ticktext=[f"{tick:,}" for tick in ticks])
+    figure.update_xaxes(type="log", title_text=safe(x_title))
+    figure.update_yaxes(title_text=safe(y_title), rangemode="tozero", **({"tickformat": ".0%"} if share else {}))
+    return figure
+
+
+def _bars(rows: Sequence[Row], y: str) -> dict[str, Any] | None:
+    """Intervals as distances from the value; None where no row has one."""
+    above, below = [], []
+    for row in rows:
+        value, low, high = (number(row.get(field)) for field in (y, f"{y}_low", f"{y}_high"))
+        above.append(0.0 if value is None or high is None else high - value)
+        below.append(0.0 if value is None or low is None else value - low)
+    if not any(above) and not any(below):
+        return None
+    return {
+        "type": "data", "symmetric": False, "array": above, "arrayminus": below, "thickness": 1, "width": 3,
+    }  # fmt: skip
