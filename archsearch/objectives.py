@@ -50,16 +50,23 @@ _registry: dict[str, Objective] = {}
 
 
 def objective(
-    unit: str, direction: Direction, *, measured: bool = True
+    unit: str, direction: Direction, *, measured: bool = True, per_point: bool = False
 ) -> Callable[[Callable[[MeasuredPoint], Value]], Callable[[MeasuredPoint], Value]]:
-    """Register the decorated function under its own name; its docstring's first line describes it."""
+    """Register the decorated function under its own name; its docstring's first line describes it.
+
+    Args:
+        unit: For axes.
+        direction: Which way is better.
+        measured: False for numbers that follow from the layout.
+        per_point: Of these, those that depend on the measured point too.
+    """
 
     def register(function: Callable[[MeasuredPoint], Value]) -> Callable[[MeasuredPoint], Value]:
         name = function.__name__
         if name in _registry:
             raise ValueError(f"an objective called {name} exists already")
         doc = (function.__doc__ or "").strip().splitlines()[0]
-        define(name, unit=unit, direction=direction, per_layout=not measured and name != "state_mib")
+        define(name, unit=unit, direction=direction, per_layout=not measured and not per_point)
         _registry[name] = Objective(
             name=name,
             unit=unit,
@@ -139,11 +146,17 @@ def weights_mib(m: MeasuredPoint) -> Value:
     return None if m.weights_bytes is None else m.weights_bytes / 2**20
 
 
-@objective("MiB", "min", measured=False)
+@objective("MiB", "min", measured=False, per_point=True)
 def state_mib(m: MeasuredPoint) -> Value:
     """Carried state of the batch at the point's full context."""
     carried = m.state_bytes
     return None if carried is None else carried / 2**20
+
+
+@objective("MiB", "min", measured=False, per_point=True)
+def memory_mib(m: MeasuredPoint) -> Value:
+    """Stored weights and carried state of the batch at the point's full context."""
+    return None if m.weights_bytes is None or m.state_bytes is None else (m.weights_bytes + m.state_bytes) / 2**20
 
 
 @objective("ms", "min")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from archsearch.judging import Judgement
@@ -15,7 +16,8 @@ from archsearch.store import Store
 from archsearch.table import rows
 from archsearch.timing import POOLS, RUN_STARTED
 from reports.budgets import Budget, parse_budgets
-from reports.ranking import Prepared, Ranking, prepare
+from reports.objectives import quantity
+from reports.ranking import Ranking, rank
 from reports.values import ACROSS, Row
 from search_space.layout_file import parse_layout
 
@@ -43,14 +45,12 @@ class Study:
     version: tuple[int, int]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Ranked:
-    """A study's ranking over all its devices, or over one.
+    """A study's ranking over all its devices, or over one; made when it is first asked for.
 
     Attributes:
         study: What was ranked.
-        ranking: The ranking.
-        prepared: What it was made from: ranks again under other budgets.
         asked: How devices were to be combined.
         across: How they were: as asked for, or ``worst`` where that device has measured nothing.
         left_out: Devices and groups that were not ranked by, with the reason.
@@ -59,13 +59,17 @@ class Ranked:
     """
 
     study: Study
-    ranking: Ranking
-    prepared: Prepared
     asked: str
     across: str
     left_out: Mapping[str, str]
     objectives: tuple[str, ...]
     budgets: tuple[Budget, ...]
+
+    @cached_property
+    def ranking(self) -> Ranking:
+        """The ranking."""
+        with no_collection():
+            return rank(self.counted, self.objectives, self.budgets, across=self.across, reference=self.study.reference)
 
     @property
     def counted(self) -> list[Row]:
@@ -123,9 +127,8 @@ def ranked(
     objectives: Sequence[str] | None = None,
     budgets: Sequence[str] | None = None,
     across: str | None = None,
-    drawn: Sequence[str] = (),
 ) -> Ranked:
-    """Rank a study by its own objectives and budgets, or others; see `reports.ranking.rank` for what is `drawn`.
+    """Rank a study by its own objectives and budgets, or others.
 
     Raises:
         UnknownNameError: An objective or `across` is not known.
@@ -139,12 +142,10 @@ def ranked(
     doubtful: Mapping[str, str] = {}
     if way in ACROSS:
         doubtful = left_out(database, study.name, study.measurements, study.rows, study.judgement, study.reference)
-    counted = [row for row in study.rows if row["device"] not in doubtful]
-    with no_collection():
-        prepared = prepare(counted, names, across=way, reference=study.reference, drawn=drawn)
+    for name in names:
+        quantity(name)
     return Ranked(
-        study=study, ranking=prepared.rank(limits), prepared=prepared, asked=asked, across=way, left_out=doubtful,
-        objectives=names, budgets=tuple(limits),
+        study=study, asked=asked, across=way, left_out=doubtful, objectives=names, budgets=tuple(limits),
     )  # fmt: skip
 
 

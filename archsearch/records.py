@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from archsearch.errors import StoreError
@@ -90,6 +91,11 @@ def _result(job_id: str, raw: bytes | None) -> Result:
         raise StoreError(f"measurement {job_id} is damaged: {error}") from error
 
 
+@lru_cache(maxsize=1024)
+def _points(sizes: tuple[tuple[int, ...], ...]) -> tuple[Point, ...]:
+    return tuple(map(Point.from_list, sizes))
+
+
 def _measurement(record: MeasurementRecord, layouts: Mapping[str, Layout], evidence: Evidence | None) -> Measurement:
     foreign = record.info.get("foreign_state_bytes")
     return Measurement(
@@ -100,7 +106,7 @@ def _measurement(record: MeasurementRecord, layouts: Mapping[str, Layout], evide
         label=record.label,
         device=record.device,
         workload=record.workload,
-        points=tuple(map(Point.from_list, record.info["points"])),
+        points=_points(tuple(map(tuple, record.info["points"]))),
         precision=record.precision,
         status=record.status,
         reason=record.reason,

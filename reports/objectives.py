@@ -108,6 +108,7 @@ define("decode_tokens_per_s", unit="tokens/s", direction="max", label="decode")
 define("peak_rss_mib", unit="MiB", direction="min", label="peak RSS")
 define("weights_mib", unit="MiB", direction="min", label="weights", per_layout=True)
 define("state_mib", unit="MiB", direction="min", label="state")
+define("memory_mib", unit="MiB", direction="min", label="weights + state")
 define("load_ms", unit="ms", direction="min", label="load")
 define(
     "total_params", unit="", direction="min", label="params", kind="count", per_layout=True,

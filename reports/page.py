@@ -16,7 +16,9 @@ from reports.values import Row
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-_CONFIG = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["select2d", "lasso2d"]}
+# The last of these buttons would send the figure to somebody else's server.
+_BUTTONS = ["select2d", "lasso2d", "sendChartToCloud"]
+_CONFIG = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": _BUTTONS}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,13 +42,13 @@ def write_page(figure: Figure, path: Path) -> None:
     Raises:
         OSError: It cannot be written.
     """
-    _write(path, figure.to_html(include_plotlyjs=True, full_html=True, config={"displaylogo": False}))
+    _write(path, figure.to_html(include_plotlyjs=True, full_html=True, config=_CONFIG))
 
 
-def write_report(
+def write_sections(
     path: Path, *, title: str, facts: Mapping[str, str], sections: Iterable[Section], table: str, notes: Sequence[str]
 ) -> None:
-    """Write a report: facts, figures, the table, notes.
+    """Write facts, figures, the table and notes as one page.
 
     Args:
         path: The file; replaced in one step.

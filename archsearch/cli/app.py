@@ -143,7 +143,10 @@ def run(
     "`archsearch measure ~/SmolLM3-3B --with-weights ~/SmolLM3-3B`"
 )
 def measure(
-    what: Annotated[str, typer.Argument(metavar="LAYOUT|ANCHOR|FILE", help="Code, anchor, layout.json, model.onnx.")],
+    what: Annotated[
+        str,
+        typer.Argument(metavar="LAYOUT|ANCHOR|FILE", help="Code, anchor, layout.json, model.onnx, id of a study's."),
+    ],
     devices: DevicesOption = Path("devices.yaml"),
     device: DeviceOption = None,
     workload: WorkloadOption = "quick",
@@ -266,9 +269,31 @@ def report(
     report_command(study, out=out, objective=objective, budget=budget, across=across, store=store, runs=runs)
 
 
+@app.command(epilog="Examples: `archsearch dashboard`; `archsearch dashboard my-study --port 9000 --no-browser`")
+def dashboard(
+    study: Annotated[str | None, typer.Argument(metavar="STUDY", help="Shown first. Default: the latest.")] = None,
+    port: Annotated[
+        int | None,
+        typer.Option("--port", min=0, max=65535, help="0 for a free one. Default: the first free one from 8050 on."),
+    ] = None,
+    browser: Annotated[
+        bool | None, typer.Option("--browser/--no-browser", help="Open a browser. Default: in a terminal.")
+    ] = None,
+    store: StoreOption = None,
+    runs: RunsOption = Path("runs"),
+) -> None:
+    """Look at studies in a browser, on this machine alone; live while they run."""
+    from archsearch.cli.dashboard import dashboard_command
+
+    dashboard_command(study, port=port, browser=browser, store=store, runs=runs)
+
+
 @app.command(epilog="Example: `archsearch describe CCGCCG:width=768,params=100M --format json`")
 def describe(
-    what: Annotated[str, typer.Argument(metavar="LAYOUT|ANCHOR|FILE", help="Code, anchor or layout.json.")],
+    what: Annotated[
+        str,
+        typer.Argument(metavar="LAYOUT|ANCHOR|FILE", help="Code, anchor, layout.json, or the id of one in a study."),
+    ],
     output_format: Annotated[str, typer.Option("--format", "-f", help="table or json.")] = "table",
 ) -> None:
     """Count a layout's parameters, bytes and operations."""
@@ -283,7 +308,8 @@ def describe(
 )
 def export(
     what: Annotated[
-        str, typer.Argument(metavar="LAYOUT|ANCHOR|FILE", help="Code, anchor, layout.json or config.json.")
+        str,
+        typer.Argument(metavar="LAYOUT|ANCHOR|FILE", help="Code, anchor, layout.json, config.json, id of a study's."),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder to write.")],
     precision: PrecisionOption = "int4",

@@ -34,13 +34,13 @@ def export_command(
 
     The recipe says how seeded random weights are made, so that trained ones have none.
     """
+    from archsearch.layout_ids import find_layout
     from search_space.export import export_layout
     from search_space.huggingface import write_config
-    from search_space.notation import resolve
 
     if with_weights is not None and random_weights:
         raise CommandError("--with-weights and --random-weights exclude each other")
-    named = resolve(what)
+    named = find_layout(what)
     config = write_config(named.layout, context=context) if hugging_face else None
     candidate = export_layout(
         named.layout,

@@ -37,16 +37,16 @@ def tune_command(
     """`archsearch tune`; exit code 5 when no device gave a choice."""
     from archsearch.configuration import DEFAULT_ANCHORS
     from archsearch.kernels import capped, tuning_rows
+    from archsearch.layout_ids import find_layout
     from archsearch.tuning import representative
     from profiler.workloads import parse_workload
     from reports.tables import FORMATS
     from search_space.layout import block_id, distinct_blocks
-    from search_space.notation import resolve
 
     one_of(output_format, FORMATS, "--format")
     wanted = precision_option(precision)
     load = capped(parse_workload(workload))
-    named: list[Layout] = [resolve(text).layout for text in layouts or DEFAULT_ANCHORS]
+    named: list[Layout] = [find_layout(text, store=store, runs=runs).layout for text in layouts or DEFAULT_ANCHORS]
     blocks = list(dict.fromkeys((representative(b), width) for layout in named for b, width in distinct_blocks(layout)))
 
     def work(name: str, tuner: Tuner, panel: DevicePanel) -> Iterator[Row]:

@@ -38,10 +38,10 @@ def lowering_options(values: Sequence[str] | None) -> dict[str, str]:
 def describe_command(what: str, *, output_format: str) -> None:
     """`archsearch describe`."""
     from archsearch.describe import describe
-    from search_space.notation import resolve
+    from archsearch.layout_ids import find_layout
 
     one_of(output_format, ("table", "json"), "--format")
-    facts = describe(resolve(what))
+    facts = describe(find_layout(what))
     if output_format == "json":
         print_json(facts)
         return

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 from archsearch.cli.exits import INTERRUPTED, NO_DEVICE, NOTHING_MEASURED, CommandError
 from archsearch.cli.layouts import lowering_options, precision_option
 from archsearch.cli.opening import chosen_devices, open_devices, stop_on_signals
-from archsearch.cli.output import console, letter_colors, one_of
+from archsearch.cli.output import console, one_of
 from archsearch.cli.profiles import print_profiles, with_profiles
 from archsearch.cli.run import seconds
 from archsearch.cli.studies import ADHOC_STUDY, open_store
 from archsearch.cli.tuners import open_tuners
 from archsearch.progress import DevicePanel
-from search_space.blocks import EXPORTED
+from search_space.blocks import EXPORTED, letter_colors
 
 if TYPE_CHECKING:
     from archsearch.measurement import Measurement
@@ -77,7 +77,7 @@ def measure_command(
     budget_s = seconds(time_budget)
     load = parse_workload(workload, batch)
     if with_weights is None:
-        subject = _subject(what, load, precision, lowering, seed)
+        subject = _subject(what, load, precision, lowering, seed, store, runs)
         chosen_devices(devices, device)  # what is wrong with them is found before anything is made
         return _measure(subject, devices, device, tune, budget_s, profile, output_format, seed, store, runs)
     _require_local(chosen_devices(devices, device))
@@ -208,15 +208,23 @@ def remarks(measurement: Measurement) -> list[str]:
     return lines
 
 
-def _subject(what: str, workload: Workload, precision: str, lowering: Sequence[str] | None, seed: int) -> Subject:
+def _subject(
+    what: str,
+    workload: Workload,
+    precision: str,
+    lowering: Sequence[str] | None,
+    seed: int,
+    store: str | None,
+    runs: Path,
+) -> Subject:
     from archsearch.subjects import Subject
 
     if (path := _onnx_file(what)) is not None:
         return _foreign(path, workload)
     from archsearch.candidates import prepare
-    from search_space.notation import resolve
+    from archsearch.layout_ids import find_layout
 
-    named = resolve(what)
+    named = find_layout(what, store=store, runs=runs)
     prepared = prepare(
         named.layout,
         workload=workload,

@@ -138,18 +138,13 @@ def code_text(code: str) -> Text:
     """A layout code with one colour per letter."""
     from rich.text import Text
 
+    from search_space.blocks import letter_colors
+
     colors = letter_colors()
     text = Text()
     for letter in code:
         text.append(letter, style=colors.get(letter, ""))
     return text
-
-
-def letter_colors() -> dict[str, str]:
-    """The colour of every mixer that is known here, plug-ins too, by its letter."""
-    from search_space.blocks import mixers_by_letter
-
-    return {letter: mixer.color for letter, mixer in mixers_by_letter().items()}
 
 
 def count(value: float) -> str:

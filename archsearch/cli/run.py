@@ -54,7 +54,7 @@ def _report(database: Store, name: str, folder: Path) -> Path | None:
         return None
 
 
-def _place_options(store: str | None, runs: Path) -> str:
+def place_options(store: str | None, runs: Path) -> str:
     """Options that lead another command to the same study."""
     if store is not None:
         return " --store ..."  # an address may hold a password
@@ -182,7 +182,7 @@ def run_command(
         blocks.close()
     page = None if ended.interrupted else _report(database, name, folder)
     log.print(f"written to {folder if store is None else database.where}" + (f"; to look at: {page}" if page else ""))
-    where = _place_options(store, runs)
+    where = place_options(store, runs)
     log.print(f"again: archsearch show {name}{where}    more of it: archsearch run --study {name}{where}")
     database.close()
     if ended.interrupted:

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archsearch.cli.exits import CommandError
-from archsearch.cli.output import console, letter_colors, one_of, print_json, print_table
+from archsearch.cli.output import console, one_of, print_json, print_table
 from archsearch.cli.studies import BLOCKS_STUDY, existing, known_blocks, latest
 
 if TYPE_CHECKING:
-    from archsearch.ranked import Ranked, Study
     from archsearch.store import Store
     from reports.budgets import Budget
     from reports.ranking import Ranking
@@ -81,7 +80,9 @@ def print_study(
     from archsearch.cli.measure import COLUMNS
     from archsearch.potential import KernelBook, potentials
     from archsearch.ranked import ranked, read_study
+    from archsearch.snapshot import fallback, movements, without
     from reports.tables import render
+    from search_space.blocks import letter_colors
 
     record = database.study(name)
     assert record is not None
@@ -126,30 +127,6 @@ def print_study(
     for note in [*without(found), *movements(study)]:
         console(stderr=True).print(note)
     _nearest_misses(ranking)
-
-
-def fallback(found: Ranked) -> list[str]:
-    """That devices are not combined as was asked for."""
-    said = f"{found.asked} has measured nothing in this study, and cannot count alone; ranked by {found.across}"
-    return [said] if found.asked != found.across else []
-
-
-def without(found: Ranked) -> list[str]:
-    """Which devices a ranking does without, and why."""
-    return [
-        f"ranked without {pool}: {why}" + ("" if found.odd(pool) else f"; by its own numbers: --across {pool}")
-        for pool, why in found.left_out.items()
-    ]
-
-
-def movements(study: Study) -> list[str]:
-    """How far devices moved between stretches of work that are set side by side."""
-    spreads = {m.device: study.judgement.drift.spread(m.device) for m in study.measurements}
-    return [
-        f"{device}: its anchor moved by up to {spread:.1%} between stretches of work; that much is added to the noise "
-        "of its times on the front, and to the bars of pictures"
-        for device, spread in spreads.items() if spread
-    ]  # fmt: skip
 
 
 def columns(objectives: Sequence[str], rows: Sequence[Row] = (), relative: Sequence[str] = ()) -> list[str]:

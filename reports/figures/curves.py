@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from reports.budgets import number
 from reports.figures.text import safe
-from reports.figures.theme import DASHES, LINES, SYMBOLS, THEMES, ThemeName, dressed
+from reports.figures.theme import DASHES, SYMBOLS, THEMES, ThemeName, dressed
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -56,7 +56,7 @@ def curves_figure(
     names = list(dict.fromkeys(str(row[line]) for row in rows))
     for at, name in enumerate(names):
         some = sorted((row for row in rows if str(row[line]) == name), key=lambda row: row[x])
-        color = LINES[at % len(LINES)]
+        color = ink.series[at % len(ink.series)]
         figure.add_scatter(
             x=[row[x] for row in some], y=[number(row[y]) for row in some], name=safe(name),
             mode="lines+markers" if len(some) > _FEWEST else "markers",

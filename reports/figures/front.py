@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from reports.figures.text import Colors, hover, safe
-from reports.figures.theme import THEMES, ThemeName, dressed
+from reports.figures.theme import THEMES, ThemeName, bare, dressed, say
 from reports.objectives import Quantity, quantity
 from reports.ranking import Entry, Ranking
 from reports.values import Value
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
+
+_BARS = 150
+"""Uncertain points that have bars: of more, bars would hide the points, and take a second to draw."""
+_FADED = 0.15
+"""Opacity that is left to what stands back."""
 
 Kind = Literal["dominated", "unranked", "outside", "uncertain", "on", "anchor"]
 
@@ -44,21 +49,26 @@ def front_figure(
     *,
     colors: Colors,
     theme: ThemeName = "light",
-    selected: Sequence[tuple[str, str]] = (),
+    selected: Collection[tuple[str, str]] = (),
+    faded: Collection[tuple[str, str]] = (),
+    hovering: bool = True,
     height: int = 520,
 ) -> Figure:
     """Candidates of a ranking by two objectives; membership is that of the ranking, in all its objectives.
 
     Drawn from back to front: dominated points, those outside the budgets, uncertain ones, the front with its staircase
-    and the knee, and anchors as labelled hollow marks, which are never left out. Bars are 95% intervals.
+    and the knee, and anchors as labelled hollow marks, which are never left out. Bars are 95% intervals. The first
+    trace is a ring around what is selected.
 
     Args:
         ranking: Of one place, or of several: then measured values are ratios to its reference, as the axes say.
-        x: Objective of the horizontal axis, one of the ranking's.
+        x: Objective of the horizontal axis, one of the ranking's, or of those that it has drawn.
         y: Of the vertical one.
         colors: Of letters.
         theme: Light or dark.
         selected: Keys of entries to be marked.
+        faded: Keys of entries to stand back. Anchors never do.
+        hovering: Whether points carry their text; without it they only tell that they are pointed at.
         height: Pixels.
 
     Raises:
@@ -67,6 +77,7 @@ def front_figure(
     from plotly.graph_objects import Figure as PlotlyFigure
 
     axes = quantity(x), quantity(y)
+    names = list(dict.fromkeys([*(known.name for known in ranking.objectives), x, y]))
     ink = THEMES[theme]
     figure: Figure = PlotlyFigure()
     points = _points(ranking, x, y)
@@ -78,6 +89,8 @@ def front_figure(
         "on": _Mark("on the front", "circle", 11, ink.on, 1.0),
         "anchor": _Mark("anchor", "square-open", 12, ink.text, 1.0),
     }
+    chosen = [point for of in points.values() for point in of if point.entry.key in selected]
+    figure.add_scatter(**_ring(chosen, ink.text))
     reached = _unbeaten(points["on"], axes)
     stairs = _staircase(reached)
     if stairs:
@@ -86,7 +99,12 @@ def front_figure(
             line={"color": ink.on, "width": 1.5, "dash": "dot"},
         )  # fmt: skip
     for kind, mark in marks.items():
-        _add(figure, points[kind], mark, ranking, kind, colors)
+        _add(figure, points[kind], mark, kind, faded)
+        if hovering and points[kind]:
+            figure.data[-1].update(hovertemplate="%{hovertext}<extra></extra>", hovertext=[
+                hover(point.entry.title, point.entry.rows, names, colors, notes(point.entry, ranking))
+                for point in points[kind]
+            ])  # fmt: skip
     best = knee([(point.x.value, point.y.value) for point in reached], axes)
     if best is not None:
         at = reached[best]
@@ -94,18 +112,12 @@ def front_figure(
             x=[at.x.value], y=[at.y.value], mode="markers", name="knee: a suggestion", hoverinfo="skip",
             marker={"symbol": "star-open", "size": 20, "color": ink.knee, "line": {"width": 2}},
         )  # fmt: skip
-    chosen = [point for of in points.values() for point in of if point.entry.key in selected]
-    if chosen:
-        figure.add_scatter(
-            x=[at.x.value for at in chosen], y=[at.y.value for at in chosen], mode="markers", name="selected",
-            hoverinfo="skip",
-            marker={"symbol": "circle-open", "size": 22, "color": ink.text, "line": {"width": 2}},
-        )  # fmt: skip
     dressed(figure, theme, height=height)
     figure.update_xaxes(title_text=axis_title(ranking, axes[0]), **_scale(axes[0]))
     figure.update_yaxes(title_text=axis_title(ranking, axes[1]), **_scale(axes[1]))
     if not any(points.values()):
-        _say(figure, "nothing with both numbers yet", ink.faint)
+        bare(figure)
+        say(figure, "nothing with both numbers yet", ink)
     else:
         _better(figure, axes, ink.faint)
     return figure
@@ -164,30 +176,46 @@ def _kind(entry: Entry) -> Kind:
     return "outside" if entry.feasible is False else "unranked"
 
 
-def _add(figure: Figure, points: Sequence[_Point], mark: _Mark, ranking: Ranking, kind: Kind, colors: Colors) -> None:
+def selected_at(ranking: Ranking, x: str, y: str, selected: Collection[tuple[str, str]]) -> dict[str, list[float]]:
+    """Where the ring of a front's first trace lies: ``x`` and ``y``."""
+    found = [entry for entry in ranking.entries if entry.key in selected and x in entry.values and y in entry.values]
+    return {
+        "x": [entry.values[x].value for entry in found],
+        "y": [entry.values[y].value for entry in found],
+    }
+
+
+def _ring(points: Sequence[_Point], color: str) -> dict[str, Any]:
+    return {
+        "x": [point.x.value for point in points], "y": [point.y.value for point in points], "mode": "markers",
+        "name": "selected", "hoverinfo": "skip", "showlegend": False,
+        "marker": {"symbol": "circle-open", "size": 24, "color": color, "line": {"width": 2}},
+    }  # fmt: skip
+
+
+def _add(
+    figure: Figure, points: Sequence[_Point], mark: _Mark, kind: Kind, faded: Collection[tuple[str, str]]
+) -> None:  # fmt: skip
     if not points:
         return
-    names = [known.name for known in ranking.objectives]
-    bars = kind in ("on", "uncertain", "anchor")
+    back = [kind != "anchor" and point.entry.key in faded for point in points]
+    bars = kind in ("on", "anchor") or (kind == "uncertain" and len(points) <= _BARS)
     figure.add_scatter(
         x=[point.x.value for point in points],
         y=[point.y.value for point in points],
         mode="markers+text" if kind == "anchor" else "markers",
         text=[safe(point.entry.title) for point in points] if kind == "anchor" else None,
-        textposition="top center", textfont={"size": 11},
-        name=mark.title, opacity=mark.opacity,
-        marker={"symbol": mark.symbol, "size": mark.size, "color": mark.color, "line": {"width": 1.6}},
-        error_x=_bars([point.x for point in points], mark.color) if bars else None,
-        error_y=_bars([point.y for point in points], mark.color) if bars else None,
-        customdata=[list(point.entry.key) for point in points],
-        hovertext=[
-            hover(point.entry.title, point.entry.rows, names, colors, _notes(point.entry, ranking)) for point in points
-        ],
-        hovertemplate="%{hovertext}<extra></extra>",
+        textposition="top right", textfont={"size": 11},  # bars cross at the point
+        name=mark.title, hoverinfo="none",
+        marker={"symbol": mark.symbol, "size": mark.size, "color": mark.color, "line": {"width": 1.6},
+                "opacity": [mark.opacity * (_FADED if away else 1.0) for away in back] if any(back) else mark.opacity},
+        error_x=_bars([point.x for point in points], back, mark.color) if bars else None,
+        error_y=_bars([point.y for point in points], back, mark.color) if bars else None,
+        customdata=["~".join(point.entry.key) for point in points],
     )  # fmt: skip
 
 
-def _notes(entry: Entry, ranking: Ranking) -> list[str]:
+def notes(entry: Entry, ranking: Ranking) -> list[str]:
     """Rank and ratios, or why there is no rank."""
     notes = []
     if entry.rank is not None:
@@ -206,9 +234,12 @@ def _notes(entry: Entry, ranking: Ranking) -> list[str]:
     return [*notes, *over, *([entry.reason] if entry.reason else [])]
 
 
-def _bars(values: Sequence[Value], color: str) -> dict[str, Any] | None:
-    above = [value.high - value.value if math.isfinite(value.high) else 0.0 for value in values]
-    below = [value.value - value.low for value in values]
+def _bars(values: Sequence[Value], back: Sequence[bool], color: str) -> dict[str, Any] | None:
+    above = [
+        value.high - value.value if math.isfinite(value.high) and not away else 0.0
+        for value, away in zip(values, back, strict=True)
+    ]
+    below = [0.0 if away else value.value - value.low for value, away in zip(values, back, strict=True)]
     if not any(above) and not any(below):
         return None
     return {
@@ -252,9 +283,3 @@ def _better(figure: Figure, axes: tuple[Quantity, Quantity], color: str) -> None
         x=0.01 if left else 0.99, y=0.01 if down else 0.99, xanchor="left" if left else "right",
         yanchor="bottom" if down else "top", font={"size": 13, "color": color},
     )  # fmt: skip
-
-
-def _say(figure: Figure, text: str, color: str) -> None:
-    figure.add_annotation(
-        text=text, xref="paper", yref="paper", x=0.5, y=0.5, showarrow=False, font={"size": 15, "color": color}
-    )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from reports.budgets import number
 from reports.figures.front import axis_title
 from reports.figures.text import Colors, hover, safe
 from reports.figures.theme import THEMES, ThemeName, dressed
-from reports.objectives import Quantity, quantity
+from reports.objectives import quantity
 from reports.ranking import Entry, Ranking
 
 if TYPE_CHECKING:
@@ -19,28 +19,68 @@ KNOBS = ("width", "depth", "vocab_size", "embedding_rank")
 """Fields of a layout that are drawn beside the objectives, where they differ."""
 
 
-def parallel_figure(ranking: Ranking, *, theme: ThemeName = "light", height: int = 420) -> Figure:
+Brush = Mapping[str, Sequence[tuple[float, float]]]
+"""What is kept: for each field the ranges of its values."""
+
+
+def parallel_axes(ranking: Ranking) -> tuple[str, ...]:
+    """Fields of the axes of `parallel_figure`, from left to right."""
+    entries = _lines(ranking)
+    shares = [] if any(q.name == "embedding_share" for q in ranking.objectives) else ["embedding_share"]
+    shares = [name for name in shares if all(number(entry.rows[0].get(name)) is not None for entry in entries)]
+    knobs = [name for name in KNOBS if len({coordinate(entry, name) for entry in entries}) > 1]
+    return (*(known.name for known in ranking.objectives), *shares, *knobs)
+
+
+def coordinate(entry: Entry, name: str) -> float | None:
+    """Where an entry lies on the axis of a field: the value that it is ranked by, or the knob; no rank is 0."""
+    if name in entry.values:
+        return entry.values[name].value
+    found = number(entry.rows[0].get(name))
+    return found or 0.0 if name in KNOBS else found
+
+
+def within(entry: Entry, brush: Brush) -> bool:
+    """Whether an entry lies in one of the ranges of every field of a brush."""
+    for name, ranges in brush.items():
+        at = coordinate(entry, name)
+        if at is None or not any(low <= at <= high for low, high in ranges):
+            return False
+    return True
+
+
+def parallel_figure(
+    ranking: Ranking, *, brush: Brush | None = None, theme: ThemeName = "light", height: int = 420
+) -> Figure:
     """Parallel coordinates over all objectives of a ranking and the knobs that differ; drag on an axis to select.
 
     The better end of an objective is at the top. Colour is the rank. Candidates without all numbers are left out.
+
+    Args:
+        ranking: What is drawn.
+        brush: What is selected already.
+        theme: Light or dark.
+        height: Pixels.
     """
     from plotly.graph_objects import Figure as PlotlyFigure
     from plotly.graph_objects import Parcoords
 
     ink = THEMES[theme]
-    entries = [entry for entry in ranking.entries if _complete(entry, ranking) and not entry.anchor]
+    entries = _lines(ranking)
     figure: Figure = PlotlyFigure()
     if entries:
         worst = len(entries) + 1
-        dimensions: list[dict[str, Any]] = [_objective_axis(entries, known, ranking) for known in ranking.objectives]
-        dimensions += _share_axes(entries, ranking)
-        dimensions += [axis for name in KNOBS if (axis := _knob_axis(entries, name)) is not None]
+        dimensions = [_axis(entries, name, ranking) for name in parallel_axes(ranking)]
+        for name, axis in zip(parallel_axes(ranking), dimensions, strict=True):
+            ranges = [list(kept) for kept in (brush or {}).get(name, ())]
+            if ranges:
+                axis["constraintrange"] = ranges if len(ranges) > 1 else ranges[0]
         ranks = [entry.rank or worst for entry in entries]
         figure.add_trace(
             Parcoords(
                 dimensions=dimensions, labelfont={"size": 12, "color": ink.text},
                 tickfont={"size": 11, "color": ink.text}, rangefont={"size": 10, "color": ink.faint},
-                line={"color": ranks, "colorscale": "Cividis_r" if theme == "light" else "Cividis", "showscale": True,
+                line={"color": ranks, "colorscale": "Cividis" if theme == "light" else "Cividis_r", "showscale": True,
                       "cmin": 1, "cmax": max(ranks),
                       "colorbar": {"title": {"text": "rank"}, "thickness": 12, "tickformat": "d",
                                    "nticks": min(8, max(ranks))}},
@@ -69,7 +109,7 @@ def embedding_figure(ranking: Ranking, *, colors: Colors, theme: ThemeName = "li
             x=[entry.rows[0]["effective_params"] for entry in some],
             y=[entry.rows[0]["embedding_share"] for entry in some],
             mode="markers+text" if anchors else "markers", name="anchor" if anchors else "candidate",
-            text=[safe(entry.title) for entry in some] if anchors else None, textposition="top center",
+            text=[safe(entry.title) for entry in some] if anchors else None, textposition="top right",
             marker={"symbol": "square-open" if anchors else "circle", "size": 12 if anchors else 8,
                     "color": ink.text if anchors else ink.on, "opacity": 1.0 if anchors else 0.7,
                     "line": {"width": 1.6}},
@@ -82,34 +122,25 @@ def embedding_figure(ranking: Ranking, *, colors: Colors, theme: ThemeName = "li
     return figure
 
 
-def _complete(entry: Entry, ranking: Ranking) -> bool:
-    return all(known.name in entry.values for known in ranking.objectives)
+def _lines(ranking: Ranking) -> list[Entry]:
+    """Candidates with all numbers."""
+    names = [known.name for known in ranking.objectives]
+    return [entry for entry in ranking.entries if not entry.anchor and all(name in entry.values for name in names)]
 
 
-def _objective_axis(entries: Sequence[Entry], known: Quantity, ranking: Ranking) -> dict[str, Any]:
-    values = [entry.values[known.name].value for entry in entries]
-    low, high = min(values), max(values)
+def _axis(entries: Sequence[Entry], name: str, ranking: Ranking) -> dict[str, Any]:
+    values = [coordinate(entry, name) for entry in entries]
+    if name in KNOBS:
+        kinds = sorted({value for value in values if value is not None})
+        words = [f"{value:,.0f}" if value else "none" for value in kinds]
+        ticks = {"tickvals": kinds, "ticktext": words} if len(kinds) <= 8 else {}
+        return {"label": name.replace("_", " "), "values": values, **ticks}
+    known = quantity(name)
+    kept = [value for value in values if value is not None]
+    low, high = min(kept), max(kept)
     span = [low, high] if high > low else [low - 0.5 * (abs(low) or 1), low + 0.5 * (abs(low) or 1)]
-    title = axis_title(ranking, known).partition(" (")[0]
+    shape = {"tickformat": ".1%"} if known.kind == "share" else {"tickformat": "~s"} if known.kind == "count" else {}
     return {
-        "label": title, "values": values, "range": span[::-1] if known.direction == "min" else span,
-        **({"tickformat": ".1%"} if known.kind == "share" else {"tickformat": "~s"} if known.kind == "count" else {}),
+        "label": axis_title(ranking, known).partition(" (")[0], "values": values,
+        "range": span[::-1] if known.direction == "min" else span, **shape,
     }  # fmt: skip
-
-
-def _share_axes(entries: Sequence[Entry], ranking: Ranking) -> list[dict[str, Any]]:
-    """The embedding share, where it is no objective already."""
-    if any(known.name == "embedding_share" for known in ranking.objectives):
-        return []
-    shares = [number(entry.rows[0].get("embedding_share")) for entry in entries]
-    known = quantity("embedding_share")
-    return [] if None in shares else [{"label": known.label, "values": shares, "tickformat": ".1%"}]
-
-
-def _knob_axis(entries: Sequence[Entry], name: str) -> dict[str, Any] | None:
-    values = [number(entry.rows[0].get(name)) or 0.0 for entry in entries]
-    kinds = sorted(set(values))
-    if len(kinds) < 2:
-        return None
-    ticks = {"tickvals": kinds, "ticktext": [f"{value:,.0f}" for value in kinds]} if len(kinds) <= 8 else {}
-    return {"label": name.replace("_", " "), "values": values, **ticks}

@@ -41,6 +41,7 @@ __all__ = [
     "added_later",
     "blocks_by_kind",
     "feed_forwards",
+    "letter_colors",
     "mixers",
     "mixers_by_letter",
     "positive",
@@ -147,6 +148,11 @@ def mixers() -> dict[str, type[Mixer]]:
 def mixers_by_letter() -> dict[str, type[Mixer]]:
     """Mixer classes by code letter."""
     return {block.letter: block for block in mixers().values()}
+
+
+def letter_colors() -> dict[str, str]:
+    """The colour of every mixer, plug-ins too, by its letter."""
+    return {letter: mixer.color for letter, mixer in mixers_by_letter().items()}
 
 
 def feed_forwards() -> dict[str, type[FeedForward]]:

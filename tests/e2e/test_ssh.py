@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from archsearch.measurement import UNSETTLED
 from tests.e2e.conftest import LAYOUT, TINY, Cli, nothing_twice, wait_until
 from tests.sshd import SSHD, Sshd
 
@@ -84,8 +85,9 @@ def test_a_search_over_two_devices_survives_a_server_that_goes_away(cli: Cli, bo
     assert "paramiko" not in done.err
     assert "ocket exception" not in done.err
     rows = done.json()
-    assert {row["device"] for row in rows if row["status"] == "ok"} == {"local", "box"}
-    assert sum(row["status"] == "ok" and not row["anchor"] for row in rows) == 6
+    # Others at work here may have disturbed a device; what it measured then is marked, and there all the same.
+    measured = [row for row in rows if row["status"] in ("ok", *UNSETTLED) and row["trial"] is not None]
+    assert sorted(row["device"] for row in measured) == ["box"] * 3 + ["local"] * 3, rows
     for device in ("local", "box"):
         nothing_twice([record for record in cli.measurements("both") if record.device == device])
 

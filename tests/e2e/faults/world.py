@@ -100,7 +100,7 @@ class Place:
         with suppress(OSError):
             for folder in sorted((self.work / "jobs").iterdir(), key=lambda path: path.name[-24:]):
                 state = SENDING
-                with suppress(OSError, ValueError, KeyError, TypeError):
+                with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):  # a fault's, as like as not
                     state = str(json.loads((folder / "status.json").read_text())["state"])
                 found.append(JobSeen(folder.name, state if state in PHASES else "?", folder))
         return found

@@ -1,0 +1,135 @@
+// What the page does by itself: appearance, the address bar, tabs, keys. Text only ever goes in as text.
+(() => {
+  const nothing = () => window.dash_clientside.no_update;
+  const dark = window.matchMedia("(prefers-color-scheme: dark)");
+  const themes = ["auto", "light", "dark"];
+  const shadeOf = (theme) => (theme === "light" || theme === "dark" ? theme : dark.matches ? "dark" : "light");
+
+  // The page is made as the address and the system ask for, in one answer: the question for it says both.
+  const plain = window.fetch.bind(window);
+  window.fetch = (what, how = {}) => {
+    if (!String(what).endsWith("_dash-layout")) return plain(what, how);
+    const link = window.location.search;
+    const said = {"X-Archsearch-Link": link, "X-Archsearch-Theme": shadeOf(new URLSearchParams(link).get("theme"))};
+    return plain(what, {...how, headers: {...how.headers, ...said}});
+  };
+
+  window.archsearch = {
+    // The theme that was chosen, or the system's; figures are told which.
+    appear(theme, before) {
+      const shade = shadeOf(theme);
+      document.documentElement.dataset.theme = shade;
+      document.documentElement.dataset.agThemeMode = shade;
+      return shade === before ? nothing() : shade;
+    },
+    nextTheme(clicks, theme) {
+      return clicks ? themes[(themes.indexOf(theme || "auto") + 1) % themes.length] : nothing();
+    },
+    // The address always says what is on the screen.
+    address(query) {
+      if (query === undefined || query === null) return nothing();
+      window.history.replaceState(null, "", `${window.location.pathname}?${query}`);
+      return query;
+    },
+    share(clicks) {
+      if (!clicks) return nothing();
+      const link = window.location.href;
+      const write = navigator.clipboard ? navigator.clipboard.writeText(link) : Promise.reject(new Error("none"));
+      const say = (text) => {
+        const button = document.getElementById("share");
+        button.textContent = text;
+        window.setTimeout(() => { button.textContent = "Copy link"; }, 1500);
+      };
+      write.then(() => say("Copied"), () => say("Copy it from the address bar"));
+      return nothing();
+    },
+    help(clicks) {
+      if (clicks) document.getElementById("help").showModal();
+      return nothing();
+    },
+    // Another study is another page: nothing of what was chosen holds there.
+    go(study, linked) {
+      const before = new URLSearchParams(linked || "").get("study");
+      if (study && before && study !== before) {
+        window.location.search = `?${new URLSearchParams({study})}`;
+      }
+      return nothing();
+    },
+    zoomed(change, x, y, zoom) {
+      const by = window.dash_clientside.callback_context.triggered.map((one) => one.prop_id);
+      const now = {...(zoom || {})};
+      if (!by.includes("front.relayoutData")) {
+        return by.length === 2 || !Object.keys(now).length ? nothing() : {};
+      }
+      for (const axis of ["x", "y"]) {
+        const low = change[`${axis}axis.range[0]`];
+        const high = change[`${axis}axis.range[1]`];
+        if (low !== undefined && high !== undefined) now[axis] = [low, high];
+        if (change[`${axis}axis.autorange`]) delete now[axis];
+      }
+      return JSON.stringify(now) === JSON.stringify(zoom || {}) ? nothing() : now;
+    },
+    tabs(open) {
+      window.setTimeout(() => window.dispatchEvent(new Event("resize")), 0);
+      return window.dash_clientside.callback_context.outputs_list.map((one) => one.id !== `panel-${open}`);
+    },
+    // Rows that are on the screen are asked for anew.
+    again() {
+      window.dash_ag_grid.getApiAsync("grid").then((grid) => grid.refreshInfiniteCache(), () => {});
+      return nothing();
+    },
+  };
+
+  const grid = (window.dashAgGridComponentFunctions = window.dashAgGridComponentFunctions || {});
+  const element = (...given) => window.React.createElement(...given);
+  grid.Strip = (cell) => {
+    const colors = cell.colors || {};
+    const spans = [];
+    for (const letter of cell.value || "") {
+      const last = spans[spans.length - 1];
+      if (last && last.color === colors[letter]) last.text += letter;
+      else spans.push({color: colors[letter], text: letter});
+    }
+    return element("span", {className: "strip"},
+      spans.map((span, index) => element("span", {key: index, style: {color: span.color}}, span.text)));
+  };
+  grid.Tray = (cell) => cell.data === undefined ? null
+    : element("span", {className: "tray", role: "checkbox", "aria-checked": Boolean(cell.value)}, cell.value ? "☑" : "☐");
+
+  const press = (id) => { const found = document.getElementById(id); if (found) found.click(); };
+  const keys = {
+    n: () => press("next"), p: () => press("previous"), c: () => press("toggle"), t: () => press("theme-button"),
+    l: () => press("share"), "?": () => press("help-button"), Escape: () => press("nothing"),
+    "/": () => document.getElementById("find").focus(),
+  };
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
+    if (event.target.closest("input, textarea, select, [contenteditable], [role=combobox], [role=listbox], [role=option]")) {
+      if (event.key === "Escape" && event.target.id === "find") event.target.blur();
+      return;
+    }
+    if (/^[1-7]$/.test(event.key)) {
+      const tabs = document.querySelectorAll(".tabs .tab");
+      if (tabs[Number(event.key) - 1]) tabs[Number(event.key) - 1].click();
+    } else if (keys[event.key]) {
+      event.preventDefault();
+      keys[event.key]();
+    }
+  });
+
+  dark.addEventListener("change", () => window.dash_clientside.set_props && window.archsearch.followSystem());
+  window.archsearch.followSystem = () => {
+    const link = new URLSearchParams(window.location.search).get("theme");
+    if (!link) window.dash_clientside.set_props("shade", {data: window.archsearch.appear("auto", null)});
+  };
+
+  // The dashboard's own process may end while the page stays open.
+  window.setInterval(() => {
+    const lost = document.getElementById("lost");
+    if (!lost) return;
+    fetch("alive", {cache: "no-store"}).then((answer) => { lost.hidden = answer.ok; }, () => {
+      lost.textContent = "The dashboard's process has ended: what is shown no longer changes. Start it again: archsearch dashboard";
+      lost.hidden = false;
+    });
+  }, 5000);
+})();
