@@ -52,9 +52,9 @@ def opened(page: Page, address: str) -> float:
 
 def moved(page: Page) -> float:
     """Seconds from a key on a slider to the counts of the new ranking."""
-    page.locator("#sliders .budget").filter(has_text="TTFT").get_by_role("slider").focus()
-    for _ in range(5):  # the first steps may leave nobody out
-        page.keyboard.press("ArrowLeft")
+    page.locator("#sliders .budget").filter(has_text="embedding share").get_by_role("slider").focus()
+    for _ in range(5):  # far enough that every further step leaves somebody out
+        page.keyboard.press("PageDown")
         page.wait_for_timeout(1500)
     before = page.evaluate(_COUNTS)
     begun = time.perf_counter()
