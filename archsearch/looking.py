@@ -301,7 +301,9 @@ def _breakdown(m: Measurement) -> tuple[list[dict[str, Any]], str]:
     ]  # fmt: skip
     told = []
     for name, phase in (("prefill", found.prefill), ("step", found.decode)):
-        beside = "" if phase.measured_ms is None else f", {phase.measured_ms:.4g} ms measured without profiling"
+        # A prefill that was cut short is not set beside the time of the whole one.
+        alike = found.prompt == found.point.prompt and phase.measured_ms is not None
+        beside = f", {phase.measured_ms:.4g} ms measured without profiling" if alike else ""
         told.append(f"{name} {phase.nodes_ms:.4g} ms in operators and {phase.outside_ms:.4g} ms between{beside}")
     said = (
         f"The runtime's own profile of a prefill of {found.prompt:,} tokens and {found.steps} steps. Profiling slows "

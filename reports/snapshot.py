@@ -10,7 +10,7 @@ from reports.budgets import Budget
 from reports.figures.text import Colors, place
 from reports.objectives import quantities, quantity
 from reports.ranking import Prepared, Ranking, prepare
-from reports.values import Place, Row, place_of, sortable
+from reports.values import ACROSS, Place, Row, place_of, sortable
 
 ALL_PLACES = "all"
 """Key of the scope over all places."""
@@ -84,7 +84,8 @@ class Snapshot:
         counted = [where for where in self._by_place if where[0] not in self.left_out]
         if len(counted) < 2:
             return tuple(single)
-        return (Scope(key=ALL_PLACES, title="all devices and sizes together", place=None), *single)
+        together = "all devices and sizes together" if self.across in ACROSS else f"{self.across} alone, all sizes"
+        return (Scope(key=ALL_PLACES, title=together, place=None), *single)
 
     @cached_property
     def _measured(self) -> dict[str, tuple[str, ...]]:

@@ -8,6 +8,20 @@ from typing import Annotated
 import typer
 
 from archsearch.cli import exits
+from archsearch.cli.options import (
+    DeviceOption,
+    DevicesOption,
+    FormatOption,
+    LoweringOption,
+    PrecisionOption,
+    RunsOption,
+    SeedOption,
+    StoreOption,
+    TuneOption,
+    WeightsOption,
+    WorkloadOption,
+)
+from archsearch.cli.space_commands import space_app
 
 app = typer.Typer(
     name="archsearch",
@@ -19,45 +33,9 @@ app = typer.Typer(
     epilog="Exit codes: 0 fine, 2 usage or configuration, 3 no usable device, 4 internal error, "
     "5 nothing was measured, 130 stopped by Ctrl-C.",
 )
-space_app = typer.Typer(no_args_is_help=True, help="Search spaces: list, check, schema.")
 devices_app = typer.Typer(no_args_is_help=True, help="Devices: list, trust, setup, check, clean, schema.")
 app.add_typer(space_app, name="space")
 app.add_typer(devices_app, name="devices")
-
-DevicesOption = Annotated[
-    Path, typer.Option("--devices", "-d", metavar="FILE", help="The device file.", show_default=True)
-]
-DeviceOption = Annotated[
-    list[str] | None,
-    typer.Option("--device", metavar="NAME", help="Only this device; repeatable. Default: all enabled."),
-]
-WorkloadOption = Annotated[
-    str, typer.Option("--workload", "-w", metavar="NAME", help="`archsearch workloads` lists them; or sizes: 512/64.")
-]
-WeightsOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--with-weights",
-        metavar="FILE",
-        help="Trained weights: a .safetensors file, or a folder with one or its shards.",
-    ),
-]
-PrecisionOption = Annotated[str, typer.Option("--precision", "-p", help="fp32, int8 or int4.")]
-LoweringOption = Annotated[
-    list[str] | None, typer.Option("--lowering", metavar="BLOCK=NAME", help="Pin a block's lowering; repeatable.")
-]
-TuneOption = Annotated[
-    bool, typer.Option("--tune/--no-tune", help="Compare the lowerings of blocks that are new to a device first.")
-]
-FormatOption = Annotated[str, typer.Option("--format", "-f", help="table, json, csv or md.")]
-StoreOption = Annotated[
-    str | None,
-    typer.Option("--store", metavar="URL", help="SQLAlchemy database URL. Default: SQLite in the study's folder."),
-]
-RunsOption = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Where studies live.")]
-SeedOption = Annotated[
-    int, typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of everything random: sampling, prompts, order.")
-]
 
 
 def _explicit(context: typer.Context) -> list[str]:
@@ -372,35 +350,6 @@ def objectives(output_format: FormatOption = "table") -> None:
     from archsearch.cli.layouts import objectives_command
 
     objectives_command(output_format=output_format)
-
-
-@space_app.command("check", epilog="Example: `archsearch space check 350m --draws 1000`")
-def space_check(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="Space file, or the name of one that ships.")],
-    draws: Annotated[int, typer.Option("--draws", min=1, help="Layouts to draw.")] = 300,
-    seed: SeedOption = 0,
-    output_format: Annotated[str, typer.Option("--format", "-f", help="table or json.")] = "table",
-) -> None:
-    """Count or estimate a space, draw samples, and say what would empty it."""
-    from archsearch.cli.spaces import check_command
-
-    check_command(file, draws=draws, seed=seed, output_format=output_format)
-
-
-@space_app.command("list", epilog="Example: `archsearch space list --format json`")
-def space_list(output_format: FormatOption = "table") -> None:
-    """List the spaces that ship."""
-    from archsearch.cli.spaces import list_command
-
-    list_command(output_format=output_format)
-
-
-@space_app.command("schema")
-def space_schema() -> None:
-    """Print the JSON schema of space files, for editors."""
-    from archsearch.cli.spaces import schema_command
-
-    schema_command()
 
 
 @devices_app.command("list", epilog="Example: `archsearch devices list --devices lab.yaml --format csv`")

@@ -148,7 +148,11 @@ def reasons(entry: Entry) -> list[str]:
 def _places_table(entry: Entry, board: Board) -> Component:
     """Quantities down, places across."""
     rows = [row for row in board.snapshot.rows if _same(row, entry)]
-    latest = {place_of(row): row for row in rows}
+    latest: dict[Any, Row] = {}
+    for row in rows:  # the one that is ranked: the latest with numbers, or else the latest
+        before = latest.get(place_of(row))
+        if before is None or row.get("status") == "ok" or before.get("status") != "ok":
+            latest[place_of(row)] = row
     shown = list(latest.values())
     names = [name for name in columns(board) if any(number(row.get(name)) is not None for row in shown)]
     more = [name for name in ("decode_ms_p95", "decode_tokens_per_s", "prefill_tokens_per_s", "peak_rss_mib", "load_ms")

@@ -206,7 +206,7 @@ def _add(
         mode="markers+text" if kind == "anchor" else "markers",
         text=[safe(point.entry.title) for point in points] if kind == "anchor" else None,
         textposition="top right", textfont={"size": 11},  # bars cross at the point
-        name=mark.title, hoverinfo="none",
+        name=mark.title if bars or kind != "uncertain" else f"{mark.title} (bars left out)", hoverinfo="none",
         marker={"symbol": mark.symbol, "size": mark.size, "color": mark.color, "line": {"width": 1.6},
                 "opacity": [mark.opacity * (_FADED if away else 1.0) for away in back] if any(back) else mark.opacity},
         error_x=_bars([point.x for point in points], back, mark.color) if bars else None,

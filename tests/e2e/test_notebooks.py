@@ -17,7 +17,7 @@ from nbformat import NotebookNode
 
 NAMES = ("embedding_shares", "operators", "read_a_study")
 MOST_BYTES, MOST_DATA_BYTES = 500_000, 1_000_000
-PLACES = ("/home/", "/tmp/", "/root/", "/Users/", str(HERE.parent))
+PLACES = (*(f"/{name}/" for name in ("home", "tmp", "root", "Users")), str(HERE.parent))
 SCRIPTS = ("<script", "javascript:", "http://", "https://cdn")
 
 

@@ -168,5 +168,8 @@ def test_places_are_scopes_and_all_of_them_one_more():
     assert titles == ["all devices and sizes together", "local, prompt 8", "phone, prompt 8", "phone, prompt 16"]
     assert both.scope("nonsense").key == both.scope(None).key == ALL_PLACES
     assert [r["prompt"] for r in both.rows_in(both.scope(both.scopes()[3].key))] == [16]
+    alone = replace(both, across="phone")
+    assert alone.scopes()[0].title == "phone alone, all sizes"
+    assert {e.rows[0]["device"] for e in alone.ranking(alone.scopes()[0]).entries} == {"phone"}
     without = replace(both, left_out={"phone": "it is lost"})
     assert [scope.title for scope in without.scopes()] == titles[1:], "one place alone is not combined"

@@ -293,3 +293,10 @@ def test_no_figure_takes_a_name_for_markup(theme: Any):
         text = figure.to_json()
         assert "<img" not in text
         assert "&lt;img" in text
+
+
+def test_bars_that_are_left_out_are_missed_in_words():
+    best = row("G", 1.0, 1.0)
+    close = [row("C" * n, 1.001 + n / 1e6, 1.001 + n / 1e6) for n in range(1, 152)]
+    names = traces(front_figure(rank([best, *close], ["ttft_ms", "decode_ms"]), "ttft_ms", "decode_ms", colors=COLORS))
+    assert names["uncertain: intervals overlap (bars left out)"].error_x.array is None
