@@ -1,0 +1,309 @@
+"""The statistics of one series, night by night: where it stands, how far from that is an alarm, what would be seen.
+
+All is done in logarithms of cost (the logarithm of a quantity of which less is better, its negative of one of which more
+is): a change by a factor is as large upwards as downwards, and units do not matter.
+
+Good nights are those with a number and without an alarm.
+Baseline: median of the last `WINDOW` good nights, or what somebody pinned.
+Deviations: of each night its distance from the median of the good nights before it. They are what the gate itself sees on
+    nights without a change, so they hold, in the proportions of this series, scatter within and between nights, drift,
+    the tracking of it by the median, and the error of that median.
+Spread: S = q / 1.645 with q the 90% quantile of the last `MEMORY` absolute deviations: the standard deviation where
+    noise is normal. A tenth of the nights may be outliers, and a mode of a fifth of the nights is seen.
+Threshold: T = max(minimum effect, 2.5 S (1 + 7/n)) with n deviations: (1 + 7/n) is for the error of a quantile of few.
+    A baseline of few nights (after an acceptance) widens S by sqrt((1 + pi/2m) / (1 + pi/2w)), w = `WINDOW`: the error of
+    a median of m nights.
+Alarm: tonight's effect is beyond T. It is confirmed when a fresh run of the same night is beyond 2/3 T on the same side:
+    the first run was picked for being large, so the second one is not asked for as much.
+Established: the second night in a row with a confirmed alarm, when the smaller effects of both nights agree within
+    1.25 T; else the third. A step has one level, and two neighbours who disturb two nights rarely do.
+Detectable: T + 2 S, the step that is established by its second night with 95% probability if noise is normal.
+An established change stays until somebody accepts it or it goes back: below T/2 on one night, or below T on two in a row.
+
+The rule that this comes from takes S = 1.4826 MAD of the last 14 good nights, T = max(4%, 3.5 S), and asks the fresh run
+for T. A MAD of 14 nights is off by a fifth as often as not and blind to a second mode, and forgets in two weeks what noise
+the series has; so for the same false alarms it would need a much higher T. ``benchmarks/regression_gate.py`` compares.
+
+Alarms never become part of the baseline. Those that were not confirmed or were gone the next night become deviations
+(this series does that), and those of an established change do not. A change in small steps is followed by the baseline of
+good nights and never raises an alarm: pin a baseline, or look at the history.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable
+from copy import copy
+from dataclasses import dataclass
+from typing import Final
+
+from reports.nights import Acceptance, Night, Run
+from reports.objectives import Direction
+
+WINDOW: Final = 14
+"""Good nights behind a baseline."""
+FIRST_NIGHTS: Final = 4
+"""Fewest good nights that have a median worth comparing with."""
+FIRST_DEVIATIONS: Final = 10
+"""Fewest deviations that have a spread. A new series is therefore judged from its 15th good night."""
+MEMORY: Final = 60
+"""Deviations behind a spread."""
+CONFIRMED: Final = 2 / 3
+"""Share of the threshold that a fresh run must reach."""
+AGREEMENT: Final = 1.25
+"""Share of the threshold by which the effects of two nights may differ."""
+VAGUE: Final = 3.0
+"""How many times wider than usual the interval of a night is that says nothing. With three processes an interval is that
+wide by chance on one night of 500."""
+
+_QUANTILE = 0.9
+_OF_NORMAL = 1.6449
+_MULTIPLE = 2.5
+_SMALL = 7.0
+_POWER = 2.0
+_MEDIAN_ERROR = math.pi / 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What tonight is compared with, in logarithms of cost.
+
+    Attributes:
+        baseline: The level.
+        spread: S.
+        threshold: T.
+        detectable: T + 2 S.
+        nights: Good nights behind the baseline.
+    """
+
+    baseline: float
+    spread: float
+    threshold: float
+    detectable: float
+    nights: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What a night shows, before anything is made of it.
+
+    Attributes:
+        night: The night, which has a number.
+        level: Logarithm of its cost.
+        limits: None while the series is learned.
+        effect: Distance from the baseline; 0 while the series is learned.
+        side: 1 when dearer beyond the threshold, -1 when cheaper, 0 without an alarm.
+        vague: The interval is several times as wide as usual and holds the baseline: the night says nothing.
+        fresh: Distance of the fresh run from the baseline, None without one that has a number.
+        confirmed: Whether the fresh run confirms the alarm; None without an alarm or without the run.
+        stands: 1 or -1 when a change that was established before stands tonight: its side.
+    """
+
+    night: Night
+    level: float
+    limits: Limits | None
+    effect: float = 0.0
+    side: int = 0
+    vague: bool = False
+    fresh: float | None = None
+    confirmed: bool | None = None
+    stands: int = 0
+
+    @property
+    def mean_effect(self) -> float:
+        """Of tonight's runs."""
+        return self.effect if self.fresh is None else (self.effect + self.fresh) / 2
+
+    @property
+    def smaller_effect(self) -> float:
+        """Of tonight's runs, the one nearer to the baseline, 0 if they lie on both sides of it."""
+        if self.fresh is None:
+            return self.effect
+        return self.side * max(0.0, min(self.effect * self.side, self.fresh * self.side))
+
+
+class Gate:
+    """The memory of one series. `look` at a night, then say what came of it: `good`, `alarmed`, `passing` or nothing.
+
+    Args:
+        direction: Which way is better.
+        minimum_effect: Relative change.
+    """
+
+    def __init__(self, direction: Direction, minimum_effect: float) -> None:
+        self._sign = 1.0 if direction == "min" else -1.0
+        self._floor = math.log1p(minimum_effect)
+        self._levels: deque[float] = deque(maxlen=WINDOW)
+        self._widths: deque[float] = deque(maxlen=WINDOW)
+        self._deviations: deque[float] = deque(maxlen=MEMORY)
+        self._pinned: float | None = None
+        self._forget_streak()
+
+    def __deepcopy__(self, memo: object) -> Gate:
+        other = copy(self)
+        for name in ("_levels", "_widths", "_deviations", "_streak"):
+            setattr(other, name, getattr(self, name).copy())
+        return other
+
+    @property
+    def nights(self) -> int:
+        """Good nights in the window."""
+        return len(self._levels)
+
+    @property
+    def missing(self) -> int:
+        """Good nights that must pass before the next one is judged."""
+        baseline = 0 if self._pinned is not None else FIRST_NIGHTS - len(self._levels)
+        to_first = max(0, FIRST_NIGHTS - len(self._levels))
+        lacking = FIRST_DEVIATIONS - len(self._deviations)
+        return max(0, baseline, lacking + to_first if lacking > 0 else 0)
+
+    @property
+    def since(self) -> float | None:
+        """Time of the first night of the alarms that last."""
+        return self._since
+
+    @property
+    def streak(self) -> int:
+        """Nights in a row with a confirmed alarm of its own."""
+        return len(self._streak)
+
+    @property
+    def established(self) -> int:
+        """1 or -1 while a change is established, and which way it went; else 0."""
+        return self._established
+
+    def cost_factor(self, effect: float) -> float:
+        """The factor by which the quantity itself changes with an effect."""
+        return math.exp(self._sign * effect)
+
+    def accept(self, acceptance: Acceptance) -> None:
+        """Nights from now on are compared as somebody said; how much the series scatters is still known."""
+        self._levels.clear()
+        self._pinned = None if acceptance.pinned is None else self._sign * math.log(acceptance.pinned)
+        self._forget_streak()
+
+    def limits(self) -> Limits | None:
+        """What the next night is compared with; None while the series is learned."""
+        if self.missing:
+            return None
+        of_nights = len(self._levels)
+        known = len(self._deviations)
+        spread = _quantile(sorted(map(abs, self._deviations)), _QUANTILE) / _OF_NORMAL
+        if self._pinned is None:
+            baseline = _median(self._levels)
+            spread *= math.sqrt((1 + _MEDIAN_ERROR / of_nights) / (1 + _MEDIAN_ERROR / WINDOW))
+        else:
+            baseline = self._pinned
+        threshold = max(self._floor, _MULTIPLE * spread * (1 + _SMALL / known))
+        return Limits(
+            baseline=baseline, spread=spread, threshold=threshold, detectable=threshold + _POWER * spread,
+            nights=of_nights,
+        )  # fmt: skip
+
+    def look(self, night: Night) -> Look:
+        """What a night with a number shows."""
+        level = self._level(night.first)
+        assert level is not None
+        limits = self.limits()
+        if limits is None:
+            return Look(night=night, level=level, limits=None)
+        effect = level - limits.baseline
+        width = self._width(night.first)
+        usual = _median(self._widths) if self._widths else math.inf
+        if width > VAGUE * usual and width > max(limits.threshold, abs(effect)):
+            return Look(night=night, level=level, limits=limits, effect=effect, vague=True)
+        stands = self._stands(effect, limits)
+        side = 0 if abs(effect) <= limits.threshold else 1 if effect > 0 else -1
+        fresh_level = self._level(night.confirmation) if night.confirmation is not None else None
+        fresh = None if fresh_level is None else fresh_level - limits.baseline
+        confirmed = None
+        if side and fresh is not None:
+            confirmed = fresh * side > CONFIRMED * limits.threshold
+        return Look(
+            night=night, level=level, limits=limits, effect=effect, side=side, fresh=fresh, confirmed=confirmed,
+            stands=stands,
+        )  # fmt: skip
+
+    def good(self, look: Look) -> None:
+        """The night had no alarm: it ends what was, and is part of the baseline from now on."""
+        self._end()
+        if len(self._levels) >= FIRST_NIGHTS:
+            self._deviations.append(look.level - _median(self._levels))
+        self._levels.append(look.level)
+        self._widths.append(self._width(look.night.first))
+
+    def passing(self, look: Look) -> None:
+        """The alarm was not confirmed: the night ends what was, and is remembered as noise."""
+        self._end()
+        self._deviations.append(look.effect)
+
+    def device_wide(self, look: Look) -> None:
+        """The device moved: the night tells nothing of the series itself."""
+        if self._since is None:
+            self._since = look.night.time
+
+    def alarmed(self, look: Look) -> None:
+        """The alarm is confirmed, and the series' own."""
+        assert look.limits is not None
+        if self._established == look.side:
+            self._below = 0
+            return
+        if self._established or (self._streak and math.copysign(1, self._streak[-1]) != look.side):
+            self._end()
+        if self._since is None:
+            self._since = look.night.time
+        self._streak.append(look.smaller_effect)
+        agree = len(self._streak) > 1 and (
+            abs(self._streak[-1] - self._streak[-2]) <= AGREEMENT * look.limits.threshold
+        )
+        if agree or len(self._streak) > 2:
+            self._established = look.side
+
+    def lingers(self, look: Look) -> None:
+        """An established change is below the threshold, and not yet back."""
+        self._below = 0 if look.side == self._established else self._below + 1
+
+    def _stands(self, effect: float, limits: Limits) -> int:
+        """Whether an established change stands with tonight's effect; see the module."""
+        size = effect * self._established
+        if size > limits.threshold or (size > limits.threshold / 2 and not self._below):
+            return self._established
+        return 0
+
+    def _end(self) -> None:
+        if not self._established:
+            self._deviations.extend(self._streak)
+        self._forget_streak()
+
+    def _forget_streak(self) -> None:
+        self._streak: list[float] = []
+        self._since: float | None = None
+        self._established = 0
+        self._below = 0
+
+    def _level(self, run: Run) -> float | None:
+        if run.fitness != "number" or run.value is None:
+            return None
+        return self._sign * math.log(run.value.value)
+
+    def _width(self, run: Run) -> float:
+        """Half the width of the interval, relative to the value; the longer side."""
+        assert run.value is not None
+        value, ends = run.value.value, (run.value.low, run.value.high)
+        return max((abs(end / value - 1) for end in ends if not math.isnan(end)), default=0.0)
+
+
+def _median(values: Iterable[float]) -> float:
+    ordered = sorted(values)
+    middle = len(ordered) // 2
+    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+
+
+def _quantile(ordered: list[float], share: float) -> float:
+    """Linear interpolation between the two nearest order statistics."""
+    place = share * (len(ordered) - 1)
+    below = int(place)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
