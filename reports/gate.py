@@ -1,43 +1,44 @@
-"""The statistics of one series, night by night: where it stands, how far from that is an alarm, what would be seen.
+"""The statistics of one series, night by night: where it stands, what is an alarm, what change would be seen.
 
-All is done in logarithms of cost (the logarithm of a quantity of which less is better, its negative of one of which more
-is): a change by a factor is as large upwards as downwards, and units do not matter.
+All is done in logarithms of cost (the logarithm of a quantity of which less is better, its negative of one of which
+more is): a change by a factor is as large upwards as downwards, and units do not matter.
 
 Good nights are those with a number and without an alarm.
 Baseline: median of the last `WINDOW` good nights, or what somebody pinned.
-Deviations: of each night its distance from the median of the good nights before it. They are what the gate itself sees on
-    nights without a change, so they hold, in the proportions of this series, scatter within and between nights, drift,
-    the tracking of it by the median, and the error of that median.
+Deviations: of each night its distance from the median of the good nights before it. They are what the gate itself sees
+    on nights without a change, so they hold, in the proportions of this series, scatter within and between nights,
+    drift, how the median lags behind it, and the error of that median.
 Spread: S = q / 1.645 with q the 90% quantile of the last `MEMORY` absolute deviations: the standard deviation where
-    noise is normal. A tenth of the nights may be outliers, and a mode of a fifth of the nights is seen.
+    noise is normal. A tenth of the nights may be outliers, and a second mode of a fifth of the nights is seen.
 Threshold: T = max(minimum effect, 2.5 S (1 + 7/n)) with n deviations: (1 + 7/n) is for the error of a quantile of few.
-    A baseline of few nights (after an acceptance) widens S by sqrt((1 + pi/2m) / (1 + pi/2w)), w = `WINDOW`: the error of
-    a median of m nights.
-Alarm: tonight's effect is beyond T. It is confirmed when a fresh run of the same night is beyond 2/3 T on the same side:
-    the first run was picked for being large, so the second one is not asked for as much.
+    A baseline of m nights, fewer than w = `WINDOW` after an acceptance, widens S by
+    sqrt((1 + pi/2m) / (1 + pi/2w)), pi/2m being the variance of a median of m.
+Alarm: tonight's effect is beyond T. Confirmed: a fresh run of the same night is beyond 2/3 T on the same side. The
+    first run was picked for being large, so the second one is not asked for as much.
 Established: the second night in a row with a confirmed alarm, when the smaller effects of both nights agree within
-    1.25 T; else the third. A step has one level, and two neighbours who disturb two nights rarely do.
+    1.25 T; else the third. A step has one level, and neighbours who disturb two nights seldom do it alike.
 Detectable: T + 2 S, the step that is established by its second night with 95% probability if noise is normal.
-An established change stays until somebody accepts it or it goes back: below T/2 on one night, or below T on two in a row.
+Back: an established change stays until somebody accepts it, or until it is below T/2 on one night or below T on two.
 
-The rule that this comes from takes S = 1.4826 MAD of the last 14 good nights, T = max(4%, 3.5 S), and asks the fresh run
-for T. A MAD of 14 nights is off by a fifth as often as not and blind to a second mode, and forgets in two weeks what noise
-the series has; so for the same false alarms it would need a much higher T. ``benchmarks/regression_gate.py`` compares.
+The rule that this comes from takes S = 1.4826 MAD of the last 14 good nights, T = max(4%, 3.5 S), asks the fresh run
+for T and two nights for nothing else. A MAD of 14 nights is off by a fifth as often as not, is blind to a second mode,
+sees a slow device as a quiet one, and forgets after two weeks what noise the series has: simulated, it both misses
+more and fails more unchanged series. ``benchmarks/regression_gate.py`` prints both.
 
-Alarms never become part of the baseline. Those that were not confirmed or were gone the next night become deviations
-(this series does that), and those of an established change do not. A change in small steps is followed by the baseline of
-good nights and never raises an alarm: pin a baseline, or look at the history.
+Alarms never become part of the baseline. Those that were not confirmed, or were gone the next night, become deviations
+(this series does that); those of an established change do not. A change in steps below T is followed by the baseline
+and never raises an alarm: pin a baseline, or look at the history (`reports.change_points`).
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable
 from copy import copy
-from dataclasses import dataclass
+from statistics import median
 from typing import Final
 
+from reports.looks import Limits, Look, half_width
 from reports.nights import Acceptance, Night, Run
 from reports.objectives import Direction
 
@@ -54,8 +55,8 @@ CONFIRMED: Final = 2 / 3
 AGREEMENT: Final = 1.25
 """Share of the threshold by which the effects of two nights may differ."""
 VAGUE: Final = 3.0
-"""How many times wider than usual the interval of a night is that says nothing. With three processes an interval is that
-wide by chance on one night of 500."""
+"""How many times wider than usual the interval of a night is that says nothing. With three processes an interval is
+that wide by chance on one night of 500."""
 
 _QUANTILE = 0.9
 _OF_NORMAL = 1.6449
@@ -63,64 +64,7 @@ _MULTIPLE = 2.5
 _SMALL = 7.0
 _POWER = 2.0
 _MEDIAN_ERROR = math.pi / 2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What tonight is compared with, in logarithms of cost.
-
-    Attributes:
-        baseline: The level.
-        spread: S.
-        threshold: T.
-        detectable: T + 2 S.
-        nights: Good nights behind the baseline.
-    """
-
-    baseline: float
-    spread: float
-    threshold: float
-    detectable: float
-    nights: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
-    """What a night shows, before anything is made of it.
-
-    Attributes:
-        night: The night, which has a number.
-        level: Logarithm of its cost.
-        limits: None while the series is learned.
-        effect: Distance from the baseline; 0 while the series is learned.
-        side: 1 when dearer beyond the threshold, -1 when cheaper, 0 without an alarm.
-        vague: The interval is several times as wide as usual and holds the baseline: the night says nothing.
-        fresh: Distance of the fresh run from the baseline, None without one that has a number.
-        confirmed: Whether the fresh run confirms the alarm; None without an alarm or without the run.
-        stands: 1 or -1 when a change that was established before stands tonight: its side.
-    """
-
-    night: Night
-    level: float
-    limits: Limits | None
-    effect: float = 0.0
-    side: int = 0
-    vague: bool = False
-    fresh: float | None = None
-    confirmed: bool | None = None
-    stands: int = 0
-
-    @property
-    def mean_effect(self) -> float:
-        """Of tonight's runs."""
-        return self.effect if self.fresh is None else (self.effect + self.fresh) / 2
-
-    @property
-    def smaller_effect(self) -> float:
-        """Of tonight's runs, the one nearer to the baseline, 0 if they lie on both sides of it."""
-        if self.fresh is None:
-            return self.effect
-        return self.side * max(0.0, min(self.effect * self.side, self.fresh * self.side))
+_LARGEST = 700.0  # of a logarithm whose number is finite
 
 
 class Gate:
@@ -138,7 +82,10 @@ class Gate:
         self._widths: deque[float] = deque(maxlen=WINDOW)
         self._deviations: deque[float] = deque(maxlen=MEMORY)
         self._pinned: float | None = None
-        self._forget_streak()
+        self._streak: list[float] = []
+        self._since: float | None = None
+        self._established = 0
+        self._below = 0
 
     def __deepcopy__(self, memo: object) -> Gate:
         other = copy(self)
@@ -150,6 +97,11 @@ class Gate:
     def nights(self) -> int:
         """Good nights in the window."""
         return len(self._levels)
+
+    @property
+    def pinned(self) -> bool:
+        """Whether the baseline is a value that somebody pinned."""
+        return self._pinned is not None
 
     @property
     def missing(self) -> int:
@@ -175,8 +127,8 @@ class Gate:
         return self._established
 
     def cost_factor(self, effect: float) -> float:
-        """The factor by which the quantity itself changes with an effect."""
-        return math.exp(self._sign * effect)
+        """The factor by which the quantity itself changes with an effect; of a level, the quantity."""
+        return math.exp(self._sign * max(-_LARGEST, min(_LARGEST, effect)))
 
     def accept(self, acceptance: Acceptance) -> None:
         """Nights from now on are compared as somebody said; how much the series scatters is still known."""
@@ -192,7 +144,7 @@ class Gate:
         known = len(self._deviations)
         spread = _quantile(sorted(map(abs, self._deviations)), _QUANTILE) / _OF_NORMAL
         if self._pinned is None:
-            baseline = _median(self._levels)
+            baseline = median(self._levels)
             spread *= math.sqrt((1 + _MEDIAN_ERROR / of_nights) / (1 + _MEDIAN_ERROR / WINDOW))
         else:
             baseline = self._pinned
@@ -210,8 +162,8 @@ class Gate:
         if limits is None:
             return Look(night=night, level=level, limits=None)
         effect = level - limits.baseline
-        width = self._width(night.first)
-        usual = _median(self._widths) if self._widths else math.inf
+        width = half_width(night.first)
+        usual = median(self._widths) if self._widths else math.inf
         if width > VAGUE * usual and width > max(limits.threshold, abs(effect)):
             return Look(night=night, level=level, limits=limits, effect=effect, vague=True)
         stands = self._stands(effect, limits)
@@ -230,9 +182,9 @@ class Gate:
         """The night had no alarm: it ends what was, and is part of the baseline from now on."""
         self._end()
         if len(self._levels) >= FIRST_NIGHTS:
-            self._deviations.append(look.level - _median(self._levels))
+            self._deviations.append(look.level - median(self._levels))
         self._levels.append(look.level)
-        self._widths.append(self._width(look.night.first))
+        self._widths.append(half_width(look.night.first))
 
     def passing(self, look: Look) -> None:
         """The alarm was not confirmed: the night ends what was, and is remembered as noise."""
@@ -278,27 +230,14 @@ class Gate:
         self._forget_streak()
 
     def _forget_streak(self) -> None:
-        self._streak: list[float] = []
-        self._since: float | None = None
-        self._established = 0
-        self._below = 0
+        self._streak = []
+        self._since = None
+        self._established = self._below = 0
 
     def _level(self, run: Run) -> float | None:
         if run.fitness != "number" or run.value is None:
             return None
         return self._sign * math.log(run.value.value)
-
-    def _width(self, run: Run) -> float:
-        """Half the width of the interval, relative to the value; the longer side."""
-        assert run.value is not None
-        value, ends = run.value.value, (run.value.low, run.value.high)
-        return max((abs(end / value - 1) for end in ends if not math.isnan(end)), default=0.0)
-
-
-def _median(values: Iterable[float]) -> float:
-    ordered = sorted(values)
-    middle = len(ordered) // 2
-    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
 def _quantile(ordered: list[float], share: float) -> float:

@@ -1,8 +1,8 @@
 """What nightly regression runs have measured, as plain values: one night of one series, and a series.
 
-A series is one quantity of one thing on one device under one set of conditions; whatever separates measurements (method,
-threads, clocks, runtime settings) makes another series. Nights are told apart and ordered by their time and never by the
-order in which they are given.
+A series is one quantity of one thing on one device under one set of conditions; whatever separates measurements
+(method, threads, clocks, runtime settings) makes another series. Nights are told apart and ordered by their time and
+never by the order in which they are given.
 """
 
 from __future__ import annotations

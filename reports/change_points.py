@@ -1,0 +1,110 @@
+"""Where the level of a series changed in its history. For looking back; the gate is `reports.gate`.
+
+PELT (Killick, Fearnhead, Eckley 2012, with ruptures) on logarithms of the nights' values, squared error, penalty
+    P = (m / 2) (z d)^2, at least (m / 2) log(1 + minimum effect)^2, m = `SEGMENT`, z = `Z`.
+A step of size x between two segments of m nights gains (m / 2) x^2, so one of z d just pays for itself.
+d: how far means over m nights differ from means over the m nights before, on this series: the 80% quantile of these
+    differences over all nights, divided by 1.2816. They hold noise, its correlation and slow drift in the proportions
+    of the series; the usual penalty, 2 sigma^2 log n, supposes white noise and finds steps in every correlated series.
+    Of a step only the nights around it are affected.
+A point is kept if the m nights behind it differ from the m before it by max(minimum effect, z d): steps are abrupt,
+    and longer segments of a drifting series differ without one.
+Single nights are no steps: values further than three scaled MADs from the running median of m nights are drawn in.
+
+Changes of the last m - 1 nights cannot be seen yet, series with fewer than 3 m nights have no change points, and
+several changes within some weeks hide each other by raising d.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from reports.nights import Series
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SEGMENT: Final = 7
+"""Nights of the shortest level: a week, so that no weekday is one."""
+Z: Final = 3.0
+_QUANTILE = 0.8
+_OF_NORMAL = 1.2816
+_CLIP = 3.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangePoint:
+    """A change of level.
+
+    Attributes:
+        time: First night of the new level, seconds since 1970.
+        before: Median from the change before, or the beginning, to this one, in the quantity's unit.
+        after: Median from this one to the next, or the end.
+        effect: Relative change, after / before - 1.
+        worse: Whether the change is to the worse side.
+    """
+
+    time: float
+    before: float
+    after: float
+    effect: float
+    worse: bool
+
+
+def change_points(series: Series, *, at: float = math.inf) -> tuple[ChangePoint, ...]:
+    """Changes of level in order of time; of nights without a usable number nothing is made.
+
+    Args:
+        series: With its nights, in any order.
+        at: Nights after this time are left out.
+    """
+    import numpy as np
+
+    nights = [
+        (night.time, night.first.value.value)
+        for night in series.until(at)
+        if night.first.fitness == "number" and night.first.value is not None
+    ]
+    if len(nights) < 3 * SEGMENT:
+        return ()
+    levels = np.log(np.asarray([value for _, value in nights]))
+    places = _places(levels, math.log1p(series.minimum_effect))
+    ends = [0, *places, len(nights)]
+    medians = [math.exp(float(np.median(levels[a:b]))) for a, b in zip(ends, ends[1:], strict=False)]
+    return tuple(
+        ChangePoint(
+            time=nights[place][0], before=before, after=after, effect=after / before - 1,
+            worse=(after > before) == (series.direction == "min"),
+        )
+        for place, before, after in zip(places, medians, medians[1:], strict=False)
+    )  # fmt: skip
+
+
+def _places(levels: np.ndarray, floor: float) -> list[int]:
+    """Indices at which a new level begins."""
+    import numpy as np
+    from numpy.lib.stride_tricks import sliding_window_view
+    from ruptures import KernelCPD
+
+    drawn = _drawn_in(levels)
+    means = sliding_window_view(drawn, SEGMENT).mean(axis=1)
+    jumps = np.abs(means[SEGMENT:] - means[:-SEGMENT])  # of the night at index SEGMENT first
+    limit = max(floor, Z * float(np.quantile(jumps, _QUANTILE)) / _OF_NORMAL)
+    # The linear kernel's cost is the squared error, and with a penalty ruptures prunes as PELT does, in C.
+    search = KernelCPD(kernel="linear", min_size=SEGMENT).fit(drawn.reshape(-1, 1))
+    found = search.predict(pen=SEGMENT / 2 * limit**2)[:-1]
+    return [int(place) for place in found if jumps[place - SEGMENT] >= limit]
+
+
+def _drawn_in(levels: np.ndarray) -> np.ndarray:
+    """Levels with single outliers moved to the edge of what is usual around them."""
+    import numpy as np
+    from numpy.lib.stride_tricks import sliding_window_view
+
+    around = sliding_window_view(np.pad(levels, SEGMENT // 2, mode="reflect"), SEGMENT)
+    middle = np.median(around, axis=1)
+    reach = _CLIP * 1.4826 * float(np.median(np.abs(levels - middle)))
+    drawn: np.ndarray = np.clip(levels, middle - reach, middle + reach)
+    return drawn

@@ -1,0 +1,78 @@
+"""What a gate sees of one night, in logarithms of cost: the limits that it is compared with; its distance from them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from reports.nights import Night, Run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What tonight is compared with, in logarithms of cost.
+
+    Attributes:
+        baseline: The level.
+        spread: S.
+        threshold: T.
+        detectable: T + 2 S.
+        nights: Good nights behind the baseline.
+    """
+
+    baseline: float
+    spread: float
+    threshold: float
+    detectable: float
+    nights: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What a night shows, before anything is made of it.
+
+    Attributes:
+        night: The night, which has a number.
+        level: Logarithm of its cost.
+        limits: None while the series is learned.
+        effect: Distance from the baseline; 0 while the series is learned.
+        side: 1 when dearer beyond the threshold, -1 when cheaper, 0 without an alarm.
+        vague: The interval is several times as wide as usual and holds the baseline: the night says nothing.
+        fresh: Distance of the fresh run from the baseline, None without one that has a number.
+        confirmed: Whether the fresh run confirms the alarm; None without an alarm or without the run.
+        stands: 1 or -1 when a change that was established before stands tonight: its side.
+    """
+
+    night: Night
+    level: float
+    limits: Limits | None
+    effect: float = 0.0
+    side: int = 0
+    vague: bool = False
+    fresh: float | None = None
+    confirmed: bool | None = None
+    stands: int = 0
+
+    @property
+    def own_error(self) -> float:
+        """Half the width of the first run's interval, as an effect."""
+        return math.log1p(half_width(self.night.first))
+
+    @property
+    def mean_effect(self) -> float:
+        """Of tonight's runs."""
+        return self.effect if self.fresh is None else (self.effect + self.fresh) / 2
+
+    @property
+    def smaller_effect(self) -> float:
+        """Of tonight's runs, the one nearer to the baseline, 0 if they lie on both sides of it."""
+        if self.fresh is None:
+            return self.effect
+        return self.side * max(0.0, min(self.effect * self.side, self.fresh * self.side))
+
+
+def half_width(run: Run) -> float:
+    """Half the width of a run's interval, relative to the value; its longer side, 0 without one."""
+    assert run.value is not None
+    value, ends = run.value.value, (run.value.low, run.value.high)
+    return max((abs(end / value - 1) for end in ends if not math.isnan(end)), default=0.0)

@@ -1,0 +1,147 @@
+"""The one sentence in which a verdict says why, for people."""
+
+from __future__ import annotations
+
+import math
+
+from reports.formatting import clean, plain_number
+from reports.gate import Gate
+from reports.looks import Limits, Look
+from reports.nights import INVALID, OK, Acceptance, Night, Run
+
+
+def wrong(run: Run) -> str:
+    """Of a run whose output or number is wrong."""
+    if run.status == INVALID:
+        return f"wrong output{_because(run.reason)}"
+    value = None if run.value is None else run.value.value
+    return f"{value} was measured, which no measurement can be"
+
+
+def absent(run: Run | None, nights: int) -> str:
+    """Of a night without a number."""
+    if run is None:
+        return "not measured tonight"
+    status = "measured, with no number" if run.status == OK else clean(run.status).replace("_", " ")
+    return f"no number: {status}{_because(run.reason)}{_row(nights)}"
+
+
+def learning(missing: int, accepted: Acceptance | None) -> str:
+    """Of a series that has too few good nights."""
+    since = "" if accepted is None else f" since {clean(accepted.by)} accepted a new level"
+    nights = "one more night" if missing == 1 else f"{missing} more good nights"
+    return f"nothing can be said yet: {nights} (this one included) are needed{since}"
+
+
+def vague(look: Look) -> str:
+    """Of a night whose interval is too wide."""
+    return (
+        f"tonight's interval (±{math.expm1(look.own_error):.1%}) is several times as wide as usual and holds the "
+        "baseline: this night says nothing"
+    )
+
+
+def noisy(look: Look) -> str:
+    """Of a series in which nothing that matters would be seen."""
+    limits = _limits(look)
+    scatter = f"±{1.96 * limits.spread:.0%}"
+    return f"no alarm, but nights scatter by {scatter}: only a change above {_seen(limits)} would be seen"
+
+
+def quiet(look: Look, gate: Gate, *, went_back: bool) -> str:
+    """Of a night without an alarm."""
+    limits = _limits(look)
+    effect = gate.cost_factor(look.effect) - 1
+    return (
+        f"{'it went back: ' if went_back else ''}{effect:+.1%}, within ±{math.expm1(limits.threshold):.1%} of "
+        f"{_baseline(limits, gate)}; a change of {_seen(limits)} would be seen"
+    )
+
+
+def unconfirmed(look: Look, gate: Gate, effect: float) -> str:
+    """Of an alarm that is not confirmed."""
+    first = gate.cost_factor(look.effect) - 1
+    alarm = f"{first:+.1%} against {_baseline(_limits(look), gate)}, beyond {math.expm1(_limits(look).threshold):.1%}"
+    if look.confirmed is None:
+        run = look.night.confirmation
+        missing = "a fresh run is wanted" if run is None else f"the fresh run has no number{_because(run.reason)}"
+        return f"{alarm}; {missing}"
+    fresh = 0.0 if look.fresh is None else gate.cost_factor(look.fresh) - 1
+    return f"{alarm}, but a fresh run says {fresh:+.1%}: not confirmed ({effect:+.1%} together)"
+
+
+def device_wide(look: Look, gate: Gate, effect: float, anchor: float) -> str:
+    """Of a night on which the device moved."""
+    moved = gate.cost_factor(anchor) - 1
+    return (
+        f"{effect:+.1%} against {_baseline(_limits(look), gate)}, and the device's anchor moved by {moved:+.1%}: it is "
+        "the device (system update, power mode, heat), and need not be what is measured on it"
+    )
+
+
+def alarm(look: Look, gate: Gate, effect: float, *, silent: bool, moved: float | None) -> str:
+    """Of a confirmed alarm, or an established change.
+
+    Args:
+        look: The night.
+        gate: The series, this night taken in.
+        effect: Relative change of the quantity.
+        silent: There are anchors and they say nothing.
+        moved: Effect of the anchors where they moved to the same side, by less.
+    """
+    limits = _limits(look)
+    threshold = math.expm1(limits.threshold)
+    beyond = f"beyond {threshold:.1%}" if look.side else f"within {threshold:.1%} and not yet back"
+    text = f"{effect:+.1%} against {_baseline(limits, gate)}, {beyond}"
+    if look.confirmed and look.fresh is not None:
+        text += f"; a fresh run says {gate.cost_factor(look.fresh) - 1:+.1%}"
+    if moved is not None:
+        text += f"; the device's anchor moved by {gate.cost_factor(moved) - 1:+.1%}, which explains a part"
+    elif silent:
+        text += "; the device's anchor says nothing tonight, so it may be the device"
+    if gate.established:
+        return f"{text}; stays until it is accepted or goes back"
+    if gate.streak > 1:
+        return f"{text}; last night's change was another one"
+    return f"{text}; the first night"
+
+
+def changes(before: Night, now: Night) -> str:
+    """What is another in the environment since the last good night."""
+    names = sorted(set(before.environment) | set(now.environment))
+    found = [
+        f"{clean(name)} {clean(old)} -> {clean(new)}"
+        for name in names
+        if (old := before.environment.get(name, "unknown")) != (new := now.environment.get(name, "unknown"))
+    ]
+    return f"; since the last good night: {', '.join(found)}" if found else ""
+
+
+def future(nights: int) -> str:
+    """Of nights that are dated after the one that is judged."""
+    if not nights:
+        return ""
+    counted = "one night is" if nights == 1 else f"{nights} nights are"
+    return f"; {counted} dated after this one and left out: did a clock jump?"
+
+
+def _limits(look: Look) -> Limits:
+    assert look.limits is not None
+    return look.limits
+
+
+def _baseline(limits: Limits, gate: Gate) -> str:
+    value = plain_number(gate.cost_factor(limits.baseline))
+    return f"the pinned {value}" if gate.pinned else f"{value}, the median of {limits.nights} good nights"
+
+
+def _seen(limits: Limits) -> str:
+    return f"{math.expm1(limits.detectable):.1%}"
+
+
+def _because(reason: str) -> str:
+    return f" ({clean(reason)})" if reason.strip() else ""
+
+
+def _row(nights: int) -> str:
+    return f", {nights} nights in a row" if nights > 1 else ""
