@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from reports.nights import Series
@@ -72,13 +73,13 @@ def change_points(series: Series, *, at: float = math.inf) -> tuple[ChangePoint,
     levels = np.log(np.asarray([value for _, value in nights]))
     places = _places(levels, math.log1p(series.minimum_effect))
     ends = [0, *places, len(nights)]
-    medians = [math.exp(float(np.median(levels[a:b]))) for a, b in zip(ends, ends[1:], strict=False)]
+    medians = [math.exp(float(np.median(levels[a:b]))) for a, b in pairwise(ends)]
     return tuple(
         ChangePoint(
             time=nights[place][0], before=before, after=after, effect=after / before - 1,
             worse=(after > before) == (series.direction == "min"),
         )
-        for place, before, after in zip(places, medians, medians[1:], strict=False)
+        for place, (before, after) in zip(places, pairwise(medians), strict=True)
     )  # fmt: skip
 
 

@@ -69,7 +69,9 @@ class Verdict:
         since: First night of the present alarms, seconds since 1970.
         nights_in_row: Nights of the present alarms that were confirmed and the series' own, or that had a result
             without a number; counted until the change is established.
-        wants_confirmation: Take a fresh run at once, put it into the night and judge again.
+        established: Whether the change is one that stays until it is accepted or goes back.
+        alarm: Whether the night's first run alone was an alarm that a fresh run had to decide on.
+        wants_confirmation: It still has to: take a fresh run at once, put it into the night and judge again.
         accepted: Whose word the baseline is, if anybody's.
     """
 
@@ -85,5 +87,7 @@ class Verdict:
     good_nights: int = 0
     since: float | None = None
     nights_in_row: int = 0
+    established: bool = False
+    alarm: bool = False
     wants_confirmation: bool = False
     accepted: Acceptance | None = None

@@ -241,6 +241,8 @@ def _made(one: _Tonight, kind: Kind, level: Level, why: str, *, wants_confirmati
         detectable=None if limits is None else math.expm1(limits.detectable),
         baseline=None if limits is None else gate.cost_factor(limits.baseline),
         good_nights=gate.nights if limits is None else limits.nights, since=since,
+        established=alarmed and gate.established != 0,
+        alarm=look is not None and bool(look.side) and not look.stands,
         nights_in_row=gate.streak if alarmed else len(track.without) if kind is Kind.NO_DATA else 0,
         wants_confirmation=wants_confirmation, accepted=track.accepted,
     )  # fmt: skip
