@@ -9,8 +9,8 @@ deviation, the share of series (unless said otherwise):
   the 21st and the last but one, and the night before it was not yet wrong about anything.
 - MDC: the median of the minimum detectable change that was printed the night before; found: a step by exactly what was
   printed for that series was a FAIL by its second night (95% is promised for normal noise).
-- points: with a change point, falsely. at +10%: with a change point within two nights of a step by 10% that has at least
-  a week behind it.
+- points: with a change point, falsely. at +10%: with a change point within two nights of a step by 10% that has at
+  least a week behind it.
 - MAD rule: FAIL and +10% for median and scaled MAD of the last 14 good nights, alarm beyond max(4%, 3.5 MADs), a fresh
   run beyond that too, two nights in a row.
 - bare: with a night that was more than 5% above the night before, which is all that this rule asks.
@@ -30,6 +30,7 @@ from itertools import pairwise
 from statistics import median
 
 import numpy as np
+
 from regression_noise import KINDS, Sample, sample
 from reports.change_points import SEGMENT, change_points
 from reports.nights import Night, Run, Series
@@ -161,8 +162,8 @@ HEADER = (
 def line(kind: str, deviation: float, one: Cell) -> str:
     steps = " ".join(f"{share:6.1%}" for share in one.steps)
     return (
-        f"{kind:15} {deviation:3.0%} {one.false_fail:5.1%} {one.false_faster:6.1%} {one.false_warn:5.1%} {one.fresh:6.2%} |"
-        f" {steps} | {one.detectable:4.0%} {one.found:6.1%} | {one.false_points:6.1%} {one.points_found:7.1%} |"
+        f"{kind:15} {deviation:3.0%} {one.false_fail:5.1%} {one.false_faster:6.1%} {one.false_warn:5.1%}"
+        f" {one.fresh:6.2%} | {steps} | {one.detectable:4.0%} {one.found:6.1%} | {one.false_points:6.1%} {one.points_found:7.1%} |"
         f" {one.mad_fail:15.1%} {one.mad_found:6.1%} | {one.bare:5.0%}"
     )
 

@@ -1,17 +1,18 @@
 """Nights of series on which nothing happened: six kinds of noise whose standard deviation is stated.
 
 All is in logarithms of the value. A night has a component of the day, which a fresh run of the same night shares, and
-noise of each run within the night, which it does not: 80% and 20% of the variance. A large share of the day makes a fresh
-run worth little, which is the unkind case for false alarms.
+noise of each run within the night, which it does not: 80% and 20% of the variance. A large share of the day makes a
+fresh run worth little, which is the unkind case for false alarms.
 
 - independent: the day's component is normal, each day anew.
 - correlated: it is AR(1) with phi = 0.7.
 - drifting: half of the series a sinusoid with a period drawn between 20 and 60 nights and a phase of its own, half a
   random walk whose steps give it the stated deviation over 60 nights on average.
-- spiky: it has Student's t distribution with 4 degrees of freedom, and on 3% of the nights, on top of the stated deviation,
-  a neighbour makes the first run 10% to 30% slower. It is still there for the fresh run half of the time, and then as bad.
-- bimodal: two modes, the rarer one on 20% to 50% of the nights (drawn for the series), faster or slower, as far from the
-  other as the stated deviation asks: 2 to 2.5 deviations. A day is in one mode, drawn anew each day.
+- spiky: it has Student's t distribution with 4 degrees of freedom, and on 3% of the nights, on top of the stated
+  deviation, a neighbour makes the first run 10% to 30% slower. It is still there for the fresh run half of the time, and
+  then as bad.
+- bimodal: two modes, the rarer one on 20% to 50% of the nights (drawn for the series), faster or slower, as far from
+  the other as the stated deviation asks: 2 to 2.5 deviations. A day is in one mode, drawn anew each day.
 - bimodal in runs: the same, and the rarer mode stays for 4 nights on average.
 """
 

@@ -17,7 +17,7 @@ Alarm: tonight's effect is beyond T. Confirmed: a fresh run of the same night is
     first run was picked for being large, so the second one is not asked for as much.
 Established: the second night in a row with a confirmed alarm, when the smaller effects of both nights agree within
     1.25 T; else the third. A step has one level, and neighbours who disturb two nights seldom do it alike.
-Detectable: T + 2 S, the step that is established by its second night with 95% probability if noise is normal.
+Detectable: T + 2.3 S, the step that is established by its second night with 95% probability if noise is normal.
 Back: an established change stays until somebody accepts it, or until it is below T/2 on one night or below T on two.
 
 The rule that this comes from takes S = 1.4826 MAD of the last 14 good nights, T = max(4%, 3.5 S), asks the fresh run
@@ -62,7 +62,7 @@ _QUANTILE = 0.9
 _OF_NORMAL = 1.6449
 _MULTIPLE = 2.5
 _SMALL = 7.0
-_POWER = 2.0
+_POWER = 2.3
 _MEDIAN_ERROR = math.pi / 2
 _LARGEST = 700.0  # of a logarithm whose number is finite
 
@@ -142,7 +142,7 @@ class Gate:
             return None
         of_nights = len(self._levels)
         known = len(self._deviations)
-        spread = _quantile(sorted(map(abs, self._deviations)), _QUANTILE) / _OF_NORMAL
+        spread = min(_LARGEST / 10, _quantile(sorted(map(abs, self._deviations)), _QUANTILE) / _OF_NORMAL)
         if self._pinned is None:
             baseline = median(self._levels)
             spread *= math.sqrt((1 + _MEDIAN_ERROR / of_nights) / (1 + _MEDIAN_ERROR / WINDOW))

@@ -16,7 +16,7 @@ class Limits:
         baseline: The level.
         spread: S.
         threshold: T.
-        detectable: T + 2 S.
+        detectable: T + 2.3 S.
         nights: Good nights behind the baseline.
     """
 

@@ -106,6 +106,11 @@ def alarm(look: Look, gate: Gate, effect: float, *, silent: bool, moved: float |
     return f"{text}; the first night"
 
 
+def standing(*, failed: bool) -> str:
+    """Of a night that says nothing of a series that failed before."""
+    return "; what failed before stands until it is accepted or seen to be back" if failed else ""
+
+
 def changes(before: Night, now: Night) -> str:
     """What is another in the environment since the last good night."""
     names = sorted(set(before.environment) | set(now.environment))

@@ -162,7 +162,8 @@ def _verdict(one: _Tonight, anchors: _Anchors) -> Verdict:
         level = Level.WARN if track.future else Level.FINE
         return _made(one, Kind.AMBIGUOUS, level, reasons.learning(missing, track.accepted))
     if look.vague:
-        return _made(one, Kind.AMBIGUOUS, Level.FINE, reasons.vague(look))
+        level = Level.FAIL if track.failed else Level.FINE
+        return _made(one, Kind.AMBIGUOUS, level, reasons.vague(look) + reasons.standing(failed=track.failed))
     if not look.side and not look.stands:
         return _without_alarm(one, look)
     side = look.side or look.stands
@@ -193,14 +194,15 @@ def _verdict(one: _Tonight, anchors: _Anchors) -> Verdict:
 
 def _without_number(one: _Tonight) -> Verdict:
     track, night = one.track, one.night
-    level = Level.WARN
+    level = Level.FAIL if track.failed else Level.WARN
     if night is not None and night.first.status in RESULTS_WITHOUT_NUMBER:
         track.without.append(night.time)
         if len(track.without) > 1 and track.gate.nights:
             level = Level.FAIL
     elif night is not None:
         track.without.clear()
-    return _made(one, Kind.NO_DATA, level, reasons.absent(None if night is None else night.first, len(track.without)))
+    why = reasons.absent(None if night is None else night.first, len(track.without))
+    return _made(one, Kind.NO_DATA, level, why + reasons.standing(failed=track.failed))
 
 
 def _without_alarm(one: _Tonight, look: Look) -> Verdict:
