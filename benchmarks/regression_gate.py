@@ -163,8 +163,9 @@ def line(kind: str, deviation: float, one: Cell) -> str:
     steps = " ".join(f"{share:6.1%}" for share in one.steps)
     return (
         f"{kind:15} {deviation:3.0%} {one.false_fail:5.1%} {one.false_faster:6.1%} {one.false_warn:5.1%}"
-        f" {one.fresh:6.2%} | {steps} | {one.detectable:4.0%} {one.found:6.1%} | {one.false_points:6.1%} {one.points_found:7.1%} |"
-        f" {one.mad_fail:15.1%} {one.mad_found:6.1%} | {one.bare:5.0%}"
+        f" {one.fresh:6.2%} | {steps} | {one.detectable:4.0%} {one.found:6.1%} |"
+        f" {one.false_points:6.1%} {one.points_found:7.1%} | {one.mad_fail:15.1%} {one.mad_found:6.1%} |"
+        f" {one.bare:5.0%}"
     )
 
 

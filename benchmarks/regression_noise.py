@@ -9,8 +9,8 @@ fresh run worth little, which is the unkind case for false alarms.
 - drifting: half of the series a sinusoid with a period drawn between 20 and 60 nights and a phase of its own, half a
   random walk whose steps give it the stated deviation over 60 nights on average.
 - spiky: it has Student's t distribution with 4 degrees of freedom, and on 3% of the nights, on top of the stated
-  deviation, a neighbour makes the first run 10% to 30% slower. It is still there for the fresh run half of the time, and
-  then as bad.
+  deviation, a neighbour makes the first run 10% to 30% slower. It is still there for the fresh run half of the time,
+  and then as bad.
 - bimodal: two modes, the rarer one on 20% to 50% of the nights (drawn for the series), faster or slower, as far from
   the other as the stated deviation asks: 2 to 2.5 deviations. A day is in one mode, drawn anew each day.
 - bimodal in runs: the same, and the rarer mode stays for 4 nights on average.

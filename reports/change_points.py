@@ -1,18 +1,18 @@
 """Where the level of a series changed in its history. For looking back; the gate is `reports.gate`.
 
 PELT (Killick, Fearnhead, Eckley 2012, with ruptures) on logarithms of the nights' values, squared error, penalty
-    P = (m / 2) (z d)^2, at least (m / 2) log(1 + minimum effect)^2, m = `SEGMENT`, z = `Z`.
-A step of size x between two segments of m nights gains (m / 2) x^2, so one of z d just pays for itself.
-d: how far means over m nights differ from means over the m nights before, on this series: the 80% quantile of these
-    differences over all nights, divided by 1.2816. They hold noise, its correlation and slow drift in the proportions
-    of the series; the usual penalty, 2 sigma^2 log n, supposes white noise and finds steps in every correlated series.
-    Of a step only the nights around it are affected.
-A point is kept if the m nights behind it differ from the m before it by max(minimum effect, z d): steps are abrupt,
-    and longer segments of a drifting series differ without one.
+    P = (m / 2) x^2, m = `SEGMENT`: a step of size x between two segments of m nights just pays for itself.
+x = max(log(1 + minimum effect), z d), with d how far means over m nights differ from means over the m nights before, on
+    this series. They hold noise, its correlation and slow drift in the proportions of the series; the usual penalty,
+    2 sigma^2 log n, supposes white noise and finds steps in every correlated series.
+Twice: first with d the median of these differences over 0.6745 (steps touch fewer than half of the nights) and z = 3;
+    then, with all differences left out that touch a point found so, with their 80% quantile over 1.2816 and z = 4.
+A point is kept if the m nights from it on differ from the m before it by x: steps are abrupt, and longer segments of a
+    drifting series differ without one.
 Single nights are no steps: values further than three scaled MADs from the running median of m nights are drawn in.
 
-Changes of the last m - 1 nights cannot be seen yet, series with fewer than 3 m nights have no change points, and
-several changes within some weeks hide each other by raising d.
+Changes of the last m - 1 nights cannot be seen yet, and series with fewer than 3 m nights have no change points. A
+series that stays for days in one of two modes changes its level, and that is told.
 """
 
 from __future__ import annotations
@@ -29,9 +29,8 @@ if TYPE_CHECKING:
 
 SEGMENT: Final = 7
 """Nights of the shortest level: a week, so that no weekday is one."""
-Z: Final = 3.0
-_QUANTILE = 0.8
-_OF_NORMAL = 1.2816
+_FIRST, _SECOND = (0.5, 0.6745, 3.0), (0.8, 1.2816, 4.0)
+"""Quantile of the absolute differences, the same of a standard normal one, and z."""
 _CLIP = 3.0
 
 
@@ -87,16 +86,33 @@ def _places(levels: np.ndarray, floor: float) -> list[int]:
     """Indices at which a new level begins."""
     import numpy as np
     from numpy.lib.stride_tricks import sliding_window_view
-    from ruptures import KernelCPD
 
     drawn = _drawn_in(levels)
     means = sliding_window_view(drawn, SEGMENT).mean(axis=1)
     jumps = np.abs(means[SEGMENT:] - means[:-SEGMENT])  # of the night at index SEGMENT first
-    limit = max(floor, Z * float(np.quantile(jumps, _QUANTILE)) / _OF_NORMAL)
+    found = _segments(drawn, jumps, max(floor, _usual(jumps, *_FIRST)))
+    away = np.ones(len(jumps), dtype=bool)
+    for place in found:  # whose step is in the differences of the nights that are less than a segment away
+        away[max(0, place - 2 * SEGMENT + 1) : place] = False
+    if np.count_nonzero(away) < 2 * SEGMENT:
+        return found
+    return _segments(drawn, jumps, max(floor, _usual(jumps[away], *_SECOND)))
+
+
+def _usual(jumps: np.ndarray, share: float, of_normal: float, z: float) -> float:
+    import numpy as np
+
+    return z * float(np.quantile(jumps, share)) / of_normal
+
+
+def _segments(drawn: np.ndarray, jumps: np.ndarray, step: float) -> list[int]:
+    """Where levels begin that differ from the one before by a step at least."""
+    from ruptures import KernelCPD
+
     # The linear kernel's cost is the squared error, and with a penalty ruptures prunes as PELT does, in C.
     search = KernelCPD(kernel="linear", min_size=SEGMENT).fit(drawn.reshape(-1, 1))
-    found = search.predict(pen=SEGMENT / 2 * limit**2)[:-1]
-    return [int(place) for place in found if jumps[place - SEGMENT] >= limit]
+    found = search.predict(pen=SEGMENT / 2 * step**2)[:-1]
+    return [int(place) for place in found if jumps[place - SEGMENT] >= step]
 
 
 def _drawn_in(levels: np.ndarray) -> np.ndarray:

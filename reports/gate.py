@@ -10,7 +10,7 @@ Deviations: of each night its distance from the median of the good nights before
     drift, how the median lags behind it, and the error of that median.
 Spread: S = q / 1.645 with q the 90% quantile of the last `MEMORY` absolute deviations: the standard deviation where
     noise is normal. A tenth of the nights may be outliers, and a second mode of a fifth of the nights is seen.
-Threshold: T = max(minimum effect, 2.5 S (1 + 7/n)) with n deviations: (1 + 7/n) is for the error of a quantile of few.
+Threshold: T = max(minimum effect, 2.6 S (1 + 7/n)) with n deviations: (1 + 7/n) is for the error of a quantile of few.
     A baseline of m nights, fewer than w = `WINDOW` after an acceptance, widens S by
     sqrt((1 + pi/2m) / (1 + pi/2w)), pi/2m being the variance of a median of m.
 Alarm: tonight's effect is beyond T. Confirmed: a fresh run of the same night is beyond 2/3 T on the same side. The
@@ -60,7 +60,7 @@ that wide by chance on one night of 500."""
 
 _QUANTILE = 0.9
 _OF_NORMAL = 1.6449
-_MULTIPLE = 2.5
+_MULTIPLE = 2.6
 _SMALL = 7.0
 _POWER = 2.3
 _MEDIAN_ERROR = math.pi / 2

@@ -14,7 +14,7 @@
 | NO-DATA | WARN | no number tonight |
 | NO-DATA | FAIL | of a series that had good nights: out of memory, infeasible or timed out, two nights in a row |
 
-A night that says nothing (NO-DATA, a wide interval) of a series that failed before is a FAIL too: nobody saw it go back.
+Of a series that failed before, NO-DATA and a wide interval are a FAIL too: nobody saw it go back.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -76,5 +77,5 @@ def test_points_are_nights_in_order_and_a_week_apart(values, exponent):
     scale = 2.0**exponent
     found = change_points(series(*nights([scale * value for value in values])))
     places = [0.0, *(point.time / DAY for point in found), float(len(values))]
-    assert all(b - a >= SEGMENT for a, b in zip(places, places[1:], strict=False)) or not found
+    assert all(b - a >= SEGMENT for a, b in pairwise(places)) or not found
     assert all(point.after != point.before for point in found)
