@@ -186,7 +186,7 @@ def _verdict(one: _Tonight, anchors: _Anchors) -> Verdict:
     else:
         gate.lingers(look)
     silent = anchors.exist and not anchors.known
-    track.failed = bool(gate.established == side and (track.failed or not silent))
+    track.failed = side > 0 and gate.established > 0 and (track.failed or not silent)
     level = Level.FINE if side < 0 else Level.FAIL if track.failed else Level.WARN
     why = reasons.alarm(look, gate, effect, silent=silent, moved=anchors.effect if anchors.side == side else None)
     return _made(one, Kind.SLOWER if side > 0 else Kind.FASTER, level, why)

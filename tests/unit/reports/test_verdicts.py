@@ -193,6 +193,7 @@ class TestNightsThatSayNothing:
         verdict = tonight(11.0, 11.0, None)
         assert said(verdict) == (Kind.NO_DATA, Level.FAIL)
         assert "what failed before stands" in verdict.why
+        assert said(tonight(9.0, 9.0, None)) == (Kind.NO_DATA, Level.WARN)
 
     def test_a_night_with_a_wide_interval_says_nothing(self):
         wide = night(20, 11.0, half=0.2)
