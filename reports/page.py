@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reports.figures.cloud import CSS as CLOUD_CSS
 from reports.figures.text import Colors, place, safe, strip, value_text
 from reports.figures.theme import FONT, MONOSPACE, THEMES
 from reports.objectives import quantity
@@ -74,7 +75,7 @@ def write_sections(
         body.append("</section>")
     body.append(f"<section><h2>All candidates</h2>{table}</section>")
     body += ["<section><h2>How to read the numbers</h2><ul>", *(f"<li>{safe(note)}</li>" for note in notes), "</ul>"]
-    style = f"""
+    style = f"""{CLOUD_CSS}
 :root {{ color-scheme: light; }}
 body {{ font: 15px/1.5 {FONT}; color: {ink.text}; background: {ink.background}; margin: 0 auto; padding: 1.5rem;
   max-width: 1500px; }}

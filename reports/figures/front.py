@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from reports.figures.cloud import CLOUD, cloud_shape
 from reports.figures.text import Colors, hover, safe
 from reports.figures.theme import THEMES, ThemeName, bare, dressed, say
 from reports.objectives import Quantity, quantity
@@ -98,8 +99,10 @@ def front_figure(
             x=[at[0] for at in stairs], y=[at[1] for at in stairs], mode="lines", hoverinfo="skip", showlegend=False,
             line={"color": ink.on, "width": 1.5, "dash": "dot"},
         )  # fmt: skip
+    across = [point.x.value for of in points.values() for point in of]
+    reach = (min(across, default=0.0), max(across, default=0.0))
     for kind, mark in marks.items():
-        _add(figure, points[kind], mark, kind, faded)
+        _add(figure, points[kind], mark, kind, faded, reach)
         if hovering and points[kind]:
             figure.data[-1].update(hovertemplate="%{hovertext}<extra></extra>", hovertext=[
                 hover(point.entry.title, point.entry.rows, names, colors, notes(point.entry, ranking))
@@ -194,25 +197,51 @@ def _ring(points: Sequence[_Point], color: str) -> dict[str, Any]:
 
 
 def _add(
-    figure: Figure, points: Sequence[_Point], mark: _Mark, kind: Kind, faded: Collection[tuple[str, str]]
+    figure: Figure, points: Sequence[_Point], mark: _Mark, kind: Kind, faded: Collection[tuple[str, str]],
+    reach: tuple[float, float],
 ) -> None:  # fmt: skip
+    import numpy as np
+
     if not points:
         return
     back = [kind != "anchor" and point.entry.key in faded for point in points]
-    bars = kind in ("on", "anchor") or (kind == "uncertain" and len(points) <= _BARS)
+    many = kind != "anchor" and len(points) >= CLOUD
+    bars = not many and (kind in ("on", "anchor") or (kind == "uncertain" and len(points) <= _BARS))
+    name = mark.title if bars or kind != "uncertain" else f"{mark.title} (bars left out)"
     figure.add_scatter(
-        x=[point.x.value for point in points],
-        y=[point.y.value for point in points],
-        mode="markers+text" if kind == "anchor" else "markers",
+        x=np.array([point.x.value for point in points]),  # arrays are checked and written ten times as fast as lists
+        y=np.array([point.y.value for point in points]),
+        mode="none" if many else "markers+text" if kind == "anchor" else "markers",
         text=[safe(point.entry.title) for point in points] if kind == "anchor" else None,
-        textposition="top right", textfont={"size": 11},  # bars cross at the point
-        name=mark.title if bars or kind != "uncertain" else f"{mark.title} (bars left out)", hoverinfo="none",
+        textposition=_beside([point.x.value for point in points], reach), textfont={"size": 11},
+        name=name, hoverinfo="none", legendgroup=kind, showlegend=not many,
         marker={"symbol": mark.symbol, "size": mark.size, "color": mark.color, "line": {"width": 1.6},
                 "opacity": [mark.opacity * (_FADED if away else 1.0) for away in back] if any(back) else mark.opacity},
         error_x=_bars([point.x for point in points], back, mark.color) if bars else None,
         error_y=_bars([point.y for point in points], back, mark.color) if bars else None,
-        customdata=["~".join(point.entry.key) for point in points],
+        customdata=np.array(["~".join(point.entry.key) for point in points], dtype=object),
     )  # fmt: skip
+    if many:
+        _add_cloud(figure, points, back, mark, kind, name)
+
+
+def _beside(values: Sequence[float], reach: tuple[float, float]) -> list[str]:
+    """Where labels have room; above, since bars cross at the point."""
+    middle = (reach[0] + reach[1]) / 2
+    return ["top right" if value <= middle else "top left" for value in values]
+
+
+def _add_cloud(
+    figure: Figure, points: Sequence[_Point], back: Sequence[bool], mark: _Mark, kind: Kind, name: str
+) -> None:  # fmt: skip
+    in_legend = True
+    for away in sorted(set(back), reverse=True):
+        some = [(at.x.value, at.y.value) for at, own in zip(points, back, strict=True) if own == away]
+        figure.add_shape(cloud_shape(
+            some, name=name, group=kind, color=mark.color, size=mark.size - 1,
+            opacity=mark.opacity * (_FADED if away else 1.0), in_legend=in_legend,
+        ))  # fmt: skip
+        in_legend = False
 
 
 def notes(entry: Entry, ranking: Ranking) -> list[str]:

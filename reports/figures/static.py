@@ -65,6 +65,9 @@ def svg(figure: Figure, *, width: int = 860) -> str:
         raise ValueError(f"a still picture is drawn of scatter traces only, not of {', '.join(sorted(odd))}")
     height = float(layout.get("height") or 450)
     color = layout.get("font", {}).get("color", _FALLBACK)
+    for trace in traces:
+        if trace.get("mode") == "none":  # a cloud (`reports.figures.cloud`), whose shape is for browsers
+            trace.update(mode="markers", showlegend=True)
     named = [trace for trace in traces if trace.get("name") and trace.get("showlegend") is not False]
     shown = layout.get("showlegend", True) is not False
     rows = _legend_rows(named, width - 90) if shown else []
@@ -180,7 +183,8 @@ def _frame(across: _Axis, up: _Axis, grid: str) -> Iterator[str]:
 def _trace(trace: dict[str, Any], across: _Axis, up: _Axis) -> Iterator[str]:
     mode, color, dim = str(trace.get("mode") or "lines"), _color(trace), float(trace.get("opacity") or 1.0)
     points: list[tuple[float, float] | None] = []
-    for x, y in zip(trace.get("x") or (), trace.get("y") or (), strict=True):
+    xs, ys = (() if trace.get(name) is None else trace[name] for name in ("x", "y"))
+    for x, y in zip(xs, ys, strict=True):
         gone = x is None or y is None or (across.log and x <= 0) or (up.log and y <= 0)
         points.append(None if gone else (across.at(x), up.at(y)))
     yield f'<g opacity="{dim:g}">'

@@ -75,13 +75,40 @@
     },
     // Rows that are on the screen are asked for anew.
     again() {
-      window.dash_ag_grid.getApiAsync("grid").then((grid) => grid.refreshInfiniteCache(), () => {});
+      if (tables.getApiAsync) tables.getApiAsync("grid").then((grid) => grid.refreshInfiniteCache(), () => {});
       return nothing();
     },
   };
 
-  const grid = (window.dashAgGridComponentFunctions = window.dashAgGridComponentFunctions || {});
   const element = (...given) => window.React.createElement(...given);
+
+  // Plotly is fetched and compiled beside everything else; the component of figures waits for a promise as for itself.
+  const loaded = (name) => new Promise((done, failed) => {
+    const src = document.querySelector(`meta[name=${name}]`).content;
+    document.head.append(Object.assign(document.createElement("script"), {src, onload: done, onerror: failed}));
+  });
+  window.Plotly = loaded("figures").then(() => window.Plotly);
+
+  // The table's library is as large as all else but Plotly: it comes when the front is on the screen.
+  const drawn = new Promise((done) => {
+    const look = () => document.querySelector("#front .main-svg") && (watch.disconnect(), done());
+    const watch = new MutationObserver(look);
+    watch.observe(document, {childList: true, subtree: true});
+  });
+  const shown = drawn
+    .then(() => new Promise((done) => window.requestAnimationFrame(() => window.setTimeout(done, 0))))
+    .then(() => window.performance.mark("front shown"));
+  let tables = {};
+  const tablesCome = shown.then(() => loaded("tables")).then(() => { tables = window.dash_ag_grid; });
+  const Late = (given) => {
+    const [ready, setReady] = window.React.useState(Boolean(tables.AgGrid));
+    window.React.useEffect(() => { tablesCome.then(() => setReady(true)); }, []);
+    return ready ? element(tables.AgGrid, given) : element("div", {id: given.id, style: given.style});
+  };
+  Late.dashRenderType = true;  // as of the component itself: Dash then says what a drawing is for
+  window.dash_ag_grid = {AgGrid: Late};
+
+  const grid = (window.dashAgGridComponentFunctions = window.dashAgGridComponentFunctions || {});
   grid.Strip = (cell) => {
     const colors = cell.colors || {};
     const spans = [];
