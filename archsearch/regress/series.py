@@ -15,6 +15,7 @@ from archsearch.regress.rounds import MISSING, Counted, by_night, counted
 from archsearch.regress.series_key import SeriesKey
 from archsearch.store import Store
 from profiler.stats import Interval
+from profiler.workloads import Point
 from reports.nights import OK, Acceptance, Night, Run, Series
 from reports.values import Value
 from search_space.layout import by_kind
@@ -158,7 +159,7 @@ def _add_unmeasured(growing: Mapping[SeriesKey, _Growing], store: Store, limit: 
         asked = set(plan.asked)
         latest: dict[tuple[object, ...], _Growing] = {}
         for key, one in growing.items():
-            if key.device not in plan.devices or _asked(key) not in asked:
+            if key.device not in plan.devices or asked_of(key) not in asked:
                 continue
             known = latest.get(key.place)
             if known is None or _last(one, plan.night) >= _last(known, plan.night):
@@ -173,9 +174,8 @@ def _add_unmeasured(growing: Mapping[SeriesKey, _Growing], store: Store, limit: 
                 one.first[plan.night] = Run(status=UNREACHED, reason=why)
 
 
-def _asked(key: SeriesKey) -> Asked:
-    from profiler.workloads import Point
-
+def asked_of(key: SeriesKey) -> Asked:
+    """What of a plan a series is of."""
     return Asked(
         item=key.item, identity=key.identity, anchor=key.anchor, precision=key.precision,
         points=tuple(map(Point.from_list, key.points)),
