@@ -96,6 +96,8 @@ class SuiteFile(_Strict):
         "ttft_ms", "decode_ms", "peak_rss_mib",
     ]  # fmt: skip
     minimum_effect: Effect = 0.04
+    pause_s: Annotated[float, Field(ge=0, le=3600)] = 60.0
+    """How long a device is left alone before it measures again what lies between anchors that moved."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
