@@ -149,7 +149,7 @@ def load_suite(name_or_path: str) -> Suite:
         for item in error.errors(include_url=False):
             place = list(item["loc"])
             inside = len(place) > 1 and place[0] == "measure"
-            field = ".".join(str(part) for part in place if isinstance(part, str) and part != "measure")
+            field = ".".join(str(part) for part in (place[1:] if inside else place) if isinstance(part, str))
             known = Entry.model_fields if inside else SuiteFile.model_fields
             problems.add(positions.line_of(place), mistake_in_words(field or "an entry", item, known))
     problems.raise_if_any()

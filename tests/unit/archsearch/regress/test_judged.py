@@ -144,7 +144,7 @@ def test_a_new_series_tells_of_the_old_one_and_raises_no_alarm(store: Store, cha
 
 def test_worst_first(store: Store):
     both(store, GOOD, decode_ms=1.6)
-    assert [one.kind for one in judge_night(load_series(store), night(GOOD))][0] == "SLOWER"
+    assert judge_night(load_series(store), night(GOOD))[0].kind == "SLOWER"
 
 
 def test_accepting_a_level(store: Store):
