@@ -16,13 +16,12 @@ from typing import Any
 
 import pytest
 
-from archsearch.store import Store
 from tests.e2e.conftest import Cli, Done, wait_until
-from tests.e2e.regress_nights import DAY_S, add_earlier
+from tests.e2e.regress_nights import add_earlier
 
 SUITE = """\
-anchors: ["CC:width=128,vocab=512,ffn=512"]
-workloads: ["2048/4"]
+anchors: ["CC:width=64,vocab=512,ffn=128"]
+workloads: ["1536/4"]
 minimum_effect: 1.0
 pause_s: 1
 measure:
@@ -64,16 +63,24 @@ def _burn() -> None:
 
 @pytest.fixture(scope="module")
 def sixteen(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with one measured night and fifteen before it, and the suite that they are of."""
+    """A store with one measured night and fifteen before it, and the suite that they are of.
+
+    A device that cannot be used is to take part too: it hides nothing of the other.
+    """
     folder = tmp_path_factory.mktemp("nights")
     cli = Cli(folder=folder, work=folder / "device")
-    cli.devices()
+    cli.devices(f"\n  - {{name: gone, transport: local, work_dir: {folder}/gone, python: /nowhere/python3}}")
     folder_of(cli)
     done = cli(*TONIGHT, *FAST)
+    assert {row["device"] for row in done.json()} == {"local"}
+    assert "gone has no verdicts of its own" in done.err
     assert set(kinds(done).values()) == {"AMBIGUOUS"}, "a series of one night"
     assert "about" in done.err, "the time that is left"
     with cli.store("regress") as store:
+        [(_, _, lost)] = store.events("regress", "device lost")
         add_earlier(store, 15)
+    assert lost["device"] == "gone"
+    assert "/nowhere/python3" in lost["reason"]
     return folder
 
 
@@ -87,6 +94,7 @@ def nights(sixteen: Path, tmp_path: Path) -> Iterator[Cli]:
     yield cli
     for process in cli.running:
         process.kill()
+        process.communicate()
 
 
 def test_nothing_changed_then_a_slower_lowering_then_it_is_accepted(nights: Cli):
@@ -103,14 +111,9 @@ def test_nothing_changed_then_a_slower_lowering_then_it_is_accepted(nights: Cli)
     assert "lowering of swa banded -> standard" in row["why"]
     assert "a fresh run decides: windows" in slow.err
     assert row["night"] == row["since"]
+    night = row["night"]
     parts = [record.info["notes"]["part"] for record in nights.measurements("regress")]
     assert parts.count("confirmation") >= 2, "of the anchor too"
-
-    again = nights(*TONIGHT, *SLOW, code=None)
-    [row] = [row for row in again.json() if row["quantity"] == "ttft_ms" and not row["anchor"]]
-    if row["verdict"] == "SLOWER" and row["established"]:
-        assert (again.code, row["level"]) == (1, "FAIL")
-        assert "regress accept" in again.err
 
     shown = nights("regress", "accept", "*windows* ttft_ms", "--reason", "bands are wrong there", "--format", "json")
     [accepted] = shown.json()
@@ -119,47 +122,16 @@ def test_nothing_changed_then_a_slower_lowering_then_it_is_accepted(nights: Cli)
     assert "@" in accepted["accepted_by"]
     listed = {one["series"]: one for one in nights("regress", "series", "--format", "json").json()}
     assert len(listed) == 6
-    assert listed[row["series"]]["level"] == "fine"
+    assert listed[row["series"]]["night"] == night
+    assert listed[row["series"]]["verdict"] == "AMBIGUOUS", "a level that is learned"
 
 
 def test_a_device_that_others_use_is_no_regression(nights: Cli):
-    with busy(6):
+    with busy(4):
         done = nights(*TONIGHT, *FAST, code=None)
     assert done.code in (0, 5)
     for row in done.json():
         assert row["verdict"] in ("device-wide", "NO-DATA", "AMBIGUOUS", "SAME"), row
-
-
-def test_a_clock_that_jumped_back_raises_no_alarm(nights: Cli):
-    with nights.store("regress") as store:
-        later = [_dated(record, 30 * DAY_S) for record in store.measurements("regress")]
-    (nights.folder / "runs" / "regress" / "study.db").unlink()
-    for file in (nights.folder / "runs" / "regress").glob("study.db-*"):
-        file.unlink()
-    with Store.open(nights.folder / "runs" / "regress" / "study.db") as store:
-        store.create_study("regress", {"format": 1, "nightly": True})
-        for record in later:
-            store.add_measurement(record, layout=_layout(record.layout_id))
-    done = nights(*TONIGHT, *SLOW)
-    for row in done.json():
-        assert row["verdict"] == "AMBIGUOUS", row
-        assert "did a clock jump?" in row["why"]
-
-
-def _dated(record: Any, shift: float) -> Any:
-    from dataclasses import replace
-
-    notes = record.info["notes"]
-    return replace(record, info={**record.info, "notes": {**notes, "night": notes["night"] + shift}})
-
-
-def _layout(layout_id: str) -> Any:
-    from archsearch.records import layout_json
-    from search_space.notation import resolve
-
-    texts = ("CC:width=128,vocab=512,ffn=512", "WW:width=64,vocab=512,ffn=64,head_dim=16,window=32")
-    layouts = {named.layout.layout_id: named.layout for named in map(resolve, texts)}
-    return layout_json(layouts[layout_id])
 
 
 def test_a_second_run_gives_up_or_waits_and_ctrl_c_keeps_what_is_there(cli: Cli):
@@ -192,25 +164,6 @@ def test_nothing_measured_has_its_own_exit_code(cli: Cli):
     done = cli(*TONIGHT, code=5)
     assert {row["verdict"] for row in done.json()} == {"NO-DATA"}
     assert "timeout" in done.json()[0]["why"]
-
-
-def test_a_device_that_is_lost_hides_nothing_of_the_others(cli: Cli):
-    folder_of(cli)
-    (cli.folder / "devices.yaml").write_text(
-        f"""devices:
-  - {{name: here, transport: local, work_dir: {cli.work}, threads: 1, cooling: {{max_other_cpu: 1.0, timeout_s: 5}}}}
-  - {{name: gone, transport: local, work_dir: {cli.work}-2, python: /nowhere/python3}}
-""",
-        encoding="utf-8",
-    )
-    done = cli(*TONIGHT)
-    assert {row["device"] for row in done.json()} == {"here"}
-    assert "gone has no verdicts of its own" in done.err
-    with cli.store("regress") as store:
-        [(_, _, lost)] = store.events("regress", "device lost")
-    assert lost["device"] == "gone"
-    assert "/nowhere/python3" in lost["reason"]
-    assert "/nowhere/python3" in cli.refused(*TONIGHT, "--device", "gone", code=3)
 
 
 def test_what_a_suite_cannot_mean_is_said_before_any_device_is_opened(cli: Cli):
