@@ -151,7 +151,8 @@ def test_a_second_run_gives_up_or_waits_and_ctrl_c_keeps_what_is_there(cli: Cli)
     assert "are kept" in cli.finish(first, code=130).err
     wait_until(lambda: len({record.info["notes"]["night"] for record in _kept(cli)}) == 2, 60)
     waiting.send_signal(signal.SIGINT)
-    assert waiting.wait(60) == 130
+    waiting.communicate(timeout=60)
+    assert waiting.returncode == 130
     listed = cli("regress", "series", "--format", "json").json()
     assert {row["verdict"] for row in listed} == {"NO-DATA"}
     assert all("the run ended before the anchor" in row["why"] for row in listed)
