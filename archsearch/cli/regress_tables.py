@@ -46,6 +46,8 @@ def verdict_row(verdict: Verdict) -> dict[str, Any]:
         "why": clean(verdict.why),
         "accepted_by": None if accepted is None else clean(accepted.by),
         "accepted_reason": None if accepted is None else clean(accepted.reason),
+        "accepted_since": None if accepted is None else accepted.time,
+        "accepted_pinned": None if accepted is None else accepted.pinned,
     }
 
 
@@ -75,6 +77,13 @@ def _change(row: Row) -> str:
 
 def _when(row: Row, name: str) -> str:
     return "" if row[name] is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(row[name]))
+
+
+def _accepted(row: Row) -> str:
+    if row["accepted_by"] is None:
+        return ""
+    pinned = "" if row["accepted_pinned"] is None else f", pinned at {_number(row, 'accepted_pinned')}"
+    return f"{row['accepted_reason']} ({row['accepted_by']}{pinned}, from {_when(row, 'accepted_since')})"
 
 
 def print_verdicts(verdicts: Sequence[Verdict], output_format: str) -> None:
@@ -114,7 +123,7 @@ def print_series(verdicts: Sequence[Verdict], output_format: str) -> None:
         "verdict": lambda row: row["verdict"],
         "level": lambda row: row["level"],
         "since": lambda row: _when(row, "since"),
-        "accepted": lambda row: (
+        "accepted": _accepted,
             "" if row["accepted_by"] is None else f"{row['accepted_reason']} ({row['accepted_by']})"
         ),
     }
