@@ -124,8 +124,6 @@ def print_series(verdicts: Sequence[Verdict], output_format: str) -> None:
         "level": lambda row: row["level"],
         "since": lambda row: _when(row, "since"),
         "accepted": _accepted,
-            "" if row["accepted_by"] is None else f"{row['accepted_reason']} ({row['accepted_by']})"
-        ),
     }
     rows = [{**verdict_row(one), "nights": len(one.series.nights)} for one in verdicts]
     print_list(rows, columns, output_format, right=(6, 8, 9))
