@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from archsearch.judging import SUPERSEDED, Judgement
-from archsearch.measurement import CANDIDATE, WATCH, Evidence, Measurement, conditions
+from archsearch.measurement import CANDIDATE, NIGHTLY, WATCH, Evidence, Measurement, conditions
 from archsearch.owners import owner_id
 from archsearch.records import REUSED, from_record, kept_summary, layout_json, load_measurements, to_record
 from archsearch.store import Check as PassedCheck
@@ -50,8 +50,9 @@ class Keeper:
 
     def known(self, key_hash: str, subject: Subject) -> Outcome | None:
         """What is stored under a key, as a measurement of this subject; None where nothing is settled."""
-        # A watch run is short and takes no peak memory: it says whether the device moved, and is no measurement.
-        record = self._store.find_measurement(key_hash, statuses=SETTLED, but_roles=[WATCH])
+        # A watch run is short and takes no peak memory: it says whether the device moved, and is no measurement. Those
+        # of a night count by what was measured beside them.
+        record = self._store.find_measurement(key_hash, statuses=SETTLED, but_roles=[WATCH, NIGHTLY])
         if record is None or (record.study != self._study and not self._stands(record)):
             return None
         layouts = {} if subject.layout is None else {subject.layout.layout_id: subject.layout}
@@ -112,6 +113,7 @@ class Keeper:
             foreign_state_bytes=subject.foreign_state_bytes(),
             group=self._session.device.group or "",
             seed=subject.seed,
+            notes=_noted(subject, result),
         )
 
     def keep(
@@ -147,3 +149,17 @@ class Keeper:
             checks=checks,
             summary=kept_summary(measurement),
         )
+
+
+_ENVIRONMENT = (
+    "machine", "cpu_model", "cores", "os", "os_build", "kernel", "libc", "python", "numpy", "governor", "clock_policy",
+)  # fmt: skip
+
+
+def _noted(subject: Subject, result: Result | None) -> dict[str, Any]:
+    """A subject's notes, and beside them what the device said of itself while it was measured."""
+    if not subject.notes or result is None:
+        return dict(subject.notes)
+    said = {name: getattr(result.environment, name, None) or result.environment.further(name) for name in _ENVIRONMENT}
+    found = {name: str(value) for name, value in said.items() if value is not None}
+    return {**subject.notes, "environment": found}

@@ -23,6 +23,7 @@ UNSETTLED = ("throttled", "not_cooled", "busy")
 """Statuses that say something of the moment and nothing of what was to be measured."""
 
 CANDIDATE, ANCHOR, WATCH, ADHOC, BLOCKS = "candidate", "anchor", "watch", "adhoc", "blocks"
+NIGHTLY = "nightly"
 
 
 class Evidence:
@@ -63,8 +64,8 @@ class Measurement:
 
     Attributes:
         job_id: Its id.
-        role: ``candidate``, ``anchor``, ``watch`` (a repeated run of the anchor that watches for drift), ``adhoc``, or
-            ``blocks`` (a comparison of stacks of blocks, which has no layout).
+        role: ``candidate``, ``anchor``, ``watch`` (a repeated run of the anchor that watches for drift), ``adhoc``,
+            ``blocks`` (a comparison of stacks of blocks, which has no layout), or ``nightly`` (`archsearch.regress`).
         layout: None for a foreign file.
         name: Name of the anchor or file, or None.
         label: What people call it.
@@ -84,6 +85,7 @@ class Measurement:
         foreign_state_bytes: State bytes per point of a foreign file.
         group: Of the device; empty where it has none.
         seed: Of the weights; None for records of before it was kept.
+        notes: What whoever asked for it noted, as plain JSON; of noted ones also the `environment` that was found.
     """
 
     job_id: str
@@ -107,6 +109,7 @@ class Measurement:
     foreign_state_bytes: tuple[int, ...] | None = None
     group: str = ""
     seed: int | None = None
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def pool(self) -> str:

@@ -61,6 +61,7 @@ def to_record(
             "foreign_state_bytes": measurement.foreign_state_bytes,
             "group": measurement.group,
             "seed": measurement.seed,
+            **({"notes": dict(measurement.notes)} if measurement.notes else {}),
         },
         result=raw_result,
         created_unix=measurement.created_unix,
@@ -120,6 +121,7 @@ def _measurement(record: MeasurementRecord, layouts: Mapping[str, Layout], evide
         foreign_state_bytes=None if foreign is None else tuple(foreign),
         group=record.info.get("group", ""),
         seed=record.info.get("seed"),
+        notes=record.info.get("notes", {}),
     )
 
 

@@ -71,6 +71,7 @@ class Subject:
         pins: Lowerings that are not to be chosen, by block kind.
         chosen: Whether all lowerings are chosen already: those of `prepared`.
         seed: Of the weights.
+        notes: Kept with the measurement, as plain JSON.
     """
 
     label: str
@@ -86,6 +87,7 @@ class Subject:
     pins: Mapping[str, str] = field(default_factory=dict)
     chosen: bool = False
     seed: int = 0
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def points(self) -> tuple[Point, ...]:

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from profiler.devices import MODELS, Cooling, DeviceFields, DevicesFile, cross_checks
-from profiler.yaml_errors import Positions, Problems, did_you_mean, read_yaml
+from profiler.yaml_errors import Positions, Problems, did_you_mean, mistake_in_words, read_yaml
 
 SCHEMA_NAME = "devices.schema.json"
 
@@ -117,41 +117,11 @@ def _report(error: ValidationError, data: dict[str, Any], positions: Positions, 
         problems.add(positions.line_of(path), _message(path, item, model))
 
 
-_SAY = {
-    "missing": "is missing",
-    "string_type": "must be text (quote it)",
-    "int_type": "must be a whole number",
-    "float_type": "must be a number",
-    "bool_type": "must be true or false",
-    "finite_number": "must be a finite number",
-    "tuple_type": "must be a list",
-    "string_too_short": "must not be empty",
-    "too_short": "must not be empty",
-}
-
-
 def _message(path: list[Any], item: Any, model: type[BaseModel]) -> str:
-    """One mistake in words: the field, the wrong value, what is allowed."""
+    """One mistake in words."""
     keys = [str(part) for part in path if isinstance(part, str)]
     field = ".".join(keys[1:] if keys[:1] == ["devices"] and len(keys) > 1 else keys) or "a device"
-    kind, value, context = item["type"], item["input"], item.get("ctx", {})
-    if kind == "extra_forbidden":
-        return f"unknown key {path[-1]!r}{did_you_mean(path[-1], list(model.model_fields))}"
-    if kind in ("model_type", "model_attributes_type", "dict_type"):
-        return f"{field}: must be a mapping of keys to values, not {_show(value)}"
-    if kind == "missing":
-        return f"{field}: is missing"
-    if kind == "literal_error":
-        return f"{field}: {_show(value)} is not allowed; allowed: {str(context['expected']).replace(' or ', ', ')}"
-    if kind == "value_error":
-        return f"{field}: {context['error']}" + ("" if field.startswith("providers") else f", not {_show(value)}")
-    said = _SAY.get(kind) or item["msg"].removeprefix("Input ").removeprefix("Value ").replace("should", "must")
-    return f"{field}: {said}, not {_show(value)}"
-
-
-def _show(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return mistake_in_words(field, item, list(model.model_fields))
 
 
 def devices_schema() -> dict[str, Any]:

@@ -70,6 +70,49 @@ def did_you_mean(word: object, allowed: Iterable[str]) -> str:
     return f"{guess} allowed: {', '.join(names)}"
 
 
+_SAY = {
+    "missing": "is missing",
+    "string_type": "must be text (quote it)",
+    "int_type": "must be a whole number",
+    "float_type": "must be a number",
+    "bool_type": "must be true or false",
+    "finite_number": "must be a finite number",
+    "tuple_type": "must be a list",
+    "list_type": "must be a list",
+    "string_too_short": "must not be empty",
+    "too_short": "must not be empty",
+}
+
+
+def mistake_in_words(field: str, item: Any, allowed: Iterable[str]) -> str:
+    """One mistake that pydantic found: the field, the wrong value, what is allowed.
+
+    Args:
+        field: Its name, for people.
+        item: One of `ValidationError.errors`.
+        allowed: Keys that are known where it stands.
+    """
+    kind, value, context = item["type"], item["input"], item.get("ctx", {})
+    if kind == "extra_forbidden":
+        return f"unknown key {item['loc'][-1]!r}{did_you_mean(item['loc'][-1], allowed)}"
+    if kind in ("model_type", "model_attributes_type", "dict_type"):
+        return f"{field}: must be a mapping of keys to values, not {_show(value)}"
+    if kind == "missing":
+        return f"{field}: is missing"
+    if kind == "literal_error":
+        return f"{field}: {_show(value)} is not allowed; allowed: {str(context['expected']).replace(' or ', ', ')}"
+    if kind == "value_error":
+        told = field.startswith("providers") or isinstance(value, dict)
+        return f"{field}: {context['error']}" + ("" if told else f", not {_show(value)}")
+    said = _SAY.get(kind) or item["msg"].removeprefix("Input ").removeprefix("Value ").replace("should", "must")
+    return f"{field}: {said}, not {_show(value)}"
+
+
+def _show(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
 def read_yaml(path: Path) -> tuple[Any, Positions, Problems]:
     """Parse one YAML document with positions.
 

@@ -21,6 +21,7 @@ from archsearch.cli.options import (
     WeightsOption,
     WorkloadOption,
 )
+from archsearch.cli.regress_commands import regress_app
 from archsearch.cli.space_commands import space_app
 
 app = typer.Typer(
@@ -30,12 +31,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Finds the hybrid language-model layout that is best on your device, by measuring it there.",
-    epilog="Exit codes: 0 fine, 2 usage or configuration, 3 no usable device, 4 internal error, "
+    epilog="Exit codes: 0 fine, 1 regression, 2 usage or configuration, 3 no usable device, 4 internal error, "
     "5 nothing was measured, 130 stopped by Ctrl-C.",
 )
 devices_app = typer.Typer(no_args_is_help=True, help="Devices: list, trust, setup, check, clean, schema.")
 app.add_typer(space_app, name="space")
 app.add_typer(devices_app, name="devices")
+app.add_typer(regress_app, name="regress")
 
 
 def _explicit(context: typer.Context) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,9 +27,7 @@ if TYPE_CHECKING:
     from archsearch.store import Store
     from archsearch.subjects import Subject
     from profiler.devices import Device
-    from profiler.foreign import ForeignModel
     from profiler.workloads import Workload
-    from search_space.layout import Layout
 
 MAX_PROCESSES = 12
 """Of one measurement made by hand: a narrow interval is worth a minute there; a search spreads its time."""
@@ -217,12 +215,13 @@ def _subject(
     store: str | None,
     runs: Path,
 ) -> Subject:
-    from archsearch.subjects import Subject
+    from archsearch.onnx_files import foreign_subject, onnx_file
 
-    if (path := _onnx_file(what)) is not None:
-        return _foreign(path, workload)
+    if (path := onnx_file(what)) is not None:
+        return foreign_subject(path, workload)
     from archsearch.candidates import prepare
     from archsearch.layout_ids import find_layout
+    from archsearch.subjects import Subject
 
     named = find_layout(what, store=store, runs=runs)
     prepared = prepare(
@@ -260,10 +259,11 @@ def _trained(
 ) -> Iterator[Subject]:
     """A layout with trained weights, exported into a temporary folder beside the studies."""
     from archsearch.cli.export import say_ignored, write_export
+    from archsearch.onnx_files import foreign_subject, onnx_file
     from search_space.export import export_layout
     from search_space.notation import resolve
 
-    if _onnx_file(what) is not None:
+    if onnx_file(what) is not None:
         raise CommandError(f"{what} has its weights already; --with-weights goes with a layout")
     named = resolve(what)
     candidate = export_layout(
@@ -275,46 +275,6 @@ def _trained(
     runs.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=runs, prefix=".trained-") as folder:
         say_ignored(write_export(candidate, named, Path(folder), checkpoint))
-        subject = _foreign(Path(folder) / "model.onnx", workload)
+        subject = foreign_subject(Path(folder) / "model.onnx", workload)
         name = f"{named.name or named.layout.code} ({checkpoint.name})"
         yield replace(subject, label=name, name=name, precision=precision)
-
-
-def _onnx_file(what: str) -> Path | None:
-    """The ONNX file that is meant: itself, or that of an exported folder."""
-    path = Path(what)
-    with suppress(OSError, ValueError, RuntimeError):  # too long, a zero byte, ~nobody: no file is called so
-        path = path.expanduser()
-        if (path / "model.onnx").is_file():
-            return path / "model.onnx"
-    return path if what.lower().endswith(".onnx") else None
-
-
-def _foreign(path: Path, workload: Workload) -> Subject:
-    """An ONNX file as it lies there: one of our own exports (signature.json beside it), or one from elsewhere."""
-    from archsearch.subjects import Subject
-    from profiler.foreign import inspect
-
-    model = inspect(path)
-    model.require_context(workload)
-    return Subject(
-        label=path.name,
-        workload=workload,
-        precision="file",
-        layout=_layout_beside(model),
-        foreign=model,
-        name=f"{path.resolve().parent.name}/{path.name}",
-    )
-
-
-def _layout_beside(model: ForeignModel) -> Layout | None:
-    """The layout.json of an export, when the graph says that it is the one it was made from."""
-    from search_space.errors import LayoutError
-    from search_space.export import graph_name
-    from search_space.layout_file import read_layout
-
-    try:
-        layout = read_layout(model.path.parent / "layout.json").layout
-    except LayoutError:
-        return None
-    return layout if model.graph_name == graph_name(layout) else None

@@ -50,7 +50,12 @@ def _opened(session: DeviceSession) -> DeviceSession:
 
 @contextmanager
 def open_devices(
-    path: Path, names: Sequence[str] | None, *, needed: str | None = None, otherwise: str = ""
+    path: Path,
+    names: Sequence[str] | None,
+    *,
+    needed: str | None = None,
+    otherwise: str = "",
+    lost: dict[str, str] | None = None,
 ) -> Iterator[list[DeviceSession]]:
     """Sessions of the chosen devices, or of all enabled ones; at least one.
 
@@ -59,6 +64,7 @@ def open_devices(
         names: Devices, or None for all that are enabled.
         needed: A device or group without which nothing is to be begun: some device of it must be open.
         otherwise: What to do instead, for the message that it is not.
+        lost: Filled with the devices that cannot be used, and why.
 
     Raises:
         ConfigError: The device file has mistakes.
@@ -78,6 +84,8 @@ def open_devices(
             except (TransportError, DeviceUnavailable) as error:
                 hint = f" (try: {error.hint})" if error.hint else ""
                 messages[name] = f"{name}: {error}{hint}"
+                if lost is not None:
+                    lost[name] = str(error)
             else:
                 stack.callback(session.close)
                 sessions.append(session)

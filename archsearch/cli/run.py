@@ -28,7 +28,7 @@ DEFAULT_TIME_BUDGET = "5m"
 MAX_TIME_BUDGET_S = 30 * 86_400.0
 
 
-def seconds(text: str) -> float:
+def seconds(text: str, *, option: str = "--time-budget") -> float:
     """``90s``, ``5m``, ``2h`` or plain seconds.
 
     Raises:
@@ -37,7 +37,7 @@ def seconds(text: str) -> float:
     match = _DURATION.fullmatch(text.strip())
     value = float(match[1]) * {"s": 1, "m": 60, "h": 3600, None: 1}[match[2]] if match else 0.0
     if not 0 < value <= MAX_TIME_BUDGET_S:
-        raise CommandError(f"--time-budget {text!r} is no length of time up to 30 days; write 90s, 5m or 2h")
+        raise CommandError(f"{option} {text!r} is no length of time up to 30 days; write 90s, 5m or 2h")
     return value
 
 

@@ -15,7 +15,13 @@ ADHOC_STUDY = "measure"
 """Measurements made by hand are kept in a study of this name."""
 BLOCKS_STUDY = "blocks"
 """And comparisons of blocks and their kernels in one of this name."""
-RESERVED = {ADHOC_STUDY: "what `archsearch measure` measures", BLOCKS_STUDY: "comparisons of blocks and kernels"}
+REGRESS_STUDY = "regress"
+"""And nights of `archsearch regress` in one of this name."""
+RESERVED = {
+    ADHOC_STUDY: "what `archsearch measure` measures",
+    BLOCKS_STUDY: "comparisons of blocks and kernels",
+    REGRESS_STUDY: "the nights of `archsearch regress`",
+}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 

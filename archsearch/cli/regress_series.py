@@ -1,0 +1,83 @@
+"""`archsearch regress series` and `accept`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from archsearch.cli.exits import CommandError
+from archsearch.cli.output import console, one_of
+from archsearch.cli.regress_tables import print_series
+from archsearch.cli.studies import DATABASE, REGRESS_STUDY, open_store
+
+if TYPE_CHECKING:
+    from archsearch.store import Store
+
+
+def series_command(*, every: bool, output_format: str, store: str | None, runs: Path) -> None:
+    """List series with their latest verdicts, in the order in which they first occurred."""
+    from archsearch.regress.judged import current, latest_verdicts
+    from archsearch.regress.series import load_series
+    from reports.tables import FORMATS
+
+    one_of(output_format, FORMATS, "--format")
+    with nights(store=store, runs=runs) as database:
+        found = load_series(database)
+    shown = {one.key for one in (found if every else current(found))}
+    print_series([one for one in latest_verdicts(found) if one.series.key in shown], output_format)
+
+
+def accept_command(
+    which: str,
+    *,
+    reason: str,
+    since: str | None,
+    pin: float | None,
+    output_format: str,
+    store: str | None,
+    runs: Path,
+) -> None:
+    """Accept the level of all series that are meant, and show them as they are judged from now on."""
+    from archsearch.regress.accepting import accept, meant, since_when
+    from archsearch.regress.judged import latest_verdicts
+    from archsearch.regress.series import load_series
+    from reports.tables import FORMATS
+
+    one_of(output_format, FORMATS, "--format")
+    with nights(store=store, runs=runs) as database:
+        found = load_series(database)
+        chosen = meant(which, found)
+        verdicts = {verdict.series.key: verdict for verdict in latest_verdicts(found)}
+        if pin is not None and len({(one.label, one.quantity) for one in chosen}) > 1:
+            raise CommandError(
+                f"--pin {pin:g} would be compared with {len(chosen)} series of different things or units"
+            )
+        times = {one.key: since_when(since, verdicts[one.key]) for one in chosen}
+        accepted = {
+            one.key: accept(database, one, since=times[one.key], reason=reason, pinned=pin) for one in chosen
+        }  # fmt: skip
+        after = {verdict.series.key: verdict for verdict in latest_verdicts(load_series(database))}
+    # A word that holds from the next night on is not in a verdict on the last one.
+    print_series([replace(after[key], accepted=word) for key, word in accepted.items()], output_format)
+    log = console(stderr=True)
+    how = "the nights from then on" if pin is None else f"{pin:g}"
+    log.print(f"accepted for {len(accepted)} series; later nights are compared with {how}")
+
+
+@contextmanager
+def nights(*, store: str | None, runs: Path) -> Iterator[Store]:
+    """The store of nights, which must exist.
+
+    Raises:
+        CommandError: No night was measured yet.
+    """
+    hint = "archsearch regress run --devices devices.yaml"
+    if store is None and not (runs / REGRESS_STUDY / DATABASE).exists():
+        raise CommandError(f"no night was measured yet in {runs}", hint=hint)
+    with open_store(REGRESS_STUDY, store=store, runs=runs, create=False) as database:
+        if database.study(REGRESS_STUDY) is None:
+            raise CommandError(f"no night was measured yet in {database.where}", hint=hint)
+        yield database

@@ -1,0 +1,83 @@
+"""A night on all devices, each in a thread of its own: one that is lost takes nothing from the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from threading import Event
+
+from archsearch.measuring import Interrupted, Measurer
+from archsearch.regress.device_night import DeviceNight, NightSettings, Telling
+from archsearch.regress.notes import LOST, NIGHT, STUDY, Plan
+from archsearch.store import Store
+from profiler.errors import DeviceUnavailable, TransportError
+
+MOST_REASON = 2000
+"""Characters of a reason that are kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How a night ended.
+
+    Attributes:
+        lost: Devices that could not be used, or not to the end, with the reason.
+        interrupted: Whether the user stopped it.
+        measured: Measurements that gave numbers.
+    """
+
+    lost: Mapping[str, str]
+    interrupted: bool
+    measured: int
+
+
+def begin_night(store: Store, settings: NightSettings, devices: Sequence[str]) -> None:
+    """Keep what the night is to measure: whatever becomes of it, what is missing is known.
+
+    Raises:
+        StoreError: It cannot be written.
+    """
+    store.create_study(STUDY, {"format": 1, "nightly": True})
+    plan = Plan(
+        night=settings.night, suite=settings.suite, devices=tuple(devices),
+        asked=tuple(item.asked for item in settings.items),
+    )  # fmt: skip
+    store.add_event(STUDY, NIGHT, plan.to_json())
+
+
+def lose(store: Store, settings: NightSettings, device: str, reason: str) -> None:
+    """Keep that a device could not be used, or not to the end."""
+    store.add_event(STUDY, LOST, {"night": settings.night, "device": device, "reason": reason[:MOST_REASON]})
+
+
+def run_night(
+    settings: NightSettings, measurers: Sequence[Measurer], *, store: Store, telling: Telling, cancel: Event
+) -> Ended:
+    """Measure a night that has begun; everything measured is in the store when this returns or raises.
+
+    Raises:
+        StoreError: Something could not be stored; all devices are stopped then.
+    """
+    lost: dict[str, str] = {}
+    interrupted = False
+    nights = {measurer.session.device.name: DeviceNight(measurer, settings, telling) for measurer in measurers}
+    failure: Exception | None = None
+    with ThreadPoolExecutor(max_workers=len(nights), thread_name_prefix="device") as threads:
+        futures = {name: threads.submit(night.run) for name, night in nights.items()}
+        for name, future in futures.items():
+            try:
+                future.result()
+            except Interrupted:
+                interrupted = True
+            except (TransportError, DeviceUnavailable) as error:
+                lost[name] = str(error)
+                telling.idle(name)
+                telling.say(f"{name} is left out from now on: {error}")
+                lose(store, settings, name, str(error))
+            except Exception as error:  # noqa: BLE001 - raised below, once no device measures for nobody
+                failure = failure or error
+                cancel.set()
+    if failure is not None:
+        raise failure
+    return Ended(lost=lost, interrupted=interrupted, measured=sum(night.measured for night in nights.values()))
