@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from datetime import UTC, datetime
+from datetime import datetime
 
 from reports.budgets import number
 from reports.objectives import Quantity
@@ -72,9 +72,9 @@ def plain_number(value: float) -> str:
 
 
 def moment(time: float, *, seconds: bool = False) -> str:
-    """A time, seconds since 1970, as ``2026-03-01 02:30`` in UTC; one beyond the calendar as the number itself."""
+    """A time, seconds since 1970, as ``2026-03-01 02:30`` in local time; one beyond the calendar as the number."""
     try:
-        found = datetime.fromtimestamp(time, UTC)
+        found = datetime.fromtimestamp(time)
     except (OverflowError, OSError, ValueError):
         return f"{time:g} s"
     return f"{found:%Y-%m-%d %H:%M:%S}" if seconds else f"{found:%Y-%m-%d %H:%M}"

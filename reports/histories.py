@@ -1,4 +1,4 @@
-"""A series with what every night said of it by then, its change points, and what changed around it: for looking back."""
+"""A series with what each night said of it by then, its change points, and what changed around it."""
 
 from __future__ import annotations
 

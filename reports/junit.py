@@ -94,7 +94,7 @@ def _lines(verdict: Verdict) -> list[str]:
     cells = verdict_cells(verdict)
     return [
         f"{verdict.kind} ({verdict.level}): {verdict.why}",
-        f"night {moment(verdict.time)} UTC, series {series_id(verdict.series)}",
+        f"night {moment(verdict.time)}, series {series_id(verdict.series)}",
         f"tonight {cells['tonight']}, change {cells['change']}, baseline {baseline_text(verdict)}",
         f"a change of {cells['would be seen']} would be seen; since {cells['since']}",
     ]

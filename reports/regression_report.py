@@ -21,10 +21,13 @@ from reports.verdict_rows import KINDS, LEVELS, worst_first
 from reports.verdict_summary import by_device, title_of
 from reports.verdict_text import NUMBER_COLUMNS, VERDICT_COLUMNS, verdict_cells
 
+_SIDE_BY_SIDE = tuple(name for name in VERDICT_COLUMNS if name not in ("level", "why"))
 _STYLE = """
-td.text, th.text { text-align: left; } td.why { text-align: left; white-space: normal; min-width: 44ch; color: #4b5261; }
+td.text, th.text { text-align: left; }
+tr.numbers td { border-bottom: 0; padding-top: .5rem; }
+td.why { text-align: left; white-space: normal; color: #4b5261; padding: 0 .7rem .5rem; }
 td.what { text-align: left; white-space: normal; min-width: 16ch; }
-td.level { font-weight: 700; text-align: left; } td.verdict { text-align: left; font-weight: 600; }
+td.verdict { text-align: left; } th { white-space: normal; vertical-align: bottom; }
 .history { height: 460px; margin: .2rem 0 0; } details { border-top: 1px solid #e6e8ec; padding: .35rem 0; }
 summary { cursor: pointer; } h3 { font-size: 1rem; margin: 1.6rem 0 .1rem; } h3 + p { max-width: 110ch; }
 .zero { color: #8a909c; }
@@ -89,8 +92,8 @@ def _body(verdicts: Sequence[Verdict], histories: Sequence[History]) -> Iterator
     yield facts_html(facts(verdicts))
     yield f"<section><h2>Devices</h2>{_devices_html(verdicts)}</section>"
     yield (
-        "<section><h2>Verdicts</h2><p>The worst first. Change: relative to the baseline, with its 95% interval. Would be "
-        "seen: the minimum detectable change, that is, the step that is established by its second night with 95% "
+        "<section><h2>Verdicts</h2><p>The worst first. Change: relative to the baseline, with its 95% interval. Would "
+        "be seen: the minimum detectable change, that is, the step that is established by its second night with 95% "
         f"probability.</p>{_verdicts_html(ordered)}</section>"
     )
     wanted = [one for one in ordered if one.level is not Level.FINE or one.kind is Kind.FASTER]
@@ -114,25 +117,29 @@ def _devices_html(verdicts: Sequence[Verdict]) -> str:
     for one in by_device(verdicts):
         counts = [*one.levels.values(), *one.kinds.values()]
         cells = "".join(f"<td{'' if count else ' class=zero'}>{count}</td>" for count in counts)
-        lines.append(f"<tr><td class=text>{safe(one.device)}</td>{_level_html(one.level)}{cells}</tr>")
+        lines.append(
+            f"<tr><td class=text>{safe(one.device)}</td><td class=text>{_level_html(one.level)}</td>{cells}</tr>"
+        )
     return _table(head, lines)
 
 
 def _verdicts_html(verdicts: Sequence[Verdict]) -> str:
-    classes = {name: "" if name in NUMBER_COLUMNS else " class=text" for name in VERDICT_COLUMNS}
-    head = "".join(f"<th{classes[name]}>{safe(name)}</th>" for name in VERDICT_COLUMNS)
-    lines = [f"<tr>{''.join(_cells(verdict, verdict_cells(verdict)))}</tr>" for verdict in verdicts]
+    """Two rows for each: numbers, and why below them over the whole width."""
+    head = "".join(f"<th{'' if name in NUMBER_COLUMNS else ' class=text'}>{safe(name)}</th>" for name in _SIDE_BY_SIDE)
+    lines = []
+    for verdict in verdicts:
+        cells = verdict_cells(verdict)
+        lines.append(f"<tr class=numbers>{''.join(_cells(verdict, cells))}</tr>")
+        lines.append(f"<tr><td class=why colspan={len(_SIDE_BY_SIDE)}>{safe(cells['why'])}</td></tr>")
     return _table(head, lines)
 
 
 def _cells(verdict: Verdict, cells: Mapping[str, str]) -> Iterator[str]:
-    for name in VERDICT_COLUMNS:
-        if name == "level":
-            yield _level_html(verdict.level)
-        elif name == "verdict":
-            yield f"<td class=verdict>{_kind_html(verdict.kind)}</td>"
-        elif name in ("why", "what"):
-            yield f"<td class={name}>{safe(cells[name])}</td>"
+    for name in _SIDE_BY_SIDE:
+        if name == "verdict":
+            yield f"<td class=verdict>{_kind_html(verdict.kind)} {_level_html(verdict.level)}</td>"
+        elif name == "what":
+            yield f"<td class=what>{safe(cells[name])}</td>"
         else:
             yield f"<td{'' if name in NUMBER_COLUMNS else ' class=text'}>{safe(cells[name])}</td>"
 
@@ -143,7 +150,7 @@ def _table(head: str, lines: Sequence[str]) -> str:
 
 def _level_html(level: Level) -> str:
     color = THEMES["light"].text if level is Level.FINE else level_color(level, THEMES["light"])
-    return f'<td class=level style="color:{color}">{level}</td>'
+    return f'<b style="color:{color}">{level}</b>'
 
 
 def _kind_html(kind: Kind) -> str:
@@ -152,7 +159,7 @@ def _kind_html(kind: Kind) -> str:
 
 def _named(verdict: Verdict) -> str:
     change = "" if verdict.effect is None else f" {change_text(verdict.effect.value)}"
-    level = "" if verdict.level is Level.FINE else f", {verdict.level}"
+    level = "" if verdict.level is Level.FINE else f" {_level_html(verdict.level)}"
     name = f"{safe(verdict.series.device)}: {safe(title_of(verdict))}"
     return f"{_kind_html(verdict.kind)}{level}{change}: {name}"
 

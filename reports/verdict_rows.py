@@ -1,6 +1,7 @@
 """A verdict as a flat mapping with stable names and raw values: for JSON, CSV, tables and reports; and which is worst.
 
-Times are there twice: as text in UTC (``night``, ``since``) and as seconds since 1970 (``night_unix``, ``since_unix``).
+Times are there twice: as text in local time (``night``, ``since``) and as seconds since 1970 (``night_unix``,
+``since_unix``).
 Changes and thresholds are relative: 0.05 is 5% more. A number that none is (NaN, infinite) is None, as JSON needs it.
 """
 

@@ -17,7 +17,7 @@ NONE: Final = "—"
 _WIDTH, _MOST_LINES = 84, 8
 
 VERDICT_COLUMNS: Final = (
-    "level", "verdict", "device", "what", "quantity", "tonight", "change", "baseline", "would be seen", "since", "why",
+    "level", "verdict", "device", "what", "quantity", "since", "tonight", "change", "baseline", "would be seen", "why",
 )  # fmt: skip
 NUMBER_COLUMNS: Final = frozenset({"tonight", "change", "baseline", "would be seen"})
 
@@ -41,11 +41,11 @@ def verdict_cells(verdict: Verdict) -> Mapping[str, str]:
         "device": series.device,
         "what": series.label,
         "quantity": series.quantity,
+        "since": NONE if verdict.since is None else moment(verdict.since),
         "tonight": measured_text(series, None if night is None else night.first.value),
         "change": NONE if effect is None else change_text(effect.value, effect.low, effect.high),
         "baseline": NONE if verdict.baseline is None else baseline_text(verdict),
         "would be seen": NONE if verdict.detectable is None else f"{verdict.detectable:.1%}",
-        "since": NONE if verdict.since is None else moment(verdict.since),
         "why": verdict.why,
     }
 

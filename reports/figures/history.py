@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +79,7 @@ def history_figure(
     known = quantities().get(series.quantity)
     label = series.quantity if known is None else f"{known.label}, {known.unit}" if known.unit else known.label
     figure.update_layout(margin={"t": 52 if lanes.labelled else 24}, yaxis={"title": {"text": safe(label)}})
-    figure.update_xaxes(type="date", title_text="night, UTC", hoverformat="%Y-%m-%d %H:%M")
+    figure.update_xaxes(type="date", title_text="night", hoverformat="%Y-%m-%d %H:%M")
     if not any(trace.name and trace.showlegend is not False for trace in figure.data):
         figure.update_layout(showlegend=False)
     return figure
@@ -86,7 +87,7 @@ def history_figure(
 
 def _usual_gap(times: Sequence[float]) -> float:
     """Seconds from night to night."""
-    return median(b - a for a, b in zip(times, times[1:], strict=False)) if len(times) > 1 else DAY_S
+    return median(b - a for a, b in pairwise(times)) if len(times) > 1 else DAY_S
 
 
 def _spans(verdicts: Sequence[Verdict], gap: float) -> Iterator[list[tuple[float, float, Verdict]]]:
@@ -143,7 +144,7 @@ def _levels(figure: Figure, nights: Sequence[Night], points: Sequence[ChangePoin
     ends = [nights[0].time, *(point.time for point in points), nights[-1].time]
     levels = [points[0].before, *(point.after for point in points)]
     figure.add_scatter(
-        x=[moment(at, seconds=True) for at in [t for a, b in zip(ends, ends[1:], strict=False) for t in (a, b)]],
+        x=[moment(at, seconds=True) for at in [t for a, b in pairwise(ends) for t in (a, b)]],
         y=[level for level in levels for _ in range(2)], mode="lines", name="level between change points",
         line={"color": ink.text, "width": 1.6, "dash": "dash"}, hoverinfo="skip",
     )  # fmt: skip
