@@ -22,7 +22,7 @@ def history(
     series: Annotated[
         str | None,
         typer.Argument(
-            metavar="[SERIES]",
+            metavar="SERIES",
             help="Beginning of an id, or a pattern of `DEVICE WHAT QUANTITY`. Default: a list.",
         ),
     ] = None,
