@@ -1,7 +1,7 @@
 """Post a night's summary to a chat: `archsearch regress run --notify "python ops/webhook.py"`.
 
-Reads the summary (JSON) from standard input and posts ``{"text": ...}``, which Slack, Mattermost and their kind read, to
-the address in the environment variable WEBHOOK_URL. The address is a secret: it is not printed. A fine night is silent.
+Reads the summary (JSON) from standard input and posts ``{"text": ...}``, which Slack, Mattermost and their kind read,
+to the address in the environment variable WEBHOOK_URL. It is a secret and is never printed. A fine night is silent.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ _COMMANDS: Final[Sequence[tuple[str, str, Callable[[Verdict], bool]]]] = (
 )
 
 
-def annotations(verdicts: Sequence[Verdict]) -> list[str]:
+def workflow_commands(verdicts: Sequence[Verdict]) -> list[str]:
     """Lines to print, all errors first; within a level the worst device first."""
     devices = by_device(verdicts)
     found = []

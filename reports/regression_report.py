@@ -149,8 +149,7 @@ def _table(head: str, lines: Sequence[str]) -> str:
 
 
 def _level_html(level: Level) -> str:
-    color = THEMES["light"].text if level is Level.FINE else level_color(level, THEMES["light"])
-    return f'<b style="color:{color}">{level}</b>'
+    return str(level) if level is Level.FINE else f'<b style="color:{level_color(level, THEMES["light"])}">{level}</b>'
 
 
 def _kind_html(kind: Kind) -> str:

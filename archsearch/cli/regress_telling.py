@@ -101,9 +101,9 @@ def print_annotations(verdicts: Sequence[Verdict]) -> None:
 
     On standard error: the runner reads them there too, and standard output may be JSON that somebody parses.
     """
-    from reports.annotations import annotations
+    from reports.annotations import workflow_commands
 
-    for line in annotations(verdicts):
+    for line in workflow_commands(verdicts):
         print(line, file=sys.stderr)
     sys.stderr.flush()
 

@@ -233,9 +233,7 @@ def test_a_command_without_words_is_refused_before_the_night(command: str):
     Outlets(command="a 'b c'", report=Path("a.md")).check()
 
 
-def test_all_are_told_whatever_becomes_of_one(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], teller: Path
-):
+def test_all_are_told_whatever_becomes_of_one(tmp_path: Path, capfd: pytest.CaptureFixture[str], teller: Path):
     (tmp_path / "file").write_text("")
     outlets = Outlets(
         junit=tmp_path / "file" / "junit.xml", report=tmp_path / "a.html", github=True,
