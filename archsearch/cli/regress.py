@@ -20,7 +20,9 @@ from archsearch.cli.tuners import open_tuners
 if TYPE_CHECKING:
     from archsearch.cli.regress_telling import Outlets
     from archsearch.regress.device_night import NightSettings
+    from archsearch.regress.items import Item
     from archsearch.regress.night import Ended
+    from archsearch.regress.suite import Suite
     from archsearch.store import Store
     from reports.verdict import Verdict
 
@@ -57,7 +59,7 @@ def run_command(
     with database, stop_on_signals() as cancel:
         try:
             with only_night(database, wait_s=wait_s, cancel=cancel, say=log.print):
-                settings = _settings(read.name, items, tuple(dict.fromkeys(read.file.quantities)), seed)
+                settings = _settings(read, items, seed)
                 ended = _measure(settings, names, database, devices, device, tune, cancel, store=store, runs=runs)
         except NightAtWork as error:
             raise CommandError(str(error), code=NO_DEVICE, hint=error.hint) from error
@@ -67,15 +69,15 @@ def run_command(
         return _told(database, settings.night, ended, output_format, place_options(store, runs), outlets)
 
 
-def _settings(suite: str, items: tuple[object, ...], quantities: tuple[str, ...], seed: int) -> NightSettings:
+def _settings(suite: Suite, items: tuple[Item, ...], seed: int) -> NightSettings:
     """Of a night that begins now."""
     from importlib.metadata import version
 
     from archsearch.regress.device_night import NightSettings
 
     return NightSettings(
-        night=time.time(), suite=suite, items=items, quantities=quantities, seed=seed,  # type: ignore[arg-type]
-        archsearch=version("archsearch"),
+        night=time.time(), suite=suite.name, items=items, quantities=tuple(dict.fromkeys(suite.file.quantities)),
+        seed=seed, archsearch=version("archsearch"), pause_s=suite.file.pause_s,
     )  # fmt: skip
 
 
@@ -143,13 +145,13 @@ def _told(database: Store, night: float, ended: Ended, output_format: str, where
     if any(verdict.level == "FAIL" for verdict in verdicts):
         log.print(f"to accept a level: archsearch regress accept SERIES --reason TEXT{where}")
     written = outlets.tell(verdicts, series)
-    return exit_code(verdicts, ended.lost, ended.measured) or (OK if written else USAGE)
+    return exit_code(verdicts, ended.lost) or (OK if written else USAGE)
 
 
-def exit_code(verdicts: Sequence[Verdict], lost: Mapping[str, str], measured: int) -> int:
-    """1 for a regression; else 3 or 5 when there is no number at all, for lack of devices or otherwise."""
+def exit_code(verdicts: Sequence[Verdict], lost: Mapping[str, str]) -> int:
+    """1 for a regression; else 3 or 5 when no series has a number, for lack of devices or otherwise."""
     if any(verdict.level == "FAIL" for verdict in verdicts):
         return REGRESSION
-    if not measured:
+    if all(verdict.kind == "NO-DATA" for verdict in verdicts):
         return NO_DEVICE if lost else NOTHING_MEASURED
     return OK

@@ -33,8 +33,6 @@ CLOSING_PROTOCOL: Final = replace(NIGHT_PROTOCOL, max_processes=3, max_repeats=3
 """Of the anchor after a block: did it move?"""
 AGAIN_AT_MOST: Final = 2
 """How often a block is measured again because the anchors moved over it."""
-PAUSE_S: Final = 60.0
-"""How long a device is left alone before that."""
 _FRESH_RUNS: Final = 4
 """Rounds of fresh runs; one that was taken is not wanted again, so that this is never reached."""
 
@@ -78,7 +76,7 @@ class NightSettings:
     quantities: tuple[str, ...]
     seed: int
     archsearch: str
-    pause_s: float = PAUSE_S
+    pause_s: float
 
     @property
     def anchors(self) -> list[Item]:

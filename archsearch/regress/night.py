@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from threading import Event
 
@@ -64,8 +64,9 @@ def run_night(
     nights = {measurer.session.device.name: DeviceNight(measurer, settings, telling) for measurer in measurers}
     failure: Exception | None = None
     with ThreadPoolExecutor(max_workers=len(nights), thread_name_prefix="device") as threads:
-        futures = {name: threads.submit(night.run) for name, night in nights.items()}
-        for name, future in futures.items():
+        names = {threads.submit(night.run): name for name, night in nights.items()}
+        for future in as_completed(names):
+            name = names[future]
             try:
                 future.result()
             except Interrupted:

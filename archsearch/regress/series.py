@@ -6,6 +6,8 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
 
 from archsearch.measurement import MeasuredPoint, Measurement
 from archsearch.objectives import Objective, objectives
@@ -121,7 +123,7 @@ def _run(view: MeasuredPoint, objective: Objective, trouble: tuple[str, str] | N
 
 
 def _key(note: Note, measurement: Measurement, view: MeasuredPoint, quantity: str) -> SeriesKey:
-    under = json.loads(measurement.conditions or "{}")
+    under = _under(measurement.conditions)
     return SeriesKey(
         device=measurement.device, item=note.item, anchor=note.anchor, precision=measurement.precision,
         point=tuple(view.point.to_list()), quantity=quantity, identity=note.identity,
@@ -131,9 +133,16 @@ def _key(note: Note, measurement: Measurement, view: MeasuredPoint, quantity: st
     )  # fmt: skip
 
 
+@lru_cache(maxsize=1024)
+def _under(conditions: str) -> Mapping[str, Any]:
+    """What a measurement was made under."""
+    found: dict[str, Any] = json.loads(conditions or "{}")
+    return found
+
+
 def _environment(note: Note, measurement: Measurement) -> dict[str, str]:
     """What may explain a change, in short texts."""
-    under = json.loads(measurement.conditions or "{}")
+    under = _under(measurement.conditions)
     runtime = under.get("runtime") or {}
     cores = runtime.get("cores")
     found = {

@@ -96,6 +96,8 @@ class SuiteFile(_Strict):
         "ttft_ms", "decode_ms", "peak_rss_mib",
     ]  # fmt: skip
     minimum_effect: Effect = 0.04
+    pause_s: Annotated[float, Field(ge=0, le=3600)] = 60.0
+    """How long a device is left alone before it measures again what lies between anchors that moved."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +149,7 @@ def load_suite(name_or_path: str) -> Suite:
         for item in error.errors(include_url=False):
             place = list(item["loc"])
             inside = len(place) > 1 and place[0] == "measure"
-            field = ".".join(str(part) for part in place if isinstance(part, str) and part != "measure")
+            field = ".".join(str(part) for part in (place[1:] if inside else place) if isinstance(part, str))
             known = Entry.model_fields if inside else SuiteFile.model_fields
             problems.add(positions.line_of(place), mistake_in_words(field or "an entry", item, known))
     problems.raise_if_any()

@@ -16,15 +16,18 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+import archsearch.regress.series
 from archsearch.cli import regress_looking
 from archsearch.cli.app import app
 from archsearch.cli.exits import CommandError, guarded
 from archsearch.cli.regress_looking import night_at
 from archsearch.cli.regress_telling import Outlets, notify, print_annotations, write_junit
 from archsearch.regress.series_key import SeriesKey
+from archsearch.store import Store
 from reports.formatting import moment
 from reports.nights import Night, Series
 from reports.verdicts import judge
+from tests.unit.archsearch.regress import nights as written
 from tests.unit.reports.nightly import DAY, QUIET, run
 
 FIRST = 1_772_330_400.0
@@ -52,6 +55,8 @@ def stored(item: str, *last: float | None, **options: str) -> Series:
     )
 
 
+OPEN_NIGHTS = regress_looking.nights
+LOAD_SERIES = archsearch.regress.series.load_series
 SERIES = [stored("slow", 12.0, 12.1), stored("same", 10.0, 10.1), stored("gone", 10.0, None, device="phone")]
 
 
@@ -156,6 +161,29 @@ def test_a_night_from_the_future_is_not_the_latest():
         nights=(*SERIES[0].nights, Night(time=time.time() + 400 * DAY, first=run(10.0))),
     )  # fmt: skip
     assert regress_looking._latest([ahead]) == FIRST + 21 * DAY
+
+
+def test_nights_of_a_real_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr(regress_looking, "nights", OPEN_NIGHTS)
+    monkeypatch.setattr("archsearch.regress.series.load_series", LOAD_SERIES)
+    where = ("--runs", str(tmp_path / "runs"))
+    path = tmp_path / "runs" / "regress" / "study.db"
+    path.parent.mkdir(parents=True)
+    with Store.open(path, create=True) as store:
+        store.create_study("regress", {})
+        for number, value in enumerate([*QUIET, 12.0, 12.1]):
+            time_s = written.night(number)
+            written.plan(store, time_s)
+            environment = {"kernel": "6.1" if number < 20 else "6.2"}
+            written.block(store, time_s, decode_ms=value, environment=environment)
+            if number >= 20:
+                written.write(store, time_s, part="confirmation", decode_ms=value)
+    rows = json.loads(said("history", "local tiny* decode_ms", "-f", "json", *where))
+    assert [(row["kind"], row["level"]) for row in rows[-2:]] == [("SLOWER", "WARN"), ("SLOWER", "FAIL")]
+    assert rows[20]["environment_changes"] == {"kernel": ["6.1", "6.2"]}
+    assert len(json.loads(said("history", "-f", "json", *where))) == 4
+    said("report", "-o", str(tmp_path / "a.md"), *where)
+    assert "| FAIL | SLOWER | local |" in (tmp_path / "a.md").read_text()
 
 
 # What a night tells others

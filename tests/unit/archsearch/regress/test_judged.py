@@ -1,0 +1,199 @@
+"""Verdicts on stored nights: the causes that are named, and new series beside old ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from archsearch.cli.exits import NO_DEVICE, NOTHING_MEASURED, OK, REGRESSION
+from archsearch.cli.regress import exit_code
+from archsearch.cli.regress_tables import summary, verdict_row
+from archsearch.errors import StudyError
+from archsearch.regress.accepting import accept, meant, pattern_text, since_when
+from archsearch.regress.judged import current, judge_night, latest_verdicts
+from archsearch.regress.notes import STUDY
+from archsearch.regress.series import load_series
+from archsearch.regress.series_key import SeriesKey
+from archsearch.store import Store
+from reports.verdict import Verdict
+from tests.unit.archsearch.regress.nights import block, conditions, lost, night, plan, write
+
+GOOD = 15
+"""Good nights before a series is judged."""
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of so many nights, whose decode times scatter by 0.5%."""
+    file = tmp_path_factory.mktemp("learned") / "study.db"
+    random = Random(7)
+    with Store.open(file) as store:
+        store.create_study(STUDY, {})
+        for number in range(GOOD):
+            plan(store, night(number))
+            block(store, night(number), decode_ms=random.gauss(1, 0.005), anchor_ms=random.gauss(1, 0.005))
+    return file
+
+
+@pytest.fixture
+def store(learned: Path, tmp_path: Path) -> Iterator[Store]:
+    copy = tmp_path / "study.db"
+    copy.write_bytes(learned.read_bytes())
+    with Store.open(copy) as opened:
+        yield opened
+
+
+def verdict(store: Store, number: int = GOOD, *, anchor: bool = False, quantity: str = "decode_ms") -> Verdict:
+    verdicts = judge_night(load_series(store), night(number))
+    [found] = [one for one in verdicts if one.series.quantity == quantity and one.series.anchor == anchor]
+    return found
+
+
+def both(store: Store, number: int, *, anchor_ms: float = 1.0, **item: Any) -> None:
+    """A night with fresh runs of all."""
+    block(store, night(number), anchor_ms=anchor_ms, **item)
+    write(store, night(number), part="confirmation", **item)
+    write(store, night(number), part="confirmation", item="anchor", anchor=True, decode_ms=anchor_ms)
+
+
+def test_nothing_changed(store: Store):
+    block(store, night(GOOD), decode_ms=1.004)
+    found = verdict(store)
+    assert (found.kind, found.level) == ("SAME", "fine")
+    assert exit_code([found], {}) == OK
+
+
+def test_fewer_threads_are_slower_and_named(store: Store):
+    block(store, night(GOOD), decode_ms=1.6, under=conditions(threads=1))
+    assert verdict(store).wants_confirmation
+    write(store, night(GOOD), part="confirmation", decode_ms=1.6, under=conditions(threads=1))
+    found = verdict(store)
+    assert (found.kind, found.level) == ("SLOWER", "WARN")
+    assert "threads 2 -> 1" in found.why
+    both(store, GOOD + 1, decode_ms=1.6, under=conditions(threads=1))
+    found = verdict(store, GOOD + 1)
+    assert (found.kind, found.level, found.since) == ("SLOWER", "FAIL", night(GOOD))
+    assert exit_code([found], {}) == REGRESSION
+    row = verdict_row(found)
+    assert row["change_low"] < row["change"] < row["change_high"]
+    assert row["change"] == pytest.approx(0.6, abs=0.02)
+
+
+def test_the_anchor_moved_too(store: Store):
+    both(store, GOOD, decode_ms=1.3, anchor_ms=1.3)
+    assert verdict(store).kind == "device-wide"
+    assert exit_code(judge_night(load_series(store), night(GOOD)), {}) == OK
+
+
+def test_a_night_between_anchors_that_moved_says_nothing(store: Store):
+    block(store, night(GOOD), decode_ms=1.5, after_ms=1.5)
+    found = verdict(store)
+    assert (found.kind, found.level) == ("NO-DATA", "WARN")
+    assert "throttled" in found.why
+    assert exit_code(judge_night(load_series(store), night(GOOD)), {}) == NOTHING_MEASURED
+
+
+def test_a_wrong_output(store: Store):
+    block(store, night(GOOD), status="invalid", reason="block short_conv is not what it should be")
+    assert (verdict(store).kind, verdict(store).level) == ("INVALID", "FAIL")
+
+
+def test_a_device_that_is_lost(store: Store):
+    plan(store, night(GOOD))
+    lost(store, night(GOOD), "local", "no answer")
+    verdicts = judge_night(load_series(store), night(GOOD))
+    assert {one.kind for one in verdicts} == {"NO-DATA"}
+    assert all("no answer" in one.why for one in verdicts)
+    assert exit_code(verdicts, {"local": "no answer"}) == NO_DEVICE
+    assert summary(verdicts, {"local": "no answer"})[-1] == "WARN: 4 series: 4 NO-DATA; 0 FAIL, 4 WARN"
+
+
+def test_a_clock_that_jumped_back(store: Store):
+    both(store, -30, decode_ms=3.0)
+    found = verdict(store, -30)
+    assert (found.kind, found.level) == ("AMBIGUOUS", "WARN")
+    assert "15 nights are dated after this one" in found.why
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"under": conditions(runtime_version="1.32.0")}, "onnxruntime 1.31.1 -> 1.32.0"),
+        ({"under": conditions(method="m-2")}, "agent m-1 -> m-2"),
+        ({"identity": "another-model"}, "tiny is another model"),
+        (
+            {"under": conditions(device="0" * 16), "environment": {"kernel": "6.1", "governor": "powersave"}},
+            "the device is another: governor unknown -> powersave",
+        ),
+    ],
+)
+def test_a_new_series_tells_of_the_old_one_and_raises_no_alarm(store: Store, change: dict[str, Any], told: str):
+    block(store, night(GOOD), decode_ms=1.5, **change)
+    found = verdict(store)
+    assert (found.kind, found.level) == ("AMBIGUOUS", "fine")
+    assert told in found.why
+    assert "the old one stood at" in found.why
+    assert "+50" in found.why or "+49" in found.why
+    assert len(current(load_series(store))) == 4
+    assert len(latest_verdicts(load_series(store))) == len(load_series(store)) > 4
+
+
+def test_worst_first(store: Store):
+    both(store, GOOD, decode_ms=1.6)
+    assert judge_night(load_series(store), night(GOOD))[0].kind == "SLOWER"
+
+
+def test_accepting_a_level(store: Store):
+    for number in (GOOD, GOOD + 1):
+        both(store, number, decode_ms=1.6)
+    slower = verdict(store, GOOD + 1)
+    assert slower.level == "FAIL"
+    [series] = meant("local tiny* decode_ms", load_series(store))
+    since = since_when(None, slower)
+    assert since == night(GOOD)
+    accept(store, series, since=since, reason=" wider ", pinned=None)
+    found = verdict(store, GOOD + 1)
+    assert found.level == "fine"
+    assert found.accepted is not None
+    assert found.accepted.reason == "wider"
+    with pytest.raises(StudyError, match="with a reason"):
+        accept(store, series, since=since, reason=" ", pinned=None)
+    with pytest.raises(StudyError, match="above zero"):
+        accept(store, series, since=since, reason="x", pinned=-1.0)
+
+
+def test_a_pinned_level(store: Store):
+    [series] = meant("local tiny* decode_ms", load_series(store))
+    accept(store, series, since=since_when("now", verdict(store, GOOD - 1)), reason="goal", pinned=0.5)
+    accept(store, series, since=night(GOOD), reason="goal", pinned=0.5)
+    both(store, GOOD, decode_ms=1.0)
+    found = verdict(store)
+    assert (found.kind, found.baseline) == ("SLOWER", pytest.approx(0.5))
+
+
+def test_which_series_are_meant(store: Store):
+    series = load_series(store)
+    for one in series:
+        assert meant(SeriesKey.parse(one.key).id, series) == [one]
+        assert meant(pattern_text(SeriesKey.parse(one.key)), series) == [one]
+    assert len(meant("*decode_ms", series)) == 2
+    assert len(meant("tiny*", series)) == 2
+    with pytest.raises(StudyError, match="there are local"):
+        meant("nothing", series)
+    with pytest.raises(StudyError, match="there are none"):
+        meant("x", [])
+
+
+@pytest.mark.parametrize("text", ["2027-01-15", "2027-01-15 04:00", " 2027-01-15T04:00:01 "])
+def test_nights_as_people_write_them(store: Store, text: str):
+    assert since_when(text, verdict(store, 0)) == pytest.approx(1.8e9, abs=2 * 86400)
+
+
+@pytest.mark.parametrize("text", ["yesterday", "", "2027-13-01"])
+def test_what_is_no_night(store: Store, text: str):
+    with pytest.raises(StudyError, match="no night"):
+        since_when(text, verdict(store, 0))
