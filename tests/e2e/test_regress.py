@@ -135,20 +135,24 @@ def test_a_device_that_others_use_is_no_regression(nights: Cli):
 
 
 def test_a_second_run_gives_up_or_waits_and_ctrl_c_keeps_what_is_there(cli: Cli):
-    folder_of(cli)
+    long = SUITE.replace('["1536/4"]', '["1536/4", "1536/5", "1536/6", "1536/7"]')
+    (cli.folder / "suite.yaml").write_text(long, encoding="utf-8")
     first = cli.start(*TONIGHT)
     wait_until(lambda: any(state == "timing" for _, state, _ in cli.jobs()), 60)
+    log = cli.folder / "waiting.log"
+    with log.open("w") as stream:
+        waiting = cli.start(*TONIGHT, "--wait", "5m", stderr=stream)
     said = cli.refused(*TONIGHT, code=3)
     assert "another run measures a night" in said
     assert "--wait" in said
-    waiting = cli.start(*TONIGHT, "--wait", "5m")
+    wait_until(lambda: "waiting for it to end" in log.read_text(), 60)
     wait_until(lambda: any(record.status == "ok" for record in _kept(cli)), 60)
     first.send_signal(signal.SIGINT)
-    done = cli.finish(first, code=130)
-    assert "are kept" in done.err
+    assert "are kept" in cli.finish(first, code=130).err
     wait_until(lambda: len({record.info["notes"]["night"] for record in _kept(cli)}) == 2, 60)
     waiting.send_signal(signal.SIGINT)
-    assert "waiting for it to end" in cli.finish(waiting, code=130).err
+    waiting.communicate(timeout=60)
+    assert waiting.returncode == 130
     listed = cli("regress", "series", "--format", "json").json()
     assert {row["verdict"] for row in listed} == {"NO-DATA"}
     assert all("the run ended before the anchor" in row["why"] for row in listed)

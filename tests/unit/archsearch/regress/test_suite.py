@@ -9,11 +9,14 @@ import pytest
 
 from archsearch.configuration import DEFAULT_ANCHORS
 from archsearch.errors import StudyError
+from archsearch.ranked import ranked, read_study
 from archsearch.regress.items import Item, Places, resolve_suite
 from archsearch.regress.suite import load_suite
+from archsearch.store import Store
 from profiler.errors import ConfigError
 from search_space.layout_file import write_layout
 from search_space.notation import resolve
+from tests.unit.archsearch.lab import Lab
 
 TINY = "CG:width=64,vocab=512,ffn=96,head_dim=16"
 Write = Callable[[str], str]
@@ -141,3 +144,22 @@ def test_one_thing_twice_is_told(write: Write, tmp_path: Path):
     path = write(f'anchors: ["{TINY}"]\nmeasure:\n  - layout: "{TINY}"\n  - layout: "{TINY}"\n')
     with pytest.raises(ConfigError, match="is on line 3 already"):
         items(path, tmp_path)
+
+
+def test_the_front_of_a_study_and_the_next_by_rank(write: Write, tmp_path: Path):
+    lab = Lab(tmp_path)
+    lab.add("a")
+    lab.run(3)
+    path = write(f'anchors: ["{TINY}"]\nworkloads: ["16/4"]\nmeasure: [{{study: s, neighbours: 1, name: best}}]\n')
+    places = Places(store=str(tmp_path / "study.db"), runs=tmp_path / "runs")
+    _, *found = resolve_suite(load_suite(path), places=places, lowerings={}, seed=0)
+    with Store.open(tmp_path / "study.db") as store:
+        entries = [one for one in ranked(store, read_study(store, "s")).ranking.entries if one.rank and not one.anchor]
+    front = [one.key[0] for one in entries if one.front == "on"]
+    after = [one.key[0] for one in entries if one.front != "on"][:1]
+    assert [one.identity for one in found] == [*front, *after]
+    assert found[0].name == f"best {found[0].identity[:6]}"
+    with pytest.raises(ConfigError, match=r"there is no study 'other' in .*; there are s"):
+        resolve_suite(
+            load_suite(write("measure: [{study: other}]\n")), places=places, lowerings={}, seed=0
+        )  # fmt: skip
