@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
+from datetime import datetime
 
 from reports.budgets import number
 from reports.objectives import Quantity
@@ -68,6 +69,22 @@ def plain_number(value: float) -> str:
     if abs(value) >= 1e15 or abs(value) < 1e-6:
         return f"{value:.3e}"
     return f"{value:,.{max(0, 3 - math.floor(math.log10(abs(value))))}f}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def moment(time: float, *, seconds: bool = False) -> str:
+    """A time, seconds since 1970, as ``2026-03-01 02:30`` in local time; one beyond the calendar as the number."""
+    try:
+        found = datetime.fromtimestamp(time)
+    except (OverflowError, OSError, ValueError):
+        return f"{time:g} s"
+    return f"{found:%Y-%m-%d %H:%M:%S}" if seconds else f"{found:%Y-%m-%d %H:%M}"
+
+
+def change_text(value: float, low: float | None = None, high: float | None = None) -> str:
+    """A relative change for people: ``+12.3% [+10.1%, +14.5%]``."""
+    if low is None or high is None or not low < high:
+        return f"{value:+.1%}"
+    return f"{value:+.1%} [{low:+.1%}, {high:+.1%}]"
 
 
 def count(value: float) -> str:

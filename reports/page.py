@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # The last of these buttons would send the figure to somebody else's server.
 _BUTTONS = ["select2d", "lasso2d", "sendChartToCloud"]
-_CONFIG = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": _BUTTONS}
+CONFIG = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": _BUTTONS}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,7 @@ def write_page(figure: Figure, path: Path) -> None:
     Raises:
         OSError: It cannot be written.
     """
-    _write(path, figure.to_html(include_plotlyjs=True, full_html=True, config=_CONFIG))
+    _write(path, figure.to_html(include_plotlyjs=True, full_html=True, config=CONFIG))
 
 
 def write_sections(
@@ -62,20 +62,45 @@ def write_sections(
     Raises:
         OSError: It cannot be written.
     """
-    from plotly.offline import get_plotlyjs
-
-    ink = THEMES["light"]
-    body = [f"<h1>{safe(title)}</h1>", "<dl>"]
-    body += [f"<dt>{safe(name)}</dt><dd>{safe(text)}</dd>" for name, text in facts.items()]
-    body.append("</dl>")
+    body = [f"<h1>{safe(title)}</h1>", facts_html(facts)]
     for section in sections:
         body.append(f"<section><h2>{safe(section.title)}</h2><p>{safe(section.note)}</p>")
         if section.figure is not None:
-            body.append(section.figure.to_html(include_plotlyjs=False, full_html=False, config=_CONFIG))
+            body.append(section.figure.to_html(include_plotlyjs=False, full_html=False, config=CONFIG))
         body.append("</section>")
-    body.append(f"<section><h2>All candidates</h2>{table}</section>")
-    body += ["<section><h2>How to read the numbers</h2><ul>", *(f"<li>{safe(note)}</li>" for note in notes), "</ul>"]
-    style = f"""{CLOUD_CSS}
+    body += [f"<section><h2>All candidates</h2>{table}</section>", notes_html(notes)]
+    write_document(path, title=title, body=body)
+
+
+def facts_html(facts: Mapping[str, str]) -> str:
+    """Facts by heading, all of it text."""
+    lines = (f"<dt>{safe(name)}</dt><dd>{safe(text)}</dd>" for name, text in facts.items())
+    return f"<dl>{''.join(lines)}</dl>"
+
+
+def notes_html(notes: Iterable[str]) -> str:
+    """The last section: what a reader must know of the numbers."""
+    lines = (f"<li>{safe(note)}</li>" for note in notes)
+    return f"<section><h2>How to read the numbers</h2><ul>{''.join(lines)}</ul></section>"
+
+
+def write_document(path: Path, *, title: str, body: Iterable[str], style: str = "", script: str = "") -> None:
+    """Write a page with our look and with Plotly in it.
+
+    Args:
+        path: The file; replaced in one step.
+        title: Text.
+        body: HTML.
+        style: CSS after that of all pages.
+        script: JavaScript that runs once the page is read.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    from plotly.offline import get_plotlyjs
+
+    ink = THEMES["light"]
+    common = f"""{CLOUD_CSS}
 :root {{ color-scheme: light; }}
 body {{ font: 15px/1.5 {FONT}; color: {ink.text}; background: {ink.background}; margin: 0 auto; padding: 1.5rem;
   max-width: 1500px; }}
@@ -96,8 +121,8 @@ td.reason {{ text-align: left; color: #4b5261; white-space: normal; min-width: 2
         path,
         "<!doctype html>\n<html lang=en><head><meta charset=utf-8>"
         '<meta name=viewport content="width=device-width, initial-scale=1">'
-        f"<title>{safe(title)}</title><style>{style}</style><script>{get_plotlyjs()}</script></head>"
-        f"<body>{''.join(body)}</section></body></html>\n",
+        f"<title>{safe(title)}</title><style>{common}{style}</style><script>{get_plotlyjs()}</script></head>"
+        f"<body>{''.join(body)}{f'<script>{script}</script>' if script else ''}</body></html>\n",
     )
 
 

@@ -22,6 +22,7 @@ from archsearch.cli.options import (
     WorkloadOption,
 )
 from archsearch.cli.regress_commands import regress_app
+from archsearch.cli.regress_looking_commands import add_to as add_looking_to
 from archsearch.cli.space_commands import space_app
 
 app = typer.Typer(
@@ -37,6 +38,7 @@ app = typer.Typer(
 devices_app = typer.Typer(no_args_is_help=True, help="Devices: list, trust, setup, check, clean, schema.")
 app.add_typer(space_app, name="space")
 app.add_typer(devices_app, name="devices")
+add_looking_to(regress_app)
 app.add_typer(regress_app, name="regress")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
-from archsearch.cli.exits import INTERRUPTED, NO_DEVICE, NOTHING_MEASURED, OK, REGRESSION, CommandError
+from archsearch.cli.exits import INTERRUPTED, NO_DEVICE, NOTHING_MEASURED, OK, REGRESSION, USAGE, CommandError
 from archsearch.cli.layouts import lowering_options
 from archsearch.cli.opening import chosen_devices, open_devices, stop_on_signals
 from archsearch.cli.output import console, one_of
@@ -18,6 +18,7 @@ from archsearch.cli.studies import REGRESS_STUDY, open_store
 from archsearch.cli.tuners import open_tuners
 
 if TYPE_CHECKING:
+    from archsearch.cli.regress_telling import Outlets
     from archsearch.regress.device_night import NightSettings
     from archsearch.regress.items import Item
     from archsearch.regress.night import Ended
@@ -35,6 +36,7 @@ def run_command(
     tune: bool,
     wait: str,
     seed: int,
+    outlets: Outlets,
     output_format: str,
     store: str | None,
     runs: Path,
@@ -46,6 +48,7 @@ def run_command(
     from reports.tables import FORMATS
 
     one_of(output_format, FORMATS, "--format")
+    outlets.check()
     wait_s = 0.0 if wait.strip() in ("0", "0s") else seconds(wait, option="--wait")
     pins = lowering_options(lowering)
     names = [one.name for one in chosen_devices(devices, device)]
@@ -63,7 +66,7 @@ def run_command(
         except Stopped:
             log.print("stopped by you; nothing was measured")
             return INTERRUPTED
-        return _told(database, settings.night, ended, output_format, place_options(store, runs))
+        return _told(database, settings.night, ended, output_format, place_options(store, runs), outlets)
 
 
 def _settings(suite: Suite, items: tuple[Item, ...], seed: int) -> NightSettings:
@@ -122,7 +125,7 @@ def _measure(
     return Ended(lost={**unopened, **ended.lost}, interrupted=ended.interrupted, measured=ended.measured)
 
 
-def _told(database: Store, night: float, ended: Ended, output_format: str, where: str) -> int:
+def _told(database: Store, night: float, ended: Ended, output_format: str, where: str, outlets: Outlets) -> int:
     """Print the verdicts and what they come to; the exit code."""
     from archsearch.regress.judged import judge_night
     from archsearch.regress.series import load_series
@@ -134,13 +137,15 @@ def _told(database: Store, night: float, ended: Ended, output_format: str, where
             "measured again is not judged"
         )
         return INTERRUPTED
-    verdicts = judge_night(load_series(database), night)
+    series = load_series(database)
+    verdicts = judge_night(series, night)
     print_verdicts(verdicts, output_format)
     for line in summary(verdicts, ended.lost):
         log.print(line)
     if any(verdict.level == "FAIL" for verdict in verdicts):
         log.print(f"to accept a level: archsearch regress accept SERIES --reason TEXT{where}")
-    return exit_code(verdicts, ended.lost)
+    written = outlets.tell(verdicts, series)
+    return exit_code(verdicts, ended.lost) or (OK if written else USAGE)
 
 
 def exit_code(verdicts: Sequence[Verdict], lost: Mapping[str, str]) -> int:

@@ -20,7 +20,8 @@ from archsearch.cli.options import (
 
 regress_app = typer.Typer(
     no_args_is_help=True,
-    help="Did anything that we ship get slower, bigger or wrong on our devices, and since when? run, series, accept.",
+    help="Did anything that we ship get slower, bigger or wrong on our devices, and since when? run, series, accept, "
+    "history, report.",
 )
 
 
@@ -46,16 +47,29 @@ def run(
         str, typer.Option("--wait", metavar="TIME", help="How long to wait for another night to end: 90s, 2h.")
     ] = "0s",
     seed: SeedOption = 0,
+    junit: Annotated[
+        Path | None, typer.Option("--junit", metavar="FILE", help="Write the verdicts as JUnit XML, for CI servers.")
+    ] = None,
+    github: Annotated[bool, typer.Option("--github", help="Print annotations for GitHub Actions.")] = False,
+    report: Annotated[
+        Path | None, typer.Option("--report", metavar="FILE", help="Write a page (.html) or Markdown (.md).")
+    ] = None,
+    notify: Annotated[
+        str | None,
+        typer.Option("--notify", metavar="COMMAND", help="Run it with a summary as JSON on its standard input."),
+    ] = None,
     output_format: FormatOption = "table",
     store: StoreOption = None,
     runs: RunsOption = Path("runs"),
 ) -> None:
     """Measure tonight: everything of a suite on all devices, afresh, and compare it with the nights before."""
     from archsearch.cli.regress import run_command
+    from archsearch.cli.regress_telling import Outlets
 
     code = run_command(
         devices=devices, device=device, suite=suite, lowering=lowering, tune=tune, wait=wait, seed=seed,
-        output_format=output_format, store=store, runs=runs,
+        outlets=Outlets(junit=junit, github=github, report=report, command=notify), output_format=output_format,
+        store=store, runs=runs,
     )  # fmt: skip
     raise typer.Exit(code)
 

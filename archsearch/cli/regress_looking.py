@@ -1,0 +1,227 @@
+"""`archsearch regress history` and `archsearch regress report`: looking back on nights that were measured."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from archsearch.cli.exits import CommandError
+from archsearch.cli.output import Row, console, one_of, print_list
+from archsearch.cli.regress_series import nights
+from archsearch.cli.regress_telling import checked_report, write_report
+
+if TYPE_CHECKING:
+    from reports.histories import History
+    from reports.nights import Series
+
+_MEASURE = "archsearch regress run --devices devices.yaml"
+_TOMORROW_S = 86_400.0
+_LONGEST = 60
+
+
+def history_command(
+    which: str | None, *, figure: Path | None, output_format: str, store: str | None, runs: Path
+) -> None:
+    """Print all series with their change points, or every night of some of them."""
+    from archsearch.regress.accepting import meant
+    from reports.histories import histories
+    from reports.tables import FORMATS
+
+    one_of(output_format, FORMATS, "--format")
+    found = _stored(store=store, runs=runs)
+    past = histories(found, at=_latest(found))
+    if which is not None:
+        keys = {one.key for one in meant(which, found)}
+        past = tuple(one for one in past if one.series.key in keys)
+    if figure is not None:
+        _write_figure(figure, past)
+    if which is None:
+        _print_series(past, output_format)
+    else:
+        _print_nights(past, output_format)
+    if figure is not None:
+        console(stderr=True).print(f"written: {figure}")
+
+
+def report_command(out: Path, *, at: str | None, store: str | None, runs: Path) -> None:
+    """Write a night as a page or as Markdown."""
+    from archsearch.regress.judged import judge_night
+
+    checked_report(out)
+    found = _stored(store=store, runs=runs)
+    night = _latest(found) if at is None else night_at(at, found)
+    verdicts = judge_night(found, night)
+    keys = {verdict.series.key for verdict in verdicts}
+    write_report(out, verdicts, [one for one in found if one.key in keys])
+    console(stderr=True).print(f"written: {out}")
+
+
+def night_at(text: str, series: Sequence[Series]) -> float:
+    """The night that is meant: the last one that began within the day, minute or second that is named.
+
+    Args:
+        text: ``2026-03-01``, ``2026-03-01 02:30``, ``2026-03-01T02:30:05`` (local time), or seconds since 1970.
+        series: All that are stored.
+
+    Raises:
+        CommandError: It is no time, or no night began then.
+    """
+    times = sorted({night.time for one in series for night in one.nights})
+    first, behind = _span(text.strip())
+    found = [at for at in times if first <= at < behind]
+    if found:
+        return found[-1]
+    from reports.formatting import moment
+
+    nearest = min(times, key=lambda at: abs(at - first))
+    raise CommandError(f"--at {text!r}: no night began then", hint=f"--at '{moment(nearest)}', which is the nearest")
+
+
+def _span(text: str) -> tuple[float, float]:
+    """From when until before when."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        pass
+    else:
+        if math.isfinite(seconds):
+            return seconds - 0.5, seconds + 0.5  # tables may have rounded it
+    try:
+        begin = datetime.fromisoformat(text)
+        length = timedelta(days=1) if len(text) <= len("2026-03-01") else timedelta(minutes=1)
+        if text.count(":") > 1:
+            length = timedelta(seconds=1)
+        return begin.timestamp(), (begin + length).timestamp()
+    except (ValueError, OverflowError, OSError) as error:
+        raise CommandError(f"--at {text!r} is no night", hint="2026-03-01 or '2026-03-01 02:30'") from error
+
+
+def _stored(*, store: str | None, runs: Path) -> list[Series]:
+    from archsearch.regress.series import load_series
+
+    with nights(store=store, runs=runs) as database:
+        found = load_series(database)
+    if not any(one.nights for one in found):
+        raise CommandError("no night has measured anything yet", hint=_MEASURE)
+    return found
+
+
+def _latest(series: Sequence[Series]) -> float:
+    """The last night that is not from the future; a clock that once jumped ahead does not hide the others."""
+    times = [night.time for one in series for night in one.nights]
+    return max((at for at in times if at <= time.time() + _TOMORROW_S), default=max(times))
+
+
+def _write_figure(path: Path, past: Sequence[History]) -> None:
+    from reports.regression_report import write_histories
+
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise CommandError(f"--figure {path}: figures are written as .html", hint="--figure history.html")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_histories(path, past)
+    except OSError as error:
+        raise CommandError(f"{error.filename2 or error.filename or path}: {error.strerror}") from error
+
+
+def _print_series(past: Sequence[History], output_format: str) -> None:
+    from reports.histories import series_row
+
+    columns: Mapping[str, Callable[[Row], Any]] = {
+        "series": lambda row: row["series"],
+        "device": lambda row: row["device"],
+        "what": lambda row: row["label"],
+        "quantity": lambda row: row["quantity"],
+        "nights": lambda row: row["nights"],
+        "last night": lambda row: row["night"],
+        "value": _measured,
+        "verdict": _verdict,
+        "change": _change,
+        "would see": lambda row: _percent(row["detectable"]),
+        "since": lambda row: row["since"] or "",
+        "change points": _points,
+    }
+    print_list([series_row(one) for one in past], columns, output_format, right=(4, 6, 8, 9))
+
+
+def _print_nights(past: Sequence[History], output_format: str) -> None:
+    from reports.histories import night_rows
+
+    columns: dict[str, Callable[[Row], Any]] = {
+        "night": lambda row: row["night"],
+        "verdict": _verdict,
+        "value": _measured,
+        "fresh": lambda row: _number(row["fresh"]),
+        "change": _change,
+        "baseline": lambda row: _number(row["baseline"]),
+        "alarm": lambda row: _percent(row["threshold"]),
+        "would see": lambda row: _percent(row["detectable"]),
+        "change point": lambda row: "" if row["change_point"] is None else f"{row['change_point']:+.1%}",
+        "what changed": _around,
+    }
+    if len(past) > 1:
+        columns = {
+            "series": lambda row: row["series"],
+            "device": lambda row: row["device"],
+            "what": lambda row: row["label"],
+            "quantity": lambda row: row["quantity"],
+            **columns,
+        }
+    right = [at for at, name in enumerate(columns) if name in _RIGHT]
+    print_list([row for one in past for row in night_rows(one)], columns, output_format, right=right)
+    if output_format == "table":
+        for one in past if len(past) == 1 else ():
+            console(stderr=True).print(f"{one.series.device}: {one.series.label} {one.series.quantity}")
+            console(stderr=True).print(f"last night: {one.latest.kind}: {one.latest.why}")
+
+
+_RIGHT = frozenset({"value", "fresh", "change", "baseline", "alarm", "would see", "change point"})
+
+
+def _verdict(row: Row) -> str:
+    return row["kind"] if row["level"] == "fine" else f"{row['kind']} {row['level']}"
+
+
+def _measured(row: Row) -> str:
+    from reports.formatting import with_interval
+
+    if row["value"] is None:
+        return str(row["status"] or "")
+    return f"{with_interval(row['value'], row['value_low'], row['value_high'])} {row['unit']}".rstrip()
+
+
+def _number(value: float | None) -> str:
+    from reports.formatting import plain_number
+
+    return "" if value is None else plain_number(value)
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{value:.1%}"
+
+
+def _change(row: Row) -> str:
+    from reports.formatting import change_text
+
+    return "" if row["change"] is None else change_text(row["change"], row["change_low"], row["change_high"])
+
+
+def _points(row: Row) -> str:
+    from reports.formatting import change_text, moment
+
+    return ", ".join(f"{change_text(one['effect'])} on {moment(one['time_unix'])}" for one in row["change_points"])
+
+
+def _around(row: Row) -> str:
+    """What changed on a night: the environment, and what somebody accepted."""
+    said = [f"{name} {_short(old)} -> {_short(new)}" for name, (old, new) in row["environment_changes"].items()]
+    said += [f"accepted by {one['by']}: {one['reason']}" for one in row["accepted_tonight"]]
+    return "; ".join(said)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."

@@ -1,0 +1,54 @@
+"""`archsearch regress history` and `report`: names, options and help; see `archsearch.cli.app`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from archsearch.cli.options import FormatOption, RunsOption, StoreOption
+
+
+def add_to(regress_app: typer.Typer) -> None:
+    """Make the commands part of `archsearch regress`."""
+    regress_app.command("history", epilog="Examples: `archsearch regress history`; `... history 3fa9 --figure a.html`")(
+        history
+    )
+    regress_app.command("report", epilog="Example: `archsearch regress report -o report.html --at 2026-03-01`")(report)
+
+
+def history(
+    series: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="SERIES",
+            help="Beginning of an id, or a pattern of `DEVICE WHAT QUANTITY`. Default: a list.",
+        ),
+    ] = None,
+    figure: Annotated[Path | None, typer.Option("--figure", metavar="FILE.html", help="Draw it, too.")] = None,
+    output_format: FormatOption = "table",
+    store: StoreOption = None,
+    runs: RunsOption = Path("runs"),
+) -> None:
+    """Look back: every night of a series, its change points, and what changed there."""
+    from archsearch.cli.regress_looking import history_command
+
+    history_command(series, figure=figure, output_format=output_format, store=store, runs=runs)
+
+
+def report(
+    out: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="A page (.html) or Markdown (.md).")
+    ] = Path("regress.html"),
+    at: Annotated[
+        str | None,
+        typer.Option("--at", metavar="NIGHT", help="Such as 2026-03-01 or '2026-03-01 02:30'. Default: the latest."),
+    ] = None,
+    store: StoreOption = None,
+    runs: RunsOption = Path("runs"),
+) -> None:
+    """Write a night as one page that needs nothing else, or as Markdown."""
+    from archsearch.cli.regress_looking import report_command
+
+    report_command(out, at=at, store=store, runs=runs)

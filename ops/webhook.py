@@ -1,0 +1,52 @@
+"""Post a night's summary to a chat: `archsearch regress run --notify "python ops/webhook.py"`.
+
+Reads the summary (JSON) from standard input and posts ``{"text": ...}``, which Slack, Mattermost and their kind read,
+to the address in the environment variable WEBHOOK_URL. It is a secret and is never printed. A fine night is silent.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import urllib.request
+from typing import Any
+
+_NAMED = 5
+_TIMEOUT_S = 30
+
+
+def text_of(summary: dict[str, Any]) -> str:
+    """A few lines for people."""
+    lines = [f"archsearch, the night of {summary['night']}: {summary['text']}"]
+    for row in summary["not_fine"][:_NAMED]:
+        change = "" if row["change"] is None else f" {row['change']:+.1%}"
+        since = "" if row["since"] is None else f" since {row['since']}"
+        lines.append(f"{row['level']} {row['device']}: {row['label']} {row['quantity']} {row['kind']}{change}{since}")
+    if len(summary["not_fine"]) > _NAMED:
+        lines.append(f"and {len(summary['not_fine']) - _NAMED} more")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Post; the exit code."""
+    summary = json.load(sys.stdin)
+    if summary["level"] == "fine":
+        return 0
+    address = os.environ.get("WEBHOOK_URL", "")
+    if not address.startswith(("https://", "http://127.0.0.1")):
+        print("webhook.py: set WEBHOOK_URL in the environment to an https:// address", file=sys.stderr)
+        return 2
+    request = urllib.request.Request(  # noqa: S310 - the scheme is checked above
+        address, json.dumps({"text": text_of(summary)}).encode(), {"Content-Type": "application/json"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_S):  # noqa: S310 - as above
+            return 0
+    except OSError as error:  # its text could hold the address
+        print(f"webhook.py: the summary was not posted: {type(error).__name__}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
