@@ -45,7 +45,7 @@ def sections(snapshot: Snapshot) -> Iterator[Section]:
         related = f"Each measured value relative to {ranking.reference} in the same place. " if ranking.relative else ""
         yield Section(
             title=f"The front: {scope.title}", note=related + kinds_text(names, axes),
-            figure=front_figure(ranking, *axes, colors=colors),
+            figure=front_figure(ranking, *axes, colors=colors, clouds=True),
         )  # fmt: skip
     if whole is None:
         return

@@ -82,7 +82,7 @@ def front(
     axes = (drawn["x"], drawn["y"])
     figure = front_figure(
         board.ranking, *axes, colors=board.snapshot.colors, theme=theme,
-        selected=[key_of(selected)] if selected else (), faded=board.faded(ranges, find), hovering=False,
+        selected=[key_of(selected)] if selected else (), faded=board.faded(ranges, find), hovering=False, clouds=True,
     )  # fmt: skip
     _set_up(figure, drawn, ranges, zoom, theme)
     reading = kinds_text(board.names, axes)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from reports.figures.cloud import CLOUD, cloud_shape
-from reports.figures.text import Colors, hover, safe
+from reports.figures.text import Colors, beside, hover, safe
 from reports.figures.theme import THEMES, ThemeName, bare, dressed, say
 from reports.objectives import Quantity, quantity
 from reports.ranking import Entry, Ranking
@@ -53,6 +53,7 @@ def front_figure(
     selected: Collection[tuple[str, str]] = (),
     faded: Collection[tuple[str, str]] = (),
     hovering: bool = True,
+    clouds: bool = False,
     height: int = 520,
 ) -> Figure:
     """Candidates of a ranking by two objectives; membership is that of the ranking, in all its objectives.
@@ -70,6 +71,7 @@ def front_figure(
         selected: Keys of entries to be marked.
         faded: Keys of entries to stand back. Anchors never do.
         hovering: Whether points carry their text; without it they only tell that they are pointed at.
+        clouds: Whether many points of a kind may be one path, for a page that has the style of `reports.figures.cloud`.
         height: Pixels.
 
     Raises:
@@ -100,9 +102,8 @@ def front_figure(
             line={"color": ink.on, "width": 1.5, "dash": "dot"},
         )  # fmt: skip
     across = [point.x.value for of in points.values() for point in of]
-    reach = (min(across, default=0.0), max(across, default=0.0))
     for kind, mark in marks.items():
-        _add(figure, points[kind], mark, kind, faded, reach)
+        _add(figure, points[kind], mark, kind, faded, across, clouds=clouds)
         if hovering and points[kind]:
             figure.data[-1].update(hovertemplate="%{hovertext}<extra></extra>", hovertext=[
                 hover(point.entry.title, point.entry.rows, names, colors, notes(point.entry, ranking))
@@ -198,37 +199,33 @@ def _ring(points: Sequence[_Point], color: str) -> dict[str, Any]:
 
 def _add(
     figure: Figure, points: Sequence[_Point], mark: _Mark, kind: Kind, faded: Collection[tuple[str, str]],
-    reach: tuple[float, float],
+    across: Sequence[float], *, clouds: bool,
 ) -> None:  # fmt: skip
     import numpy as np
 
     if not points:
         return
     back = [kind != "anchor" and point.entry.key in faded for point in points]
-    many = kind != "anchor" and len(points) >= CLOUD
+    many = clouds and kind != "anchor" and len(points) >= CLOUD
     bars = not many and (kind in ("on", "anchor") or (kind == "uncertain" and len(points) <= _BARS))
+    xs, ys = [point.x.value for point in points], [point.y.value for point in points]
+    keys = ["~".join(point.entry.key) for point in points]
     name = mark.title if bars or kind != "uncertain" else f"{mark.title} (bars left out)"
     figure.add_scatter(
-        x=np.array([point.x.value for point in points]),  # arrays are checked and written ten times as fast as lists
-        y=np.array([point.y.value for point in points]),
+        x=np.array(xs) if many else xs,  # arrays are checked and written ten times as fast as lists
+        y=np.array(ys) if many else ys,
         mode="none" if many else "markers+text" if kind == "anchor" else "markers",
         text=[safe(point.entry.title) for point in points] if kind == "anchor" else None,
-        textposition=_beside([point.x.value for point in points], reach), textfont={"size": 11},
+        textposition=beside(xs, across), textfont={"size": 11},
         name=name, hoverinfo="none", legendgroup=kind, showlegend=not many,
         marker={"symbol": mark.symbol, "size": mark.size, "color": mark.color, "line": {"width": 1.6},
                 "opacity": [mark.opacity * (_FADED if away else 1.0) for away in back] if any(back) else mark.opacity},
         error_x=_bars([point.x for point in points], back, mark.color) if bars else None,
         error_y=_bars([point.y for point in points], back, mark.color) if bars else None,
-        customdata=np.array(["~".join(point.entry.key) for point in points], dtype=object),
+        customdata=np.array(keys, dtype=object) if many else keys,
     )  # fmt: skip
     if many:
         _add_cloud(figure, points, back, mark, kind, name)
-
-
-def _beside(values: Sequence[float], reach: tuple[float, float]) -> list[str]:
-    """Where labels have room; above, since bars cross at the point."""
-    middle = (reach[0] + reach[1]) / 2
-    return ["top right" if value <= middle else "top left" for value in values]
 
 
 def _add_cloud(

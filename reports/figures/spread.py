@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from reports.budgets import number
 from reports.figures.front import axis_title
-from reports.figures.text import Colors, hover, safe
+from reports.figures.text import Colors, beside, hover, safe
 from reports.figures.theme import THEMES, ThemeName, dressed
 from reports.objectives import quantity
 from reports.ranking import Entry, Ranking
@@ -98,18 +98,18 @@ def embedding_figure(ranking: Ranking, *, colors: Colors, theme: ThemeName = "li
     ink = THEMES[theme]
     figure: Figure = PlotlyFigure()
     names = [known.name for known in ranking.objectives]
+    shown = [entry for entry in ranking.entries if number(entry.rows[0].get("embedding_share")) is not None]
+    across = [entry.rows[0]["effective_params"] for entry in shown]
     for anchors in (False, True):
-        some = [
-            entry for entry in ranking.entries
-            if entry.anchor == anchors and number(entry.rows[0].get("embedding_share")) is not None
-        ]  # fmt: skip
+        some = [entry for entry in shown if entry.anchor == anchors]
         if not some:
             continue
         figure.add_scatter(
             x=[entry.rows[0]["effective_params"] for entry in some],
             y=[entry.rows[0]["embedding_share"] for entry in some],
             mode="markers+text" if anchors else "markers", name="anchor" if anchors else "candidate",
-            text=[safe(entry.title) for entry in some] if anchors else None, textposition="top right",
+            text=[safe(entry.title) for entry in some] if anchors else None,
+            textposition=beside([entry.rows[0]["effective_params"] for entry in some], across),
             marker={"symbol": "square-open" if anchors else "circle", "size": 12 if anchors else 8,
                     "color": ink.text if anchors else ink.on, "opacity": 1.0 if anchors else 0.7,
                     "line": {"width": 1.6}},

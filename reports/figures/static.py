@@ -56,7 +56,7 @@ def svg(figure: Figure, *, width: int = 860) -> str:
     """The figure as an SVG document, `width` pixels wide and as high as the figure says.
 
     Raises:
-        ValueError: It holds other traces than scatter.
+        ValueError: It holds other traces than scatter, or a cloud (`reports.figures.cloud`).
     """
     plan = figure.to_plotly_json()
     traces, layout = list(plan["data"]), plan["layout"]
@@ -65,9 +65,8 @@ def svg(figure: Figure, *, width: int = 860) -> str:
         raise ValueError(f"a still picture is drawn of scatter traces only, not of {', '.join(sorted(odd))}")
     height = float(layout.get("height") or 450)
     color = layout.get("font", {}).get("color", _FALLBACK)
-    for trace in traces:
-        if trace.get("mode") == "none":  # a cloud (`reports.figures.cloud`), whose shape is for browsers
-            trace.update(mode="markers", showlegend=True)
+    if any(trace.get("mode") == "none" for trace in traces):
+        raise ValueError("a still picture is drawn of points one by one: make the figure without clouds")
     named = [trace for trace in traces if trace.get("name") and trace.get("showlegend") is not False]
     shown = layout.get("showlegend", True) is not False
     rows = _legend_rows(named, width - 90) if shown else []
@@ -183,8 +182,7 @@ def _frame(across: _Axis, up: _Axis, grid: str) -> Iterator[str]:
 def _trace(trace: dict[str, Any], across: _Axis, up: _Axis) -> Iterator[str]:
     mode, color, dim = str(trace.get("mode") or "lines"), _color(trace), float(trace.get("opacity") or 1.0)
     points: list[tuple[float, float] | None] = []
-    xs, ys = (() if trace.get(name) is None else trace[name] for name in ("x", "y"))
-    for x, y in zip(xs, ys, strict=True):
+    for x, y in zip(trace.get("x") or (), trace.get("y") or (), strict=True):
         gone = x is None or y is None or (across.log and x <= 0) or (up.log and y <= 0)
         points.append(None if gone else (across.at(x), up.at(y)))
     yield f'<g opacity="{dim:g}">'
@@ -195,15 +193,25 @@ def _trace(trace: dict[str, Any], across: _Axis, up: _Axis) -> Iterator[str]:
             yield (f'<path d="{path}" fill="none" stroke="{color}" stroke-width="{line.get("width") or 2}" '
                    f'stroke-dasharray="{_DASHES.get(line.get("dash") or "solid", "")}"/>')  # fmt: skip
     yield from _bars(trace, points, across, up, color)
-    texts = trace.get("text")
+    texts, where = trace.get("text"), trace.get("textposition")
     for at, point in enumerate(points):
         if point is None:
             continue
         if "markers" in mode:
             yield _mark(trace, *point)
         if "text" in mode and texts is not None:
-            yield _text(point[0], point[1] - 10, texts[at], "middle", None)
+            yield _label(*point, texts[at], where if where is None or isinstance(where, str) else where[at])
     yield "</g>"
+
+
+def _label(x: float, y: float, text: object, where: str | None) -> str:
+    """Text above a point, to the side that is asked for."""
+    side = (where or "").split()[-1:]
+    if side == ["right"]:
+        return _text(x + 6, y - 8, text, "start", None)
+    if side == ["left"]:
+        return _text(x - 6, y - 8, text, "end", None)
+    return _text(x, y - 10, text, "middle", None)
 
 
 def _runs(points: Sequence[tuple[float, float] | None]) -> Iterator[list[tuple[float, float]]]:

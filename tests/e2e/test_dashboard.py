@@ -289,6 +289,19 @@ def test_layouts_are_compared_side_by_side(look: Screen):
     expect(look.page.locator("#alert")).to_contain_text("4 layouts are compared already")
 
 
+def test_the_table_is_worked_by_keys(look: Screen):
+    look.page.locator("#grid [row-index='0'] [col-id=rank]").focus()
+    look.page.keyboard.press("ArrowDown")
+    look.page.keyboard.press("Space")
+    look.settle()
+    second = look.page.locator("#grid [row-index='1']").first.get_attribute("row-id")
+    assert second is not None
+    expect(look.page.locator("#details")).to_contain_text(second.partition("~")[0])
+    look.page.keyboard.press("c")
+    look.settle()
+    assert look.text("#tab-compare") == "Compare (1)"
+
+
 def test_brushing_is_linked_both_ways(look: Screen):
     look.page.keyboard.press("2")
     look.settle()
