@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from reports.figures.cloud import CLOUD, cloud_shape
 from reports.figures.text import Colors, beside, hover, safe
 from reports.figures.theme import THEMES, ThemeName, bare, dressed, say
+from reports.formatting import beyond_text
 from reports.objectives import Quantity, quantity
 from reports.ranking import Entry, Ranking
 from reports.values import Value
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 _BARS = 150
 """Uncertain points that have bars: of more, bars would hide the points, and take a second to draw."""
+_NAME = 30
+"""Letters of a reference's name in titles."""
 _FADED = 0.15
 """Opacity that is left to what stands back."""
 
@@ -128,12 +131,17 @@ def front_figure(
 
 
 def axis_title(ranking: Ranking, known: Quantity) -> str:
-    """An objective with its unit, or as the ratio that it is, and which way is better."""
+    """An objective as `column_title` has it, and which way is better; safe as markup."""
     way = "lower is better" if known.direction == "min" else "higher is better"
+    return f"{safe(column_title(ranking, known))} ({way})"
+
+
+def column_title(ranking: Ranking, known: Quantity) -> str:
+    """An objective with its unit, or as the ratio that it is; text. A long name of the reference is cut."""
     if known.name in ranking.relative and ranking.reference is not None:
-        return f"{known.label}, × {safe(ranking.reference)} ({way})"
-    unit = f", {known.unit}" if known.unit else ""
-    return f"{known.label}{unit} ({way})"
+        name = ranking.reference
+        return f"{known.label}, × {name if len(name) <= _NAME else name[: _NAME - 1] + '…'}"
+    return f"{known.label}, {known.unit}" if known.unit else known.label
 
 
 def knee(front: Sequence[tuple[float, float]], axes: tuple[Quantity, Quantity]) -> int | None:
@@ -210,7 +218,7 @@ def _add(
     bars = not many and (kind in ("on", "anchor") or (kind == "uncertain" and len(points) <= _BARS))
     xs, ys = [point.x.value for point in points], [point.y.value for point in points]
     keys = ["~".join(point.entry.key) for point in points]
-    name = mark.title if bars or kind != "uncertain" else f"{mark.title} (bars left out)"
+    name = mark.title if bars or kind not in ("on", "uncertain") else f"{mark.title} (bars left out)"
     figure.add_scatter(
         x=np.array(xs) if many else xs,  # arrays are checked and written ten times as fast as lists
         y=np.array(ys) if many else ys,
@@ -231,14 +239,13 @@ def _add(
 def _add_cloud(
     figure: Figure, points: Sequence[_Point], back: Sequence[bool], mark: _Mark, kind: Kind, name: str
 ) -> None:  # fmt: skip
-    in_legend = True
-    for away in sorted(set(back), reverse=True):
+    kinds = sorted(set(back))
+    for away in reversed(kinds):  # what stands back is drawn first
         some = [(at.x.value, at.y.value) for at, own in zip(points, back, strict=True) if own == away]
         figure.add_shape(cloud_shape(
             some, name=name, group=kind, color=mark.color, size=mark.size - 1,
-            opacity=mark.opacity * (_FADED if away else 1.0), in_legend=in_legend,
+            opacity=mark.opacity * (_FADED if away else 1.0), in_legend=away == kinds[0],
         ))  # fmt: skip
-        in_legend = False
 
 
 def notes(entry: Entry, ranking: Ranking) -> list[str]:
@@ -254,7 +261,7 @@ def notes(entry: Entry, ranking: Ranking) -> list[str]:
     if ratios:
         notes.append(f"relative to {ranking.reference}: {', '.join(ratios)}")
     over = [
-        f"{budget}: {excess:.1%} beyond"
+        f"{budget}: {beyond_text(excess)}"
         for budget, excess in entry.violations.items() if excess is not None and excess > 0
     ]  # fmt: skip
     return [*notes, *over, *([entry.reason] if entry.reason else [])]
@@ -296,7 +303,7 @@ def _staircase(points: Sequence[_Point]) -> list[tuple[float, float]]:
 
 def _scale(known: Quantity) -> dict[str, Any]:
     if known.kind == "share":
-        return {"tickformat": ".0%"}
+        return {"tickformat": "~%"}
     return {"tickformat": "~s"} if known.kind == "count" else {}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from reports.budgets import number
-from reports.figures.front import axis_title
+from reports.figures.front import column_title
 from reports.figures.text import Colors, beside, hover, safe
 from reports.figures.theme import THEMES, ThemeName, dressed
 from reports.objectives import quantity
@@ -118,7 +118,7 @@ def embedding_figure(ranking: Ranking, *, colors: Colors, theme: ThemeName = "li
         )  # fmt: skip
     dressed(figure, theme, height=height)
     figure.update_xaxes(title_text="effective parameters (all but the embedding)", tickformat="~s")
-    figure.update_yaxes(title_text="embedding share of all parameters", tickformat=".0%", rangemode="tozero")
+    figure.update_yaxes(title_text="embedding share of all parameters", tickformat="~%", rangemode="tozero")
     return figure
 
 
@@ -141,6 +141,6 @@ def _axis(entries: Sequence[Entry], name: str, ranking: Ranking) -> dict[str, An
     span = [low, high] if high > low else [low - 0.5 * (abs(low) or 1), low + 0.5 * (abs(low) or 1)]
     shape = {"tickformat": ".1%"} if known.kind == "share" else {"tickformat": "~s"} if known.kind == "count" else {}
     return {
-        "label": axis_title(ranking, known).partition(" (")[0], "values": values,
+        "label": safe(column_title(ranking, known)), "values": values,
         "range": span[::-1] if known.direction == "min" else span, **shape,
     }  # fmt: skip

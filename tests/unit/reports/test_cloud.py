@@ -47,7 +47,7 @@ def test_what_a_filter_leaves_out_stands_back_and_nobody_is_lost():
     back, kept = figure.layout.shapes
     assert [shape.path.count("M") for shape in (back, kept)] == [100, CLOUD - 100]
     assert back.opacity < kept.opacity / 3
-    assert [shape.showlegend for shape in (back, kept)] == [True, False]
+    assert [shape.showlegend for shape in (back, kept)] == [False, True]
 
 
 def test_a_still_picture_is_made_without():
