@@ -1,7 +1,8 @@
 """A figure as a still picture in SVG, without a browser: for notebooks on sites that run no JavaScript, and for paper.
 
 It draws what our figures of points and lines consist of: scatter traces with bars, axes (linear or logarithmic, side by
-side), notes, and one legend below. Hover texts have no place in a still picture.
+side, with a range of their own or as wide as their values), notes, and one legend below. Hover texts have no place in a
+still picture.
 """
 
 from __future__ import annotations
@@ -45,11 +46,16 @@ class _Axis:
     log: bool
     ticks: tuple[tuple[float, str], ...]
     title: str
+    fixed: bool = False
 
     def at(self, value: float) -> float:
         """Pixels of a value."""
         place = math.log10(value) if self.log else value
         return self.start + (place - self.low) / (self.high - self.low) * (self.end - self.start)
+
+    def holds(self, pixels: float) -> bool:
+        """Whether a place lies on an axis whose range the figure gives; one that fits its values holds them all."""
+        return not self.fixed or min(self.start, self.end) <= pixels <= max(self.start, self.end)
 
 
 def svg(figure: Figure, *, width: int = 860) -> str:
@@ -111,11 +117,14 @@ def _axis(traces: Sequence[dict[str, Any]], name: str, plan: dict[str, Any], sta
     margin = 0.05 * (high - low or abs(high) or 1.0)
     zero = plan.get("rangemode") == "tozero" and not log and low >= 0
     low, high = (0.0 if zero else low - margin), high + margin
+    fixed = plan.get("range") is not None
+    if fixed:
+        low, high = map(float, plan["range"])
     one, other = plan.get("domain") or (0.0, 1.0)
     begin, finish = start + one * (end - start), start + other * (end - start)
-    return _Axis(
-        low, high, begin, finish, log, tuple(_ticks(plan, low, high, log)), plan.get("title", {}).get("text") or ""
-    )
+    title = plan.get("title", {}).get("text") or ""
+    ticks = tuple(_ticks(plan, min(low, high), max(low, high), log))
+    return _Axis(low, high, begin, finish, log, ticks, title, fixed)
 
 
 def _reach(trace: dict[str, Any], name: str) -> Iterator[float]:
@@ -186,6 +195,11 @@ def _trace(trace: dict[str, Any], across: _Axis, up: _Axis) -> Iterator[str]:
         gone = x is None or y is None or (across.log and x <= 0) or (up.log and y <= 0)
         points.append(None if gone else (across.at(x), up.at(y)))
     yield f'<g opacity="{dim:g}">'
+    clipped = across.fixed or up.fixed
+    if clipped:  # an inner picture shows nothing beyond its edges, and needs no names as a clip path does
+        left, top, w, h = across.start, up.end, across.end - across.start, up.start - up.end
+        view = f'viewBox="{left:.1f} {top:.1f} {w:.1f} {h:.1f}"'
+        yield f'<svg x="{left:.1f}" y="{top:.1f}" width="{w:.1f}" height="{h:.1f}" {view}>'
     if "lines" in mode:
         line = trace.get("line") or {}
         for run in _runs(points):
@@ -193,9 +207,11 @@ def _trace(trace: dict[str, Any], across: _Axis, up: _Axis) -> Iterator[str]:
             yield (f'<path d="{path}" fill="none" stroke="{color}" stroke-width="{line.get("width") or 2}" '
                    f'stroke-dasharray="{_DASHES.get(line.get("dash") or "solid", "")}"/>')  # fmt: skip
     yield from _bars(trace, points, across, up, color)
+    if clipped:
+        yield "</svg>"
     texts, where = trace.get("text"), trace.get("textposition")
     for at, point in enumerate(points):
-        if point is None:
+        if point is None or not across.holds(point[0]) or not up.holds(point[1]):
             continue
         if "markers" in mode:
             yield _mark(trace, *point)
@@ -205,12 +221,14 @@ def _trace(trace: dict[str, Any], across: _Axis, up: _Axis) -> Iterator[str]:
 
 
 def _label(x: float, y: float, text: object, where: str | None) -> str:
-    """Text above a point, to the side that is asked for."""
-    side = (where or "").split()[-1:]
+    """Text above a point, at its height or below it, to the side that is asked for."""
+    words = (where or "").split()
+    side = words[-1:]
+    away, rise = {"middle": (10, -4), "bottom": (6, -16)}.get(words[0] if words else "", (6, 8))
     if side == ["right"]:
-        return _text(x + 6, y - 8, text, "start", None)
+        return _text(x + away, y - rise, text, "start", None)
     if side == ["left"]:
-        return _text(x - 6, y - 8, text, "end", None)
+        return _text(x - away, y - rise, text, "end", None)
     return _text(x, y - 10, text, "middle", None)
 
 
@@ -263,7 +281,8 @@ def _mark(trace: dict[str, Any], x: float, y: float) -> str:
         path = f"M{x - d:.1f} {y - d:.1f}L{x + d:.1f} {y + d:.1f}M{x - d:.1f} {y + d:.1f}L{x + d:.1f} {y - d:.1f}"
         if shape == "cross":
             path = f"M{x - r:.1f} {y:.1f}H{x + r:.1f}M{x:.1f} {y - r:.1f}V{y + r:.1f}"
-        return f'<path d="{path}" stroke="{color}" stroke-width="2" fill="none"/>'
+        thick = 1 if "open" in symbol else 2  # these have no inside that could be hollow
+        return f'<path d="{path}" stroke="{color}" stroke-width="{thick}" fill="none"/>'
     corners = _CORNERS.get(shape)
     if corners is None:
         return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{r:.1f}" {ink}/>'
