@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from archsearch.ranked import Ranked, Study
-from reports.snapshot import Snapshot
+from reports.snapshot import Snapshot, Spent
 from search_space.blocks import letter_colors, mixers_by_letter
 
 NOTES = (
@@ -22,8 +22,8 @@ def snapshot(found: Ranked) -> Snapshot:
     """What a study has measured, with what its readers must know."""
     study = found.study
     spent = [
-        (m.created_unix, m.summary.total_s)
-        for m in study.measurements if m.summary is not None and m.pool not in found.left_out
+        Spent(device=m.pool, ended_unix=m.created_unix, seconds=m.summary.total_s)
+        for m in study.measurements if m.summary is not None
     ]  # fmt: skip
     return Snapshot(
         name=study.name, rows=study.rows, objectives=found.objectives, budgets=found.budgets, across=found.across,

@@ -39,6 +39,11 @@ def markdown_text(text: str) -> str:
     return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
+def beyond_text(excess: float) -> str:
+    """How far a value lies beyond a limit, from its excess relative to it: ``7.3% beyond``, ``432.5x the limit``."""
+    return f"{excess:.1%} beyond" if excess < 1 else f"{1 + excess:,.1f}x the limit"
+
+
 def with_interval(value: float, low: float | None, high: float | None, *, brackets: bool = True) -> str:
     """``7.12 ±0.08``, or ``7.12 [7.05, 7.30]`` where the two sides differ by more than a quarter of the longer one.
 

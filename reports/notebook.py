@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 PLOTLY = "application/vnd.plotly.v1+json"
+_UNSEEN = "a figure: install plotly beside JupyterLab, or trust this notebook, to see it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ def show(figure: Figure) -> Shown:
 
     data = json.loads(figure.to_json())
     return Shown({PLOTLY: {"data": data["data"], "layout": data["layout"]}, "image/svg+xml": svg(figure),
-                  "text/plain": "a figure"})  # fmt: skip
+                  "text/plain": _UNSEEN})  # fmt: skip
 
 
 def say(text: str) -> Shown:

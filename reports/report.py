@@ -58,7 +58,7 @@ def sections(snapshot: Snapshot) -> Iterator[Section]:
         title="What the time has brought",
         note="Hypervolume of the ranked candidates, as a share of the box from the best value of each objective to its "
         f"reference point ({REFERENCE_NAME}), against the time that devices worked.",
-        figure=progress_figure(whole, snapshot.spent),
+        figure=progress_figure(whole, snapshot.spent_in(snapshot.scopes()[0])),
     )
     if pairs := compared(snapshot.rows, snapshot.objectives):
         yield Section(

@@ -31,6 +31,21 @@ class Scope:
     place: Place | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spent:
+    """What one measurement took, anchors and runs that watch for drift too.
+
+    Attributes:
+        device: Where, as rows name it.
+        ended_unix: When it ended.
+        seconds: Of the device.
+    """
+
+    device: str
+    ended_unix: float
+    seconds: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
     """What a study has measured so far.
@@ -43,7 +58,7 @@ class Snapshot:
         across: How devices are combined.
         reference: Layout id that values are relative to where there are several places, or None.
         left_out: Devices that are not ranked with the others, with the reason.
-        spent: Of every measurement of the devices that count: when it ended, and seconds of the device.
+        spent: What every measurement took that gave a result.
         facts: What the study is, in words, by heading.
         notes: What a reader must know of its numbers.
         colors: Colour of each mixer's letter.
@@ -57,7 +72,7 @@ class Snapshot:
     across: str = "worst"
     reference: str | None = None
     left_out: Mapping[str, str] = field(default_factory=dict)
-    spent: Sequence[tuple[float, float]] = ()
+    spent: Sequence[Spent] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
     colors: Colors = field(default_factory=dict)
@@ -107,6 +122,13 @@ class Snapshot:
     def rows_in(self, scope: Scope) -> list[Row]:
         """The rows of a scope."""
         return self.counted if scope.place is None else self._by_place[scope.place]
+
+    def spent_in(self, scope: Scope) -> list[Spent]:
+        """What the measurements of a scope's devices took."""
+        if scope.place is not None:
+            return [one for one in self.spent if one.device == scope.place[0]]
+        alone = None if self.across in ACROSS else self.across
+        return [one for one in self.spent if one.device not in self.left_out and alone in (None, one.device)]
 
     def measured_in(self, scope: Scope) -> tuple[str, ...]:
         """Quantities that a scope has, in table order: what its axes may be.

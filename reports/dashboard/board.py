@@ -168,14 +168,16 @@ class Slider:
     free: float
 
 
-def sliders(snapshot: Snapshot, scope: Scope) -> list[Slider]:
-    """A slider for each quantity that a scope has in several values."""
+def sliders(snapshot: Snapshot, scope: Scope, limits: Mapping[str, float]) -> list[Slider]:
+    """A slider for each quantity that a scope has in several values; it reaches as far as the limit that holds now."""
     rows = snapshot.rows_in(scope)
     found = []
     for name in dict.fromkeys([*BUDGETED, *own_limits(snapshot)]):
         values = [value for row in rows if (value := number(row.get(name))) is not None]
-        values += [limit for own, limit in own_limits(snapshot).items() if own == name and values]
-        if not values or max(values) - min(values) <= _ALIKE * max(values):
+        if not values:
+            continue
+        values += [own[name] for own in (own_limits(snapshot), limits) if name in own]
+        if max(values) - min(values) <= _ALIKE * max(values):
             continue
         step = _round_step((max(values) - min(values)) / 150)
         low, high = step * (min(values) // step), step * -(-max(values) // step)

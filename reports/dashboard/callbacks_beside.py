@@ -7,20 +7,24 @@ from typing import Any
 
 from dash import ALL, Dash, Input, Output, State, clientside_callback, ctx, dcc, html, no_update
 
+from reports.budgets import number
 from reports.dashboard.board import Board, columns, holds, key_of, key_text
+from reports.dashboard.callbacks_front import front
 from reports.dashboard.open_studies import OpenStudies
 from reports.dashboard.page import GRAPH
 from reports.dashboard.parts import comparison, details_panel, facts_list, nothing_selected, reasons, run_panel, strip
 from reports.figures import ThemeName, agreement_figure, embedding_figure, parallel_figure, progress_figure
 from reports.figures.agreement import compared
-from reports.figures.front import axis_title
+from reports.figures.front import column_title
 from reports.figures.spread import within
+from reports.figures.static import svg
 from reports.figures.text import value_text
-from reports.formatting import clean
+from reports.formatting import beyond_text, clean
 from reports.fronts import REFERENCE_NAME
 from reports.objectives import quantity
 from reports.ranking import Entry
 from reports.tables import render
+from reports.values import Row
 
 Json = dict[str, Any]
 _PARALLEL = (
@@ -101,10 +105,9 @@ def _column_defs(board: Board) -> list[Json]:
     numbers = []
     for name in columns(board):
         known = quantity(name)
-        title = axis_title(board.ranking, known).partition(" (")[0] if known.name in board.ranking.relative else (
-            f"{known.label}, {known.unit}" if known.unit else known.label
-        )  # fmt: skip
-        numbers.append({"field": name, "headerName": title, "type": "rightAligned", "width": 150,
+        title = clean(column_title(board.ranking, known))
+        numbers.append({"field": name, "headerName": title, "headerTooltip": title, "type": "rightAligned",
+                        "width": 150,
                         "sortingOrder": ["asc", "desc"] if known.direction == "min" else ["desc", "asc"]})  # fmt: skip
     return [
         {"field": "tray", "headerName": "vs", "width": 60, "sortable": False, "pinned": "left",
@@ -135,13 +138,18 @@ def _row(entry: Entry, board: Board, tray: Sequence[str]) -> Json:
         if name in board.ranking.relative:
             found[name] = "—" if own is None else f"×{own.value:.3f}"
         else:
-            row = next((row for row in entry.rows if row.get(name) is not None), first)
-            found[name] = value_text(row, known).removesuffix(f" {known.unit}")
+            told = dict.fromkeys(value_text(row, known).removesuffix(f" {known.unit}") for row in _with(entry, name))
+            found[name] = " … ".join([*told][:: max(1, len(told) - 1)]) or "—"  # of several places the ends
     return found
 
 
+def _with(entry: Entry, name: str) -> list[Row]:
+    """The rows of an entry that have a quantity, the smallest first."""
+    return sorted((row for row in entry.rows if number(row.get(name)) is not None), key=lambda row: row[name])
+
+
 def _why(entry: Entry) -> str:
-    over = [f"{name}: {excess:.1%} beyond" for name, excess in entry.violations.items() if excess and excess > 0]
+    over = [f"{name}: {beyond_text(excess)}" for name, excess in entry.violations.items() if excess and excess > 0]
     status = [entry.status] if entry.status != "ok" else []
     return "; ".join(dict.fromkeys([*status, *over, *reasons(entry)]))
 
@@ -159,7 +167,7 @@ def _sorted(entries: list[Entry], models: Sequence[Json]) -> list[Entry]:
             if field == "front":
                 return entry.front
             own = entry.values.get(field)
-            return own.value if own is not None else entry.rows[0].get(field)
+            return own.value if own is not None else next((row[field] for row in _with(entry, field)), None)
 
         known = [entry for entry in entries if place(entry) is not None]
         entries = sorted(known, key=place, reverse=down) + [entry for entry in entries if place(entry) is None]
@@ -258,9 +266,9 @@ def _drawn_tab(tab: str, board: Board, theme: ThemeName, ranges: Json) -> tuple[
         note = (
             f"Hypervolume in {labels}: the share of the box from the best value of each to its reference point "
             f"({REFERENCE_NAME}) that the candidates measured so far dominate. It is scaled by what is known now, so "
-            "earlier points move while a study runs."
+            "earlier points move while a study runs. Time counts of measurements that gave a result."
         )
-        return progress_figure(board.ranking, snapshot.spent, theme=theme), note
+        return progress_figure(board.ranking, snapshot.spent_in(board.scope), theme=theme), note
     if tab == "agreement":
         return agreement_figure(compared(snapshot.rows, snapshot.objectives), theme=theme), _AGREEMENT
     return embedding_figure(board.ranking, colors=snapshot.colors, theme=theme), _EMBEDDINGS
@@ -269,11 +277,15 @@ def _drawn_tab(tab: str, board: Board, theme: ThemeName, ranges: Json) -> tuple[
 def _downloads(app: Dash, studies: OpenStudies) -> None:
     @app.callback(
         Output("download", "data"),
-        Input({"type": "file", "name": ALL}, "n_clicks"), Input("csv", "n_clicks"),
-        State("selected", "data"), State("drawn", "data"),
+        Input({"type": "file", "name": ALL}, "n_clicks"), Input("csv", "n_clicks"), Input("picture", "n_clicks"),
+        State("selected", "data"), State("drawn", "data"), State("brush", "data"), State("find", "value"),
+        State("zoom", "data"),
         prevent_initial_call=True,
     )  # fmt: skip
-    def download(_: list[int | None], __: int | None, selected: str | None, drawn: Json | None) -> Any:
+    def download(
+        _: list[int | None], __: int | None, ___: int | None, selected: str | None, drawn: Json | None,
+        brush: Json | None, find: str | None, zoom: Json | None,
+    ) -> Any:  # fmt: skip
         by = ctx.triggered_id
         if not drawn or not ctx.triggered[0]["value"]:
             return no_update
@@ -282,6 +294,11 @@ def _downloads(app: Dash, studies: OpenStudies) -> None:
             return dcc.send_string(
                 render(ranking.table(), columns(studies.board(drawn)), "csv"), f"{drawn['study']}.csv"
             )
+        if by == "picture":
+            figure, *_unused = front(
+                studies.board(drawn), drawn, brush, find or "", "light", selected, zoom or {}, clouds=False
+            )
+            return dcc.send_string(svg(figure.update_layout(height=620)), f"{drawn['study']}.svg")
         if not isinstance(by, dict) or not selected:
             return no_update
         name = by["name"]

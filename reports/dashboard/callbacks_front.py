@@ -75,14 +75,15 @@ def _drawing(app: Dash, studies: OpenStudies) -> None:
 
 
 def front(
-    board: Board, drawn: Json, brush: Json | None, find: str, theme: ThemeName, selected: str | None, zoom: Json
-) -> tuple[Figure, list[Any], str]:
+    board: Board, drawn: Json, brush: Json | None, find: str, theme: ThemeName, selected: str | None, zoom: Json, *,
+    clouds: bool = True,
+) -> tuple[Figure, list[Any], str]:  # fmt: skip
     """The front, how many of each kind there are, and how to read it."""
     ranges = (brush or {}).get("ranges", {})
     axes = (drawn["x"], drawn["y"])
     figure = front_figure(
         board.ranking, *axes, colors=board.snapshot.colors, theme=theme,
-        selected=[key_of(selected)] if selected else (), faded=board.faded(ranges, find), hovering=False,
+        selected=[key_of(selected)] if selected else (), faded=board.faded(ranges, find), hovering=False, clouds=clouds,
     )  # fmt: skip
     _set_up(figure, drawn, ranges, zoom, theme)
     reading = kinds_text(board.names, axes)
@@ -127,10 +128,10 @@ def _counts(board: Board) -> list[Any]:
     parts: list[Any] = [html.B(clean(board.scope.title)), f" — {told or 'only anchors so far'}"]
     if board.ranking.nothing_feasible:
         miss = board.ranking.nearest_misses(1)
-        parts.append(html.Span(f" Nothing meets the budgets; the nearest: {clean(miss[0].title)}" if miss else ""))
+        parts.append(html.Span(f". Nothing meets the budgets; the nearest: {clean(miss[0].title)}" if miss else ""))
     left = [clean(f"{pool}: {why}") for pool, why in board.snapshot.left_out.items()]
     if left and board.scope.place is None:
-        parts.append(html.Span(f" Without {'; '.join(left)}", className="warning"))
+        parts.append(html.Span(f". Without {'; '.join(left)}", className="warning"))
     return parts
 
 

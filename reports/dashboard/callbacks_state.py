@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -150,8 +151,11 @@ def _limiting(app: Dash, studies: OpenStudies) -> None:
         values: list[float | None], lows: list[float], highs: list[float], ids: list[Json], limits: Json | None
     ) -> Any:  # fmt: skip
         found = dict(limits or {})
+        moved = {one["prop_id"] for one in ctx.triggered}
         for value, low, high, own in zip(values, lows, highs, ids, strict=True):
             name = own["name"]
+            if f"{json.dumps(own, sort_keys=True, separators=(',', ':'))}.value" not in moved:
+                continue
             if value is None or _is_free(name, value, low, high):
                 found.pop(name, None)
             elif abs(found.get(name, value + high - low) - value) > _SAME * (high - low):
@@ -171,14 +175,14 @@ def _limiting(app: Dash, studies: OpenStudies) -> None:
 
 def budget_sliders(snapshot: Snapshot, scope: Scope, limits: Mapping[str, float]) -> tuple[list[Component], str]:
     """Sliders of a scope, and what of the study's budgets has none."""
-    made = [_slider(slider, limits.get(slider.name)) for slider in sliders(snapshot, scope)]
+    made = [_slider(slider, limits.get(slider.name)) for slider in sliders(snapshot, scope, limits)]
     fixed = [str(budget) for budget in snapshot.budgets if not slides(budget)]
     return made, f"The study's own beside these: {', '.join(fixed)}" if fixed else ""
 
 
 def _slider(slider: Slider, limit: float | None) -> Component:
     known = quantity(slider.name)
-    value = slider.free if limit is None else min(max(limit, slider.low), slider.high)
+    value = slider.free if limit is None else limit
     text = _limit_text(slider.name, value, slider.low, slider.high)
     return html.Div(className="budget", children=[
         html.Div([html.Span(known.label), html.Output(text, id={"type": "limit-text", "name": slider.name})]),

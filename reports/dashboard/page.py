@@ -31,7 +31,8 @@ GRAPH: dict[str, Any] = {
 }  # fmt: skip
 DIMMED = {"visibility": "visible", "opacity": 0.5}
 """What is drawn anew stays to be seen meanwhile."""
-FRONT_TOOLS = [*NOT_OURS, "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"]
+FRONT_TOOLS = [*NOT_OURS, "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d", "toImage"]
+"""Plotly's own picture would lack the clouds, which only the page's style makes visible."""
 
 
 def page(live_ms: int) -> Component:
@@ -129,6 +130,7 @@ def _front() -> Component:
             target_components={"front": "figure"}, delay_show=400, overlay_style=DIMMED,
         ),
         html.P(id="reading", className="note"),
+        html.Button("↓ picture (SVG)", id="picture", className="quiet", title="The front as it is here, for paper"),
     ])  # fmt: skip
 
 

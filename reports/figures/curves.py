@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 
 _MOST_TICKS = 9
+_ASIDE = 1.03
+"""How far a further bar at one place stands aside on the logarithmic axis."""
 _FEWEST = 2
 """A line through so few points would claim what lies between them."""
 
@@ -36,15 +39,16 @@ def curves_figure(
     """Lines against a horizontal axis that is logarithmic, as sizes are; the vertical one begins at 0.
 
     Args:
-        rows: Each with fields `x`, `y` and `line`; where it has ``{y}_low`` and ``{y}_high`` they are drawn as a bar.
-            Rows without a value leave gaps.
+        rows: Each with fields `x`, `y` and `line`; where it has ``{y}_low`` and ``{y}_high`` they are drawn as a bar;
+            points with bars that share an `x` stand side by side. Rows without a value leave gaps.
         x: Field of the horizontal axis, above 0.
         y: Field of the vertical axis.
         line: Field whose values name the lines, in the order in which they first occur.
         x_title: Axis title with its unit.
         y_title: The same of the vertical axis.
         share: Whether `y` is a share, shown in percent.
-        marks: Single points with a label: fields `x`, `y` and ``label``.
+        marks: Single points with a label: fields `x`, `y` and ``label``, and ``at``, where the label stands as plotly
+            says it (above its point by default).
         limit: A horizontal line with its label, such as a budget.
         theme: Light or dark.
         height: Pixels.
@@ -54,21 +58,26 @@ def curves_figure(
     ink = THEMES[theme]
     figure: Figure = PlotlyFigure()
     names = list(dict.fromkeys(str(row[line]) for row in rows))
+    standing: Counter[float] = Counter()
     for at, name in enumerate(names):
         some = sorted((row for row in rows if str(row[line]) == name), key=lambda row: row[x])
         color = ink.series[at % len(ink.series)]
+        bars = _bars(some, y)
+        places = [row[x] * _ASIDE ** standing[row[x]] for row in some] if bars else [row[x] for row in some]
+        standing.update(row[x] for row in some if bars)
         figure.add_scatter(
-            x=[row[x] for row in some], y=[number(row[y]) for row in some], name=safe(name),
+            x=places, customdata=[row[x] for row in some], y=[number(row[y]) for row in some], name=safe(name),
             mode="lines+markers" if len(some) > _FEWEST else "markers",
             line={"color": color, "width": 2, "dash": DASHES[at % len(DASHES)]},
-            marker={"symbol": SYMBOLS[at % len(SYMBOLS)], "size": 7}, error_y=_bars(some, y),
-            hovertemplate=f"%{{fullData.name}}<br>{safe(x_title)} %{{x:,}}<br>%{{y:{'.2%' if share else '.4g'}}}"
-            "<extra></extra>",
+            marker={"symbol": SYMBOLS[at % len(SYMBOLS)], "size": 7}, error_y=bars,
+            hovertemplate=f"%{{fullData.name}}<br>{safe(x_title)} %{{customdata:,}}"
+            f"<br>%{{y:{'.2%' if share else '.4g'}}}<extra></extra>",
         )  # fmt: skip
     if marks:
         figure.add_scatter(
             x=[row[x] for row in marks], y=[row[y] for row in marks], mode="markers+text", name="published models",
-            text=[safe(row["label"]) for row in marks], textposition="top center", textfont={"size": 11},
+            text=[safe(row["label"]) for row in marks], textfont={"size": 11},
+            textposition=[row.get("at", "top center") for row in marks],
             marker={"symbol": "square-open", "size": 11, "color": ink.text, "line": {"width": 1.6}},
             hovertemplate=f"%{{text}}<br>%{{y:{'.2%' if share else '.4g'}}}<extra></extra>",
         )  # fmt: skip

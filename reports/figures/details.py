@@ -164,7 +164,7 @@ def samples_figure(samples: Sequence[Sample], *, theme: ThemeName = "light", hei
     for index in range(1, len(samples)):
         if samples[index].process != samples[index - 1].process:
             figure.add_vline(x=index + 0.5, line={"color": ink.grid, "width": 1})
-    figure.update_xaxes(title_text="sequences in the order of measuring; a line parts processes", row=2, col=1)
+    figure.update_xaxes(title_text="sequences in order; lines part processes", row=2, col=1)
     figure.update_yaxes(title_text="TTFT, ms", row=1, col=1)
     figure.update_yaxes(title_text="decode, ms", row=2, col=1)
     if not samples:

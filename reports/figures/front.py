@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from reports.figures.cloud import CLOUD, cloud_shape
-from reports.figures.text import Colors, hover, safe
+from reports.figures.text import Colors, beside, hover, safe
 from reports.figures.theme import THEMES, ThemeName, bare, dressed, say
+from reports.formatting import beyond_text
 from reports.objectives import Quantity, quantity
 from reports.ranking import Entry, Ranking
 from reports.values import Value
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 _BARS = 150
 """Uncertain points that have bars: of more, bars would hide the points, and take a second to draw."""
+_NAME = 30
+"""Letters of a reference's name in titles."""
 _FADED = 0.15
 """Opacity that is left to what stands back."""
 
@@ -53,6 +56,7 @@ def front_figure(
     selected: Collection[tuple[str, str]] = (),
     faded: Collection[tuple[str, str]] = (),
     hovering: bool = True,
+    clouds: bool = False,
     height: int = 520,
 ) -> Figure:
     """Candidates of a ranking by two objectives; membership is that of the ranking, in all its objectives.
@@ -70,6 +74,7 @@ def front_figure(
         selected: Keys of entries to be marked.
         faded: Keys of entries to stand back. Anchors never do.
         hovering: Whether points carry their text; without it they only tell that they are pointed at.
+        clouds: Whether many points of a kind may be one path, for a page that has the style of `reports.figures.cloud`.
         height: Pixels.
 
     Raises:
@@ -100,9 +105,8 @@ def front_figure(
             line={"color": ink.on, "width": 1.5, "dash": "dot"},
         )  # fmt: skip
     across = [point.x.value for of in points.values() for point in of]
-    reach = (min(across, default=0.0), max(across, default=0.0))
     for kind, mark in marks.items():
-        _add(figure, points[kind], mark, kind, faded, reach)
+        _add(figure, points[kind], mark, kind, faded, across, clouds=clouds)
         if hovering and points[kind]:
             figure.data[-1].update(hovertemplate="%{hovertext}<extra></extra>", hovertext=[
                 hover(point.entry.title, point.entry.rows, names, colors, notes(point.entry, ranking))
@@ -127,12 +131,17 @@ def front_figure(
 
 
 def axis_title(ranking: Ranking, known: Quantity) -> str:
-    """An objective with its unit, or as the ratio that it is, and which way is better."""
+    """An objective as `column_title` has it, and which way is better; safe as markup."""
     way = "lower is better" if known.direction == "min" else "higher is better"
+    return f"{safe(column_title(ranking, known))} ({way})"
+
+
+def column_title(ranking: Ranking, known: Quantity) -> str:
+    """An objective with its unit, or as the ratio that it is; text. A long name of the reference is cut."""
     if known.name in ranking.relative and ranking.reference is not None:
-        return f"{known.label}, × {safe(ranking.reference)} ({way})"
-    unit = f", {known.unit}" if known.unit else ""
-    return f"{known.label}{unit} ({way})"
+        name = ranking.reference
+        return f"{known.label}, × {name if len(name) <= _NAME else name[: _NAME - 1] + '…'}"
+    return f"{known.label}, {known.unit}" if known.unit else known.label
 
 
 def knee(front: Sequence[tuple[float, float]], axes: tuple[Quantity, Quantity]) -> int | None:
@@ -198,50 +207,45 @@ def _ring(points: Sequence[_Point], color: str) -> dict[str, Any]:
 
 def _add(
     figure: Figure, points: Sequence[_Point], mark: _Mark, kind: Kind, faded: Collection[tuple[str, str]],
-    reach: tuple[float, float],
+    across: Sequence[float], *, clouds: bool,
 ) -> None:  # fmt: skip
     import numpy as np
 
     if not points:
         return
     back = [kind != "anchor" and point.entry.key in faded for point in points]
-    many = kind != "anchor" and len(points) >= CLOUD
+    many = clouds and kind != "anchor" and len(points) >= CLOUD
     bars = not many and (kind in ("on", "anchor") or (kind == "uncertain" and len(points) <= _BARS))
-    name = mark.title if bars or kind != "uncertain" else f"{mark.title} (bars left out)"
+    xs, ys = [point.x.value for point in points], [point.y.value for point in points]
+    keys = ["~".join(point.entry.key) for point in points]
+    name = mark.title if bars or kind not in ("on", "uncertain") else f"{mark.title} (bars left out)"
     figure.add_scatter(
-        x=np.array([point.x.value for point in points]),  # arrays are checked and written ten times as fast as lists
-        y=np.array([point.y.value for point in points]),
+        x=np.array(xs) if many else xs,  # arrays are checked and written ten times as fast as lists
+        y=np.array(ys) if many else ys,
         mode="none" if many else "markers+text" if kind == "anchor" else "markers",
         text=[safe(point.entry.title) for point in points] if kind == "anchor" else None,
-        textposition=_beside([point.x.value for point in points], reach), textfont={"size": 11},
+        textposition=beside(xs, across), textfont={"size": 11},
         name=name, hoverinfo="none", legendgroup=kind, showlegend=not many,
         marker={"symbol": mark.symbol, "size": mark.size, "color": mark.color, "line": {"width": 1.6},
                 "opacity": [mark.opacity * (_FADED if away else 1.0) for away in back] if any(back) else mark.opacity},
         error_x=_bars([point.x for point in points], back, mark.color) if bars else None,
         error_y=_bars([point.y for point in points], back, mark.color) if bars else None,
-        customdata=np.array(["~".join(point.entry.key) for point in points], dtype=object),
+        customdata=np.array(keys, dtype=object) if many else keys,
     )  # fmt: skip
     if many:
         _add_cloud(figure, points, back, mark, kind, name)
 
 
-def _beside(values: Sequence[float], reach: tuple[float, float]) -> list[str]:
-    """Where labels have room; above, since bars cross at the point."""
-    middle = (reach[0] + reach[1]) / 2
-    return ["top right" if value <= middle else "top left" for value in values]
-
-
 def _add_cloud(
     figure: Figure, points: Sequence[_Point], back: Sequence[bool], mark: _Mark, kind: Kind, name: str
 ) -> None:  # fmt: skip
-    in_legend = True
-    for away in sorted(set(back), reverse=True):
+    kinds = sorted(set(back))
+    for away in reversed(kinds):  # what stands back is drawn first
         some = [(at.x.value, at.y.value) for at, own in zip(points, back, strict=True) if own == away]
         figure.add_shape(cloud_shape(
             some, name=name, group=kind, color=mark.color, size=mark.size - 1,
-            opacity=mark.opacity * (_FADED if away else 1.0), in_legend=in_legend,
+            opacity=mark.opacity * (_FADED if away else 1.0), in_legend=away == kinds[0],
         ))  # fmt: skip
-        in_legend = False
 
 
 def notes(entry: Entry, ranking: Ranking) -> list[str]:
@@ -257,7 +261,7 @@ def notes(entry: Entry, ranking: Ranking) -> list[str]:
     if ratios:
         notes.append(f"relative to {ranking.reference}: {', '.join(ratios)}")
     over = [
-        f"{budget}: {excess:.1%} beyond"
+        f"{budget}: {beyond_text(excess)}"
         for budget, excess in entry.violations.items() if excess is not None and excess > 0
     ]  # fmt: skip
     return [*notes, *over, *([entry.reason] if entry.reason else [])]
@@ -299,7 +303,7 @@ def _staircase(points: Sequence[_Point]) -> list[tuple[float, float]]:
 
 def _scale(known: Quantity) -> dict[str, Any]:
     if known.kind == "share":
-        return {"tickformat": ".0%"}
+        return {"tickformat": "~%"}
     return {"tickformat": "~s"} if known.kind == "count" else {}
 
 

@@ -14,10 +14,12 @@ from reports.ranking import Ranking
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-Spent = Sequence[tuple[float, float]]
+    from reports.snapshot import Spent
 
 
-def progress_figure(ranking: Ranking, spent: Spent, *, theme: ThemeName = "light", height: int = 380) -> Figure:
+def progress_figure(
+    ranking: Ranking, spent: Sequence[Spent], *, theme: ThemeName = "light", height: int = 380
+) -> Figure:
     """Share of the reference box that is dominated by what was known after so many device-minutes.
 
     Every candidate counts from its last measurement on. Costs are scaled as they are at the end: 0 is the best value of
@@ -25,8 +27,7 @@ def progress_figure(ranking: Ranking, spent: Spent, *, theme: ThemeName = "light
 
     Args:
         ranking: Whose rows have ``created_unix``.
-        spent: Of every measurement, anchors and runs that watch for drift too: when it ended and how many seconds of
-            the device it took.
+        spent: Of the devices that the ranking is of.
         theme: Light or dark.
         height: Pixels.
     """
@@ -45,11 +46,11 @@ def progress_figure(ranking: Ranking, spent: Spent, *, theme: ThemeName = "light
     dressed(figure, theme, height=height)
     figure.update_layout(showlegend=False)
     figure.update_xaxes(title_text="device-minutes", rangemode="tozero")
-    figure.update_yaxes(title_text="hypervolume", tickformat=".0%", rangemode="tozero")
+    figure.update_yaxes(title_text="hypervolume", tickformat="~%", rangemode="tozero")
     return figure
 
 
-def progress(ranking: Ranking, spent: Spent) -> list[tuple[float, float, str]]:
+def progress(ranking: Ranking, spent: Sequence[Spent]) -> list[tuple[float, float, str]]:
     """Device-minutes, share of the reference box, and the candidate that came last, in order of time."""
     import numpy as np
 
@@ -64,7 +65,7 @@ def progress(ranking: Ranking, spent: Spent) -> list[tuple[float, float, str]]:
     steps = []
     for at, entry in sorted(known, key=lambda pair: pair[0]):
         here = [index for index, (when, _) in enumerate(known) if when <= at]
-        seconds = sum(took for when, took in spent if when <= at)
+        seconds = sum(one.seconds for one in spent if one.ended_unix <= at)
         steps.append((seconds / 60, fronts.hypervolume(unit[here]), entry.title))
     return steps
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from reports.budgets import number
-from reports.figures.front import axis_title
-from reports.figures.text import Colors, hover, safe
+from reports.figures.front import column_title
+from reports.figures.text import Colors, beside, hover, safe
 from reports.figures.theme import THEMES, ThemeName, dressed
 from reports.objectives import quantity
 from reports.ranking import Entry, Ranking
@@ -98,18 +98,18 @@ def embedding_figure(ranking: Ranking, *, colors: Colors, theme: ThemeName = "li
     ink = THEMES[theme]
     figure: Figure = PlotlyFigure()
     names = [known.name for known in ranking.objectives]
+    shown = [entry for entry in ranking.entries if number(entry.rows[0].get("embedding_share")) is not None]
+    across = [entry.rows[0]["effective_params"] for entry in shown]
     for anchors in (False, True):
-        some = [
-            entry for entry in ranking.entries
-            if entry.anchor == anchors and number(entry.rows[0].get("embedding_share")) is not None
-        ]  # fmt: skip
+        some = [entry for entry in shown if entry.anchor == anchors]
         if not some:
             continue
         figure.add_scatter(
             x=[entry.rows[0]["effective_params"] for entry in some],
             y=[entry.rows[0]["embedding_share"] for entry in some],
             mode="markers+text" if anchors else "markers", name="anchor" if anchors else "candidate",
-            text=[safe(entry.title) for entry in some] if anchors else None, textposition="top right",
+            text=[safe(entry.title) for entry in some] if anchors else None,
+            textposition=beside([entry.rows[0]["effective_params"] for entry in some], across),
             marker={"symbol": "square-open" if anchors else "circle", "size": 12 if anchors else 8,
                     "color": ink.text if anchors else ink.on, "opacity": 1.0 if anchors else 0.7,
                     "line": {"width": 1.6}},
@@ -118,7 +118,7 @@ def embedding_figure(ranking: Ranking, *, colors: Colors, theme: ThemeName = "li
         )  # fmt: skip
     dressed(figure, theme, height=height)
     figure.update_xaxes(title_text="effective parameters (all but the embedding)", tickformat="~s")
-    figure.update_yaxes(title_text="embedding share of all parameters", tickformat=".0%", rangemode="tozero")
+    figure.update_yaxes(title_text="embedding share of all parameters", tickformat="~%", rangemode="tozero")
     return figure
 
 
@@ -141,6 +141,6 @@ def _axis(entries: Sequence[Entry], name: str, ranking: Ranking) -> dict[str, An
     span = [low, high] if high > low else [low - 0.5 * (abs(low) or 1), low + 0.5 * (abs(low) or 1)]
     shape = {"tickformat": ".1%"} if known.kind == "share" else {"tickformat": "~s"} if known.kind == "count" else {}
     return {
-        "label": axis_title(ranking, known).partition(" (")[0], "values": values,
+        "label": safe(column_title(ranking, known)), "values": values,
         "range": span[::-1] if known.direction == "min" else span, **shape,
     }  # fmt: skip

@@ -1,7 +1,8 @@
 """A figure as a still picture in SVG, without a browser: for notebooks on sites that run no JavaScript, and for paper.
 
 It draws what our figures of points and lines consist of: scatter traces with bars, axes (linear or logarithmic, side by
-side), notes, and one legend below. Hover texts have no place in a still picture.
+side, with a range of their own or as wide as their values), notes, and one legend below. Hover texts have no place in a
+still picture.
 """
 
 from __future__ import annotations
@@ -45,18 +46,23 @@ class _Axis:
     log: bool
     ticks: tuple[tuple[float, str], ...]
     title: str
+    fixed: bool = False
 
     def at(self, value: float) -> float:
         """Pixels of a value."""
         place = math.log10(value) if self.log else value
         return self.start + (place - self.low) / (self.high - self.low) * (self.end - self.start)
 
+    def holds(self, pixels: float) -> bool:
+        """Whether a place lies on an axis whose range the figure gives; one that fits its values holds them all."""
+        return not self.fixed or min(self.start, self.end) <= pixels <= max(self.start, self.end)
+
 
 def svg(figure: Figure, *, width: int = 860) -> str:
     """The figure as an SVG document, `width` pixels wide and as high as the figure says.
 
     Raises:
-        ValueError: It holds other traces than scatter.
+        ValueError: It holds other traces than scatter, or a cloud (`reports.figures.cloud`).
     """
     plan = figure.to_plotly_json()
     traces, layout = list(plan["data"]), plan["layout"]
@@ -65,9 +71,8 @@ def svg(figure: Figure, *, width: int = 860) -> str:
         raise ValueError(f"a still picture is drawn of scatter traces only, not of {', '.join(sorted(odd))}")
     height = float(layout.get("height") or 450)
     color = layout.get("font", {}).get("color", _FALLBACK)
-    for trace in traces:
-        if trace.get("mode") == "none":  # a cloud (`reports.figures.cloud`), whose shape is for browsers
-            trace.update(mode="markers", showlegend=True)
+    if any(trace.get("mode") == "none" for trace in traces):
+        raise ValueError("a still picture is drawn of points one by one: make the figure without clouds")
     named = [trace for trace in traces if trace.get("name") and trace.get("showlegend") is not False]
     shown = layout.get("showlegend", True) is not False
     rows = _legend_rows(named, width - 90) if shown else []
@@ -112,11 +117,14 @@ def _axis(traces: Sequence[dict[str, Any]], name: str, plan: dict[str, Any], sta
     margin = 0.05 * (high - low or abs(high) or 1.0)
     zero = plan.get("rangemode") == "tozero" and not log and low >= 0
     low, high = (0.0 if zero else low - margin), high + margin
+    fixed = plan.get("range") is not None
+    if fixed:
+        low, high = map(float, plan["range"])
     one, other = plan.get("domain") or (0.0, 1.0)
     begin, finish = start + one * (end - start), start + other * (end - start)
-    return _Axis(
-        low, high, begin, finish, log, tuple(_ticks(plan, low, high, log)), plan.get("title", {}).get("text") or ""
-    )
+    title = plan.get("title", {}).get("text") or ""
+    ticks = tuple(_ticks(plan, min(low, high), max(low, high), log))
+    return _Axis(low, high, begin, finish, log, ticks, title, fixed)
 
 
 def _reach(trace: dict[str, Any], name: str) -> Iterator[float]:
@@ -183,11 +191,15 @@ def _frame(across: _Axis, up: _Axis, grid: str) -> Iterator[str]:
 def _trace(trace: dict[str, Any], across: _Axis, up: _Axis) -> Iterator[str]:
     mode, color, dim = str(trace.get("mode") or "lines"), _color(trace), float(trace.get("opacity") or 1.0)
     points: list[tuple[float, float] | None] = []
-    xs, ys = (() if trace.get(name) is None else trace[name] for name in ("x", "y"))
-    for x, y in zip(xs, ys, strict=True):
+    for x, y in zip(trace.get("x") or (), trace.get("y") or (), strict=True):
         gone = x is None or y is None or (across.log and x <= 0) or (up.log and y <= 0)
         points.append(None if gone else (across.at(x), up.at(y)))
     yield f'<g opacity="{dim:g}">'
+    clipped = across.fixed or up.fixed
+    if clipped:  # an inner picture shows nothing beyond its edges, and needs no names as a clip path does
+        left, top, w, h = across.start, up.end, across.end - across.start, up.start - up.end
+        view = f'viewBox="{left:.1f} {top:.1f} {w:.1f} {h:.1f}"'
+        yield f'<svg x="{left:.1f}" y="{top:.1f}" width="{w:.1f}" height="{h:.1f}" {view}>'
     if "lines" in mode:
         line = trace.get("line") or {}
         for run in _runs(points):
@@ -195,15 +207,29 @@ def _trace(trace: dict[str, Any], across: _Axis, up: _Axis) -> Iterator[str]:
             yield (f'<path d="{path}" fill="none" stroke="{color}" stroke-width="{line.get("width") or 2}" '
                    f'stroke-dasharray="{_DASHES.get(line.get("dash") or "solid", "")}"/>')  # fmt: skip
     yield from _bars(trace, points, across, up, color)
-    texts = trace.get("text")
+    if clipped:
+        yield "</svg>"
+    texts, where = trace.get("text"), trace.get("textposition")
     for at, point in enumerate(points):
-        if point is None:
+        if point is None or not across.holds(point[0]) or not up.holds(point[1]):
             continue
         if "markers" in mode:
             yield _mark(trace, *point)
         if "text" in mode and texts is not None:
-            yield _text(point[0], point[1] - 10, texts[at], "middle", None)
+            yield _label(*point, texts[at], where if where is None or isinstance(where, str) else where[at])
     yield "</g>"
+
+
+def _label(x: float, y: float, text: object, where: str | None) -> str:
+    """Text above a point, at its height or below it, to the side that is asked for."""
+    words = (where or "").split()
+    side = words[-1:]
+    away, rise = {"middle": (10, -4), "bottom": (6, -16)}.get(words[0] if words else "", (6, 8))
+    if side == ["right"]:
+        return _text(x + away, y - rise, text, "start", None)
+    if side == ["left"]:
+        return _text(x - away, y - rise, text, "end", None)
+    return _text(x, y - 10, text, "middle", None)
 
 
 def _runs(points: Sequence[tuple[float, float] | None]) -> Iterator[list[tuple[float, float]]]:
@@ -255,7 +281,8 @@ def _mark(trace: dict[str, Any], x: float, y: float) -> str:
         path = f"M{x - d:.1f} {y - d:.1f}L{x + d:.1f} {y + d:.1f}M{x - d:.1f} {y + d:.1f}L{x + d:.1f} {y - d:.1f}"
         if shape == "cross":
             path = f"M{x - r:.1f} {y:.1f}H{x + r:.1f}M{x:.1f} {y - r:.1f}V{y + r:.1f}"
-        return f'<path d="{path}" stroke="{color}" stroke-width="2" fill="none"/>'
+        thick = 1 if "open" in symbol else 2  # these have no inside that could be hollow
+        return f'<path d="{path}" stroke="{color}" stroke-width="{thick}" fill="none"/>'
     corners = _CORNERS.get(shape)
     if corners is None:
         return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{r:.1f}" {ink}/>'

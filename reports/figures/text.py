@@ -100,3 +100,16 @@ def place(row: Row) -> str:
     if row.get("batch") not in (None, 1):
         parts.append(f"batch {row['batch']}")
     return ", ".join(parts)
+
+
+def beside(values: Sequence[float], across: Sequence[float]) -> list[str]:
+    """Where the labels of points have room, as Plotly's text positions: towards the middle of what an axis shows.
+
+    Above the points, since bars cross there.
+
+    Args:
+        values: Of the labelled points.
+        across: Of all points of the figure.
+    """
+    middle = (min(across) + max(across)) / 2 if across else 0.0
+    return ["top right" if value <= middle else "top left" for value in values]

@@ -207,6 +207,44 @@ def test_a_budget_moves_the_front_and_spares_anchors(look: Screen):
     assert "limit=" not in look.page.url
 
 
+def test_a_budget_stays_as_it_was_set_wherever_one_looks(chromium: Browser, server: Server):
+    seen = screen(chromium).open(f"{server.address}?study=two&limit=ttft_ms:400&limit=memory_mib:100")
+    choose(seen, "scope", f"{DEVICES[0]}, prompt")
+    before = counts(seen)
+    for place in (DEVICES[1], DEVICES[0]):
+        choose(seen, "scope", f"{place}, prompt")
+        assert "≤ 400" in seen.text("#sliders")
+    for context in ("131,072 tokens", "each measured point"):
+        choose(seen, "context", context)
+        assert "≤ 100" in seen.text("#sliders")
+    assert counts(seen) == before
+    limits = parse_qs(urlsplit(seen.page.url).query)["limit"]
+    found = {name: float(at) for name, at in (limit.split(":") for limit in limits)}
+    assert found == {"ttft_ms": 400, "memory_mib": 100}
+    seen.well()
+    seen.page.context.close()
+
+
+def test_the_front_is_taken_away_as_a_picture_with_every_point(look: Screen, tmp_path: Path):
+    with look.page.expect_download() as found:
+        look.page.click("#picture")
+    found.value.save_as(tmp_path / "front.svg")
+    drawn = (tmp_path / "front.svg").read_text()
+    assert drawn.count("<circle") >= len(points(look, "on the front")) + len(points(look, "dominated"))
+    assert "lower is better" in drawn
+
+
+@pytest.mark.parametrize(("script", "what"), [("plotly.min.js", "Figures"), ("dash_ag_grid", "The table")])
+def test_a_script_that_does_not_come_is_told(chromium: Browser, server: Server, script: str, what: str):
+    seen = screen(chromium)
+    seen.page.route(re.compile(re.escape(script)), lambda route: route.abort())
+    seen.page.goto(server.first)
+    expect(seen.page.locator("#alert")).to_contain_text(f"{what} could not be loaded")
+    if what == "Figures":
+        expect(seen.page.locator("#grid .ag-center-cols-container .ag-row").first).to_be_visible()
+    seen.page.context.close()
+
+
 def test_memory_is_counted_at_the_context_that_is_asked_for(look: Screen):
     choose(look, "scope", f"{DEVICES[0]}, prompt")
     choose(look, "x", "weights + state")
@@ -287,6 +325,20 @@ def test_layouts_are_compared_side_by_side(look: Screen):
         look.page.locator(f"#grid [row-index='{row}'] .tray").click()
         look.settle()
     expect(look.page.locator("#alert")).to_contain_text("4 layouts are compared already")
+
+
+def test_the_table_is_worked_by_keys(look: Screen):
+    look.page.locator("#grid [row-index='0'] [col-id=rank]").click()
+    look.settle()
+    look.page.keyboard.press("ArrowDown")
+    look.page.keyboard.press("Space")
+    look.settle()
+    second = look.page.locator("#grid [row-index='1']").first.get_attribute("row-id")
+    assert second is not None
+    expect(look.page.locator("#details")).to_contain_text(second.partition("~")[0])
+    look.page.keyboard.press("c")
+    look.settle()
+    assert look.text("#tab-compare") == "Compare (1)"
 
 
 def test_brushing_is_linked_both_ways(look: Screen):

@@ -16,6 +16,7 @@ from tests.phone_python import kept_bundle
 from tests.sshd import SSHD, Sshd
 
 pytestmark = [
+    pytest.mark.long,  # what it joins is tested by itself: test_ssh, test_phone, test_android
     pytest.mark.needs("phone"),
     pytest.mark.skipif(SSHD is None, reason="needs OpenSSH's sshd (Debian: openssh-server)"),
 ]

@@ -87,9 +87,17 @@
     const src = document.querySelector(`meta[name=${name}]`).content;
     document.head.append(Object.assign(document.createElement("script"), {src, onload: done, onerror: failed}));
   });
+  const complain = (what) => {
+    const place = document.getElementById("alert");
+    if (!place) { window.setTimeout(() => complain(what), 500); return; }
+    place.textContent = `${what} could not be loaded from the dashboard's process: load the page again`;
+    place.hidden = false;
+  };
   window.Plotly = loaded("figures").then(() => window.Plotly);
+  window.Plotly.catch(() => complain("Figures"));
 
-  // The table's library is as large as all else but Plotly: it comes when the front is on the screen.
+  // The table's library is as large as all else but Plotly: it comes when the front is on the screen, or fails to.
+  const LONGEST_MS = 15000;
   const drawn = new Promise((done) => {
     const look = () => document.querySelector("#front .main-svg") && (watch.disconnect(), done());
     const watch = new MutationObserver(look);
@@ -99,10 +107,14 @@
     .then(() => new Promise((done) => window.requestAnimationFrame(() => window.setTimeout(done, 0))))
     .then(() => window.performance.mark("front shown"));
   let tables = {};
-  const tablesCome = shown.then(() => loaded("tables")).then(() => { tables = window.dash_ag_grid; });
+  const late = new Promise((done) => { window.setTimeout(done, LONGEST_MS); });
+  const tablesCome = Promise.race([shown, window.Plotly.then(() => shown, () => {}), late])
+    .then(() => loaded("tables"))
+    .then(() => { tables = window.dash_ag_grid; });
+  tablesCome.catch(() => complain("The table"));
   const Late = (given) => {
     const [ready, setReady] = window.React.useState(Boolean(tables.AgGrid));
-    window.React.useEffect(() => { tablesCome.then(() => setReady(true)); }, []);
+    window.React.useEffect(() => { tablesCome.then(() => setReady(true), () => {}); }, []);
     return ready ? element(tables.AgGrid, given) : element("div", {id: given.id, style: given.style});
   };
   Late.dashRenderType = true;  // as of the component itself: Dash then says what a drawing is for

@@ -15,7 +15,7 @@ from reports.dashboard import Key
 from reports.dashboard.board import Asked, Boards, _round_step, budgets, key_of, key_text, own_limits, sliders
 from reports.dashboard.view import TABS, THEME_CHOICES, TRAY, View, read_view
 from reports.details import Details
-from reports.snapshot import ALL_PLACES, Snapshot
+from reports.snapshot import ALL_PLACES, Snapshot, Spent
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 NAMES = st.from_regex(r"[a-z_]{1,20}", fullmatch=True)
@@ -123,13 +123,34 @@ def test_memory_is_that_of_the_context_asked_for():
 @given(st.lists(st.floats(0.001, 1e6), min_size=2, max_size=20, unique=True))
 def test_a_slider_reaches_from_nobody_to_everybody(values: list[float]):
     study = replace(STUDY, rows=[row(f"C{number}", value) for number, value in enumerate(values)], budgets=())
-    for slider in sliders(study, study.scopes()[0]):
+    for slider in sliders(study, study.scopes()[0], {}):
         if slider.name == "ttft_ms":
             assert slider.low <= min(values) <= max(values) < slider.high == slider.free
             assert (slider.high - slider.low) / slider.step <= 160
             break
     else:
         assert max(values) - min(values) <= 1e-6 * max(values)
+
+
+@given(st.floats(1e-3, 1e6), st.floats(1e-3, 1e6))
+def test_a_slider_reaches_as_far_as_the_limit_that_holds(limit: float, value: float):
+    study = replace(STUDY, rows=[row("C", value), row("CC", 2 * value)], budgets=())
+    [found] = [one for one in sliders(study, study.scopes()[0], {"ttft_ms": limit}) if one.name == "ttft_ms"]
+    assert found.low <= limit < found.free, "what somebody set is shown, and is no end without a limit"
+
+
+def test_device_minutes_are_those_of_the_devices_that_are_looked_at():
+    rows = [row("CCG", 10.0), row("CCG", 12.0, device="board"), row("GGG", 11.0, device="odd")]
+    spent = [Spent(device=name, ended_unix=1.0, seconds=took) for name, took in
+             (("local", 1.0), ("board", 2.0), ("odd", 4.0))]  # fmt: skip
+    study = replace(STUDY, rows=rows, spent=spent, left_out={"odd": "why"}, reference="id-CCG")
+    together, *single = study.scopes()
+    assert sum(one.seconds for one in study.spent_in(together)) == 3.0
+    assert {scope.place[0]: sum(one.seconds for one in study.spent_in(scope)) for scope in single if scope.place} == {
+        "local": 1.0, "board": 2.0, "odd": 4.0
+    }  # fmt: skip
+    alone = replace(study, across="board")
+    assert sum(one.seconds for one in alone.spent_in(alone.scopes()[0])) == 2.0
 
 
 @given(st.floats(1e-9, 1e12))

@@ -31,6 +31,7 @@ from reports.kendall import agreement
 from reports.objectives import quantity
 from reports.page import Section, table_html, write_sections
 from reports.ranking import Ranking, rank
+from reports.snapshot import Spent
 from reports.values import Value
 
 COLORS = {"C": "#e69f00", "G": "#0072b2"}
@@ -117,7 +118,7 @@ def test_pictures_of_nearly_nothing(rows: list[dict[str, Any]]):
     drawn = sum(len(trace.x) for trace in front.data)
     assert texts == (["↙ better"] if drawn else ["nothing with both numbers yet"])
     for figure in (
-        parallel_figure(found), embedding_figure(found, colors=COLORS), progress_figure(found, [(1.0, 60.0)])
+        parallel_figure(found), embedding_figure(found, colors=COLORS), progress_figure(found, spent(60.0))
     ):  # fmt: skip
         assert figure.to_json()
 
@@ -153,8 +154,12 @@ def test_the_knee_is_where_most_is_gained():
     assert knee([(1, 1), (2, 2)], axes) is None
 
 
+def spent(*seconds: float) -> list[Spent]:
+    return [Spent(device="a", ended_unix=1.0 + at, seconds=took) for at, took in enumerate(seconds)]
+
+
 def test_progress_grows_to_the_whole_front():
-    steps = progress(ranking(), [(1.0, 60.0), (2.0, 30.0), (3.0, 30.0), (4.0, 60.0)])
+    steps = progress(ranking(), spent(60.0, 30.0, 30.0, 60.0))
     assert [minutes for minutes, _, _ in steps] == sorted(minutes for minutes, _, _ in steps)
     shares = [share for _, share, _ in steps]
     assert shares == sorted(shares)

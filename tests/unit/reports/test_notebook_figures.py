@@ -89,6 +89,33 @@ def test_places_on_logarithmic_axes_and_in_panels():
     assert "carried state, KiB per block" in texts(figure)
 
 
+def test_a_range_of_its_own_leaves_out_what_lies_beyond():
+    figure = curves(marks=[{"V": 8192, "ms": 100.0, "label": "far away"}])
+    assert "far away" in texts(figure)
+    figure.update_yaxes(range=[0, 6])
+    picture = drawing(figure)
+    assert "far away" not in texts(figure)
+    marks = [float(circle.get("cy", "nan")) for circle in picture.iter(f"{SVG}circle")]
+    assert len(marks) == 2 + 1  # two points, and the one of the legend
+    (box, *_) = list(picture.iter(f"{SVG}svg"))[1:]
+    top, height = float(box.get("y", "nan")), float(box.get("height", "nan"))
+    assert marks[1] == pytest.approx(top + height / 3, abs=0.1)  # 4 of 6 ms
+
+
+def test_bars_at_one_place_stand_side_by_side():
+    points = [{"V": 1024, "ms": 2.0, "ms_low": 1.0, "ms_high": 3.0, "kind": kind} for kind in "ab"]
+    one, other = curves_figure(points, x="V", y="ms", line="kind", x_title="tokens", y_title="ms").data
+    assert (list(one.x), list(one.customdata), list(other.customdata)) == ([1024], [1024], [1024])
+    assert 1024 < other.x[0] < 1.1 * 1024
+
+
+def test_labels_stand_where_there_is_room():
+    figure = curves(marks=[{"V": 2048, "ms": 1.0, "label": "here", "at": "middle left"}])
+    (label,) = (found for found in drawing(figure).iter(f"{SVG}text") if found.text == "here")
+    assert label.get("text-anchor") == "end"
+    assert figure.data[-1].textposition == ("middle left",)
+
+
 def test_other_traces_are_refused():
     with pytest.raises(ValueError, match="scatter traces only, not of bar"):
         svg(go.Figure(go.Bar(x=[1], y=[2])))
