@@ -24,7 +24,7 @@ types: $(VENV)/.test
 # What runs commands and measures comes after the rest, file by file; no test is judged by its time.
 unit: $(VENV)/.test
 	$(BIN)/python -m pytest -n 3 --durations=15 tests/unit tests/conformance
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=25 tests/e2e
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=25 tests/e2e
 
 # What takes minutes and is covered in short by `make test`: a phone's link broken in every phase, for one.
 long: $(VENV)/.test
