@@ -16,7 +16,7 @@ _OURS = frozenset({"127.0.0.1", "localhost"})
 PATIENCE_MS = 20_000
 """Two cores run other tests meanwhile."""
 
-_STEP_MS, _QUIET_STEPS = 80, 4
+_STEP_MS, _QUIET_STEPS = 80, 5
 
 expect.set_options(timeout=PATIENCE_MS)
 
@@ -68,6 +68,7 @@ class Screen:
         """Go there, and wait until something is drawn or said."""
         self.page.goto(url)
         self.page.wait_for_function("document.querySelector('#counts')?.textContent.length > 0")
+        self.page.wait_for_selector("#grid .ag-root", state="attached")  # comes last, and with questions of its own
         self.settle()
         return self
 
