@@ -276,31 +276,33 @@ def _drawn_tab(tab: str, board: Board, theme: ThemeName, ranges: Json) -> tuple[
 
 def _downloads(app: Dash, studies: OpenStudies) -> None:
     @app.callback(
-        Output("download", "data"),
-        Input({"type": "file", "name": ALL}, "n_clicks"), Input("csv", "n_clicks"), Input("picture", "n_clicks"),
+        Output("download", "data", allow_duplicate=True),
+        Input({"type": "file", "name": ALL}, "n_clicks"), State("selected", "data"), State("drawn", "data"),
+        prevent_initial_call=True,
+    )  # fmt: skip
+    def download(_: list[int | None], selected: str | None, drawn: Json | None) -> Any:
+        if not drawn or not selected or not ctx.triggered[0]["value"]:
+            return no_update
+        name = ctx.triggered_id["name"]
+        content = studies.source(drawn["study"]).file(key_of(selected), name)
+        return dcc.send_bytes(content, f"{key_of(selected)[0][:12]}-{name}")
+
+    # By itself: selecting another layout brings new buttons for files, and must not cost a picture that is being made.
+    @app.callback(
+        Output("download", "data", allow_duplicate=True),
+        Input("csv", "n_clicks"), Input("picture", "n_clicks"),
         State("selected", "data"), State("drawn", "data"), State("brush", "data"), State("find", "value"),
         State("zoom", "data"),
         prevent_initial_call=True,
     )  # fmt: skip
-    def download(
-        _: list[int | None], __: int | None, ___: int | None, selected: str | None, drawn: Json | None,
-        brush: Json | None, find: str | None, zoom: Json | None,
+    def download_all(
+        _: int | None, __: int | None, selected: str | None, drawn: Json | None, brush: Json | None,
+        find: str | None, zoom: Json | None,
     ) -> Any:  # fmt: skip
-        by = ctx.triggered_id
         if not drawn or not ctx.triggered[0]["value"]:
             return no_update
-        if by == "csv":
-            ranking = studies.board(drawn).ranking
-            return dcc.send_string(
-                render(ranking.table(), columns(studies.board(drawn)), "csv"), f"{drawn['study']}.csv"
-            )
-        if by == "picture":
-            figure, *_unused = front(
-                studies.board(drawn), drawn, brush, find or "", "light", selected, zoom or {}, clouds=False
-            )
-            return dcc.send_string(svg(figure.update_layout(height=620)), f"{drawn['study']}.svg")
-        if not isinstance(by, dict) or not selected:
-            return no_update
-        name = by["name"]
-        content = studies.source(drawn["study"]).file(key_of(selected), name)
-        return dcc.send_bytes(content, f"{key_of(selected)[0][:12]}-{name}")
+        board = studies.board(drawn)
+        if ctx.triggered_id == "csv":
+            return dcc.send_string(render(board.ranking.table(), columns(board), "csv"), f"{drawn['study']}.csv")
+        figure, *_unused = front(board, drawn, brush, find or "", "light", selected, zoom or {}, clouds=False)
+        return dcc.send_string(svg(figure.update_layout(height=620)), f"{drawn['study']}.svg")

@@ -136,35 +136,38 @@ def _counts(board: Board) -> list[Any]:
 
 
 def _brushing(app: Dash, studies: OpenStudies) -> None:
+    # Not with the parts below: Dash asks again when such parts come, and drops the answer that is under way.
     @app.callback(
         Output("brush", "data", allow_duplicate=True),
-        Input("front", "selectedData"), Input({"type": "dragged", "name": ALL}, "restyleData"),
-        Input({"type": "chip", "name": ALL}, "n_clicks"), State("brush", "data"), State("drawn", "data"),
+        Input("front", "selectedData"), State("brush", "data"), State("drawn", "data"),
         prevent_initial_call=True,
     )  # fmt: skip
-    def brush(
-        selected: Json | None, restyled: list[Any], _: list[int | None], now: Json | None, drawn: Json | None
-    ) -> Any:
-        if not drawn:
+    def select_box(selected: Json | None, now: Json | None, drawn: Json | None) -> Any:
+        box = (selected or {}).get("range")
+        if not drawn or not box:  # drawing anew ends a selection too, so its end says nothing: chips take a range away
+            return no_update
+        found = {name: [sorted(box[axis])] for axis, name in (("x", drawn["x"]), ("y", drawn["y"])) if axis in box}
+        return {"by": "front", "ranges": dict((now or {}).get("ranges", {})) | found}
+
+    @app.callback(
+        Output("brush", "data", allow_duplicate=True),
+        Input({"type": "dragged", "name": ALL}, "restyleData"), Input({"type": "chip", "name": ALL}, "n_clicks"),
+        State("brush", "data"), State("drawn", "data"),
+        prevent_initial_call=True,
+    )  # fmt: skip
+    def brush(restyled: list[Any], _: list[int | None], now: Json | None, drawn: Json | None) -> Any:
+        by = ctx.triggered_id
+        if not drawn or not isinstance(by, dict) or not ctx.triggered[0]["value"]:
             return no_update
         ranges = dict((now or {}).get("ranges", {}))
-        by = ctx.triggered_id
-        if by == "front":
-            box = (selected or {}).get("range")
-            if not box:  # drawing anew ends a selection too, so its end says nothing: chips take a range away
-                return no_update
-            for axis, name in (("x", drawn["x"]), ("y", drawn["y"])):
-                if axis in box:
-                    ranges[name] = [sorted(box[axis])]
-        elif not isinstance(by, dict) or not ctx.triggered[0]["value"]:
-            return no_update
-        elif by["type"] == "dragged":
+        if by["type"] == "dragged":
             ranges |= _restyled(restyled[0], studies.board(drawn), ranges)
-            by = "parallel"
         else:
             ranges.pop(by["name"], None)
-        ranges = {name: kept for name, kept in ranges.items() if kept}
-        return {"by": by if isinstance(by, str) else "chip", "ranges": ranges}
+        return {
+            "by": "parallel" if by["type"] == "dragged" else "chip",
+            "ranges": {name: kept for name, kept in ranges.items() if kept},
+        }
 
     @app.callback(Output("chips", "children"), Input("brush", "data"), prevent_initial_call=True)
     def show_chips(now: Json | None) -> list[Any]:
@@ -236,31 +239,41 @@ def _selecting(app: Dash, studies: OpenStudies) -> None:
         step = 1 if by == "next" else -1
         return order[(order.index(now) + step) % len(order)] if now in order else order[0 if step > 0 else -1]
 
-    @app.callback(
+    said = (
         Output("tray", "data", allow_duplicate=True), Output("alert", "children", allow_duplicate=True),
         Output("alert", "hidden", allow_duplicate=True),
+    )  # fmt: skip
+
+    # Two callbacks: a click that selects brings new buttons, Dash asks again for them, and drops what is under way.
+    @app.callback(
+        *said,
         Input({"type": "compare", "key": ALL}, "n_clicks"), Input({"type": "drop", "key": ALL}, "n_clicks"),
-        Input("grid", "cellClicked"), Input("toggle", "n_clicks"), State("selected", "data"), State("tray", "data"),
+        State("tray", "data"),
         prevent_initial_call=True,
     )  # fmt: skip
-    def compare(
-        _: list[int | None], __: list[int | None], cell: Json | None, ___: int, selected: str | None,
-        tray: list[str] | None,
-    ) -> Any:  # fmt: skip
-        by = ctx.triggered_id
-        if by == "toggle":
-            key = selected
-        elif by == "grid":
-            key = (cell or {}).get("rowId") if (cell or {}).get("colId") == "tray" else None
-        else:
-            key = by["key"] if ctx.triggered[0]["value"] else None
-        if not key:
-            return no_update, no_update, no_update
-        now = list(tray or [])
-        if key in now:
-            now.remove(key)
-        elif len(now) == TRAY:
-            return no_update, f"{TRAY} layouts are compared already: take one out first", False
-        else:
-            now.append(key)
-        return now, no_update, True
+    def compare(_: list[int | None], __: list[int | None], tray: list[str] | None) -> Any:
+        return _toggled(ctx.triggered_id["key"] if ctx.triggered[0]["value"] else None, tray)
+
+    @app.callback(
+        *said, Input("grid", "cellClicked"), Input("toggle", "n_clicks"), State("selected", "data"),
+        State("tray", "data"),
+        prevent_initial_call=True,
+    )  # fmt: skip
+    def compare_picked(cell: Json | None, _: int, selected: str | None, tray: list[str] | None) -> Any:
+        if ctx.triggered_id == "toggle":
+            return _toggled(selected, tray)
+        return _toggled(cell["rowId"] if cell and cell.get("colId") == "tray" else None, tray)
+
+
+def _toggled(key: str | None, tray: list[str] | None) -> Any:
+    """What is compared once a layout was put in or taken out, and what is said about it."""
+    now = list(tray or [])
+    if not key:
+        return no_update, no_update, no_update
+    if key in now:
+        now.remove(key)
+    elif len(now) == TRAY:
+        return no_update, f"{TRAY} layouts are compared already: take one out first", False
+    else:
+        now.append(key)
+    return now, no_update, True

@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 
 from archsearch.store import Store
 from large_study import DEVICES, build_study
@@ -325,6 +325,27 @@ def test_layouts_are_compared_side_by_side(look: Screen):
         look.page.locator(f"#grid [row-index='{row}'] .tray").click()
         look.settle()
     expect(look.page.locator("#alert")).to_contain_text("4 layouts are compared already")
+
+
+def test_a_comparison_is_kept_when_the_selected_layout_is_there_first(look: Screen):
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        if "grid.cellClicked" in (route.request.post_data or ""):
+            held.append(route)
+        else:
+            route.continue_()
+
+    look.page.route(re.compile("."), hold)
+    row = look.page.locator("#grid [row-index='6']").first
+    name = row.get_attribute("row-id")
+    assert name is not None
+    look.page.locator("#grid [row-index='6'] .tray").click()
+    expect(look.page.locator("#details")).to_contain_text(name.partition("~")[0])
+    assert held
+    for route in held:
+        route.continue_()
+    expect(look.page.locator("#tab-compare")).to_have_text("Compare (1)")
 
 
 def test_the_table_is_worked_by_keys(look: Screen):
