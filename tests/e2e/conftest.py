@@ -22,8 +22,8 @@ import pytest
 from archsearch.store import MeasurementRecord, Store
 from tests.unit.search_space.own_blocks import install
 
-FIRST = ("test_faults", "test_kernels", "test_dashboard", "test_hostile", "test_devices", "test_phone", "test_android",
-         "test_ssh", "test_run", "test_bad_input")  # fmt: skip
+FIRST = ("test_faults", "test_kernels", "test_front", "test_studies", "test_hostile", "test_devices", "test_phone",
+         "test_android", "test_ssh", "test_run", "test_bad_input")  # fmt: skip
 """Files that take long: workers that begin with them end at the same time."""
 
 LAYOUT = "CCGCG:width=128,vocab=1024,params=1.5M,multiple=16,head_dim=32"
