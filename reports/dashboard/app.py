@@ -12,7 +12,7 @@ from dash.development.base_component import Component
 
 from reports.dashboard import callbacks_beside, callbacks_front, callbacks_state
 from reports.dashboard.open_studies import OpenStudies
-from reports.dashboard.opening import opened
+from reports.dashboard.opening import opened, still
 from reports.dashboard.page import page
 from reports.dashboard.source import Library
 from reports.formatting import clean
@@ -21,6 +21,15 @@ LIVE_MS = 2000
 """Between two looks for news; each is one small query."""
 _PLOTLY = "/_dash-component-suites/plotly/package_data/plotly.min.js"
 """Where Dash serves it, from the installed package."""
+_LEAST_PX, _MOST_PX = 200, 4000
+_SKELETON = """
+<div id="react-entry-point">
+  <header><h1>archsearch</h1></header>
+  <div class="columns"><aside class="controls"></aside>
+    <main class="front"><div id="counts">opening …</div><div class="pointed"></div></main></div>
+</div>
+"""
+"""The page while its scripts load: what is in the place of the front later is in that of the still picture now."""
 _HERE = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -56,11 +65,18 @@ def create_app(library: Library, *, live_ms: int = LIVE_MS) -> Dash:
     def alive() -> str:
         return "yes"
 
+    @app.server.get("/front.svg")
+    def front_svg() -> flask.Response:
+        asked = flask.request.args
+        width, height = (min(max(asked.get(name, 800, int), _LEAST_PX), _MOST_PX) for name in ("width", "height"))
+        made = still(studies, asked.get("link", ""), "dark" if asked.get("shade") == "dark" else "light", width, height)
+        return flask.Response(made, mimetype="image/svg+xml", headers={"Cache-Control": "no-store"})
+
     return app
 
 
 class _Page(Dash):
-    """Fetches the two largest scripts in another order: Plotly first, the table's library when the front is drawn.
+    """Shows a still picture first; fetches Plotly beside all else, and the table's library when the front is drawn.
 
     `assets/archsearch.js` does it; the page's head tells it where they are.
     """
@@ -74,6 +90,7 @@ class _Page(Dash):
             else:
                 kept.append(line)
         parts["scripts"] = "\n".join(kept)
+        parts["app_entry"] = _SKELETON
         for name, address in (("figures", self.get_relative_path(_PLOTLY)), ("tables", tables)):
             parts["metas"] += f'\n<meta name="{name}" content="{address}">'
         return str(super().interpolate_index(**parts))

@@ -304,5 +304,5 @@ def _downloads(app: Dash, studies: OpenStudies) -> None:
         board = studies.board(drawn)
         if ctx.triggered_id == "csv":
             return dcc.send_string(render(board.ranking.table(), columns(board), "csv"), f"{drawn['study']}.csv")
-        figure, *_unused = front(board, drawn, brush, find or "", "light", selected, zoom or {}, clouds=False)
+        figure, *_unused = front(board, drawn, brush, find or "", "light", selected, zoom or {})
         return dcc.send_string(svg(figure.update_layout(height=620)), f"{drawn['study']}.svg")

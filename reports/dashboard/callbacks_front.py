@@ -75,15 +75,14 @@ def _drawing(app: Dash, studies: OpenStudies) -> None:
 
 
 def front(
-    board: Board, drawn: Json, brush: Json | None, find: str, theme: ThemeName, selected: str | None, zoom: Json, *,
-    clouds: bool = True,
+    board: Board, drawn: Json, brush: Json | None, find: str, theme: ThemeName, selected: str | None, zoom: Json
 ) -> tuple[Figure, list[Any], str]:  # fmt: skip
     """The front, how many of each kind there are, and how to read it."""
     ranges = (brush or {}).get("ranges", {})
     axes = (drawn["x"], drawn["y"])
     figure = front_figure(
         board.ranking, *axes, colors=board.snapshot.colors, theme=theme,
-        selected=[key_of(selected)] if selected else (), faded=board.faded(ranges, find), hovering=False, clouds=clouds,
+        selected=[key_of(selected)] if selected else (), faded=board.faded(ranges, find), hovering=False, clouds=True,
     )  # fmt: skip
     _set_up(figure, drawn, ranges, zoom, theme)
     reading = kinds_text(board.names, axes)

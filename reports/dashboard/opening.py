@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from dash.development.base_component import Component
+from plotly.graph_objects import Figure
 
 from reports.dashboard.board import own_limits
 from reports.dashboard.callbacks_beside import body, compare_label, details, table_head
@@ -26,8 +27,10 @@ from reports.dashboard.page import page
 from reports.dashboard.view import TABS, View, read_view
 from reports.figures import ThemeName
 from reports.figures.spread import KNOBS
+from reports.figures.static import svg
 from reports.formatting import clean
 from reports.objectives import quantities
+from reports.snapshot import Scope, Snapshot
 
 Props = dict[str, dict[str, Any]]
 """By the id of a component: its properties."""
@@ -53,6 +56,25 @@ def opened(studies: OpenStudies, search: str, theme: ThemeName, live_ms: int) ->
     return made
 
 
+def still(studies: OpenStudies, search: str, theme: ThemeName, width: int, height: int) -> str:
+    """The front that a link asks for as an SVG document: what is seen while the page's scripts load.
+
+    Args:
+        studies: What can be looked at.
+        search: Query of the address.
+        theme: What the browser would show.
+        width: In pixels.
+        height: In pixels.
+    """
+    view = _known(read_view(search))
+    study = _study(studies.names(), view)
+    if study is None or not (snapshot := studies.boards(study).snapshot(view.context)).rows:
+        return f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}"/>'
+    _, drawn = _place(view, study, snapshot, studies.source(study).version())
+    figure, *_unused = _front(studies, drawn, view, view.theme if view.theme != "auto" else theme)
+    return svg(figure.update_layout(height=height), width=width)
+
+
 def _put(made: Component, props: Props) -> None:
     for component in made._traverse():
         own = getattr(component, "id", None)
@@ -76,43 +98,59 @@ def _chosen(view: View, theme: ThemeName) -> Props:
     return found
 
 
+def _study(names: Sequence[str], view: View) -> str | None:
+    return view.study if view.study in names else names[0] if names else None
+
+
+def _place(view: View, study: str, snapshot: Snapshot, version: str) -> tuple[Scope, Json]:
+    """Where a link looks, and what the page then has on the screen."""
+    scope = snapshot.scope(view.scope)
+    x, y = axes_of(snapshot, scope, view.x, view.y)
+    return scope, {
+        "scope": scope.key, "x": x, "y": y, "of": view.of, "context": view.context or OWN_CONTEXT,
+        "limits": _limits(view, snapshot), "version": version, "study": study,
+    }  # fmt: skip
+
+
+def _limits(view: View, snapshot: Snapshot) -> dict[str, float]:
+    return dict(own_limits(snapshot) if view.limits is None else view.limits)
+
+
+def _front(studies: OpenStudies, drawn: Json, view: View, theme: ThemeName) -> tuple[Figure, list[Any], str]:
+    brush = {"ranges": dict(view.brush)}
+    return front(studies.board(drawn), drawn, brush, view.find, theme, view.selected, dict(view.zoom))
+
+
 def _filled(studies: OpenStudies, view: View, theme: ThemeName) -> Props:
     """What is of the study: controls, the front, the table's head, and whatever else the link has open."""
     names = studies.names()
-    study = view.study if view.study in names else names[0] if names else None
+    study = _study(names, view)
     said = [] if view.study in (None, study) else [f"there is no study {view.study!r} here; this is {study}"]
     found: Props = {"study": {"value": study, "options": study_options(names)}}
     if study is None:
         return found | _alert(["there is no study here yet: archsearch run"])
-    source = studies.source(study)
-    version = source.version()
+    version = studies.source(study).version()
     snapshot = studies.boards(study).snapshot(view.context)
-    limits = dict(own_limits(snapshot) if view.limits is None else view.limits)
+    limits = _limits(view, snapshot)
     found |= {"version": {"data": version}, "limits": {"data": limits}}
     if not snapshot.rows:
         waiting = f"{study} holds no measurement yet: the first takes about a minute"
         return found | _alert(said) | {"counts": {"children": clean(waiting)}}
-    scope = snapshot.scope(view.scope)
+    scope, drawn = _place(view, study, snapshot, version)
     if view.scope not in (None, scope.key):
         said.append("the place that the link names is not in this study")
-    x, y = axes_of(snapshot, scope, view.x, view.y)
     axes = axis_options(snapshot, scope)
-    drawn: Json = {
-        "scope": scope.key, "x": x, "y": y, "of": view.of, "context": view.context or OWN_CONTEXT, "limits": limits,
-        "version": version, "study": study,
-    }  # fmt: skip
-    board = studies.board(drawn)
-    brush = {"ranges": dict(view.brush)}
-    figure, counts, reading = front(board, drawn, brush, view.find, theme, view.selected, dict(view.zoom))
-    columns, letters, style = table_head(board)
+    figure, counts, reading = _front(studies, drawn, view, theme)
+    columns, letters, style = table_head(studies.board(drawn))
     made, fixed = budget_sliders(snapshot, scope, limits)
+    brush = {"ranges": dict(view.brush)}
     open_tab = body(studies, view.tab, drawn, theme, brush, view.tray) if view.tab != "table" else None
     found["details"] = {"children": details(studies, drawn, view.selected, view.tray, theme)}
     if open_tab is not None:
         found[f"body-{view.tab}"] = {"children": open_tab}
     return found | _alert(said) | {
         "scope": {"value": scope.key, "options": scope_options(snapshot)},
-        "x": {"value": x, "options": axes}, "y": {"value": y, "options": axes},
+        "x": {"value": drawn["x"], "options": axes}, "y": {"value": drawn["y"], "options": axes},
         "drawn": {"data": drawn}, "front": {"figure": figure}, "counts": {"children": counts},
         "reading": {"children": reading}, "sliders": {"children": made}, "fixed": {"children": fixed},
         "grid": {"columnDefs": columns, "style": style}, "letters": {"children": letters},

@@ -32,7 +32,7 @@ GRAPH: dict[str, Any] = {
 DIMMED = {"visibility": "visible", "opacity": 0.5}
 """What is drawn anew stays to be seen meanwhile."""
 FRONT_TOOLS = [*NOT_OURS, "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d", "toImage"]
-"""Plotly's own picture would lack the clouds, which only the page's style makes visible."""
+"""Plotly's own picture would lack the clouds, which only the page's style makes visible; ours has them."""
 
 
 def page(live_ms: int) -> Component:

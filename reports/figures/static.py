@@ -1,12 +1,13 @@
 """A figure as a still picture in SVG, without a browser: for notebooks on sites that run no JavaScript, and for paper.
 
-It draws what our figures of points and lines consist of: scatter traces with bars, axes (linear or logarithmic, side by
-side, with a range of their own or as wide as their values), notes, and one legend below. Hover texts have no place in a
-still picture.
+It draws what our figures of points and lines consist of: scatter traces with bars, clouds of points, axes (linear or
+logarithmic, side by side, with a range of their own or as wide as their values), notes, and one legend below. Hover
+texts have no place in a still picture.
 """
 
 from __future__ import annotations
 
+import base64
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -30,6 +31,7 @@ _CORNERS: dict[str, list[tuple[float, float]]] = {
     ],
 }
 """Of symbols, around their middle, where the circle's radius is 1."""
+_DOT = re.compile(r"M([^,HM]+),([^,HM]+)H")
 _TAG = re.compile(r"<[^>]*>")
 _LEGEND_ROW, _LETTER = 20, 7.2
 _FALLBACK = "#444444"
@@ -62,18 +64,17 @@ def svg(figure: Figure, *, width: int = 860) -> str:
     """The figure as an SVG document, `width` pixels wide and as high as the figure says.
 
     Raises:
-        ValueError: It holds other traces than scatter, or a cloud (`reports.figures.cloud`).
+        ValueError: It holds other traces than scatter.
     """
     plan = figure.to_plotly_json()
-    traces, layout = list(plan["data"]), plan["layout"]
+    traces, layout = [_listed(trace) for trace in plan["data"]], plan["layout"]
     odd = {str(trace.get("type", "scatter")) for trace in traces} - {"scatter"}
     if odd:
         raise ValueError(f"a still picture is drawn of scatter traces only, not of {', '.join(sorted(odd))}")
     height = float(layout.get("height") or 450)
     color = layout.get("font", {}).get("color", _FALLBACK)
-    if any(trace.get("mode") == "none" for trace in traces):
-        raise ValueError("a still picture is drawn of points one by one: make the figure without clouds")
-    named = [trace for trace in traces if trace.get("name") and trace.get("showlegend") is not False]
+    clouds = [shape for shape in layout.get("shapes") or () if shape.get("type") == "path"]
+    named = [part for part in (*clouds, *traces) if part.get("name") and part.get("showlegend") is not False]
     shown = layout.get("showlegend", True) is not False
     rows = _legend_rows(named, width - 90) if shown else []
     box = (74.0, 44.0 if layout.get("title", {}).get("text") or layout.get("annotations") else 18.0,
@@ -88,6 +89,7 @@ def svg(figure: Figure, *, width: int = 860) -> str:
         across = _axis(some, "x", layout.get(f"xaxis{number}", {}), box[0], box[2])
         up = _axis(some, "y", layout.get(f"yaxis{number}", {}), box[3], box[1])
         parts += _frame(across, up, layout.get(f"xaxis{number}", {}).get("gridcolor", "#e6e8ec"))
+        parts += [_cloud(shape, across, up) for shape in clouds if shape["xref"] == f"x{number}"]
         for trace in some:
             parts += _trace(trace, across, up)
     for note in layout.get("annotations") or ():
@@ -102,6 +104,19 @@ def svg(figure: Figure, *, width: int = 860) -> str:
             parts += _key(trace, x, y)
             x += _key_width(trace)
     return "\n".join([*parts, "</svg>"])
+
+
+def _listed(trace: dict[str, Any]) -> dict[str, Any]:
+    """With columns of numbers as lists; Plotly packs arrays."""
+    columns = {name: _numbers(trace[name]) for name in ("x", "y") if isinstance(trace.get(name), dict)}
+    return trace | columns
+
+
+def _numbers(packed: dict[str, str]) -> list[float]:
+    import numpy as np
+
+    numbers: list[float] = np.frombuffer(base64.b64decode(packed["bdata"]), dtype=packed["dtype"]).tolist()
+    return numbers
 
 
 def _panels(traces: Sequence[dict[str, Any]]) -> list[str]:
@@ -210,14 +225,31 @@ def _trace(trace: dict[str, Any], across: _Axis, up: _Axis) -> Iterator[str]:
     if clipped:
         yield "</svg>"
     texts, where = trace.get("text"), trace.get("textposition")
+    faint = (trace.get("marker") or {}).get("opacity")
+    faint = 1 if faint is None else faint
     for at, point in enumerate(points):
         if point is None or not across.holds(point[0]) or not up.holds(point[1]):
             continue
         if "markers" in mode:
-            yield _mark(trace, *point)
+            mark, own = _mark(trace, *point), faint if isinstance(faint, int | float) else faint[at]
+            yield mark if own == 1 else f'<g opacity="{own:g}">{mark}</g>'
         if "text" in mode and texts is not None:
             yield _label(*point, texts[at], where if where is None or isinstance(where, str) else where[at])
     yield "</g>"
+
+
+def _cloud(shape: dict[str, Any], across: _Axis, up: _Axis) -> str:
+    """Points of one kind, of `reports.figures.cloud`: ``M1,2H1M3,4H3``."""
+    points = []
+    for at in _DOT.finditer(shape["path"]):
+        x, y = float(at[1]), float(at[2])
+        if (across.log and x <= 0) or (up.log and y <= 0):
+            continue
+        left, top = across.at(x), up.at(y)
+        if across.holds(left) and up.holds(top):
+            points.append(f"M{left:.1f} {top:.1f}h0")
+    ink = f'stroke="{escape(shape["line"]["color"])}" stroke-width="{shape["line"]["width"]:g}" stroke-linecap="round"'
+    return f'<path d="{"".join(points)}" opacity="{shape["opacity"]:g}" fill="none" {ink}/>'
 
 
 def _label(x: float, y: float, text: object, where: str | None) -> str:
@@ -290,7 +322,7 @@ def _mark(trace: dict[str, Any], x: float, y: float) -> str:
 
 
 def _key(trace: dict[str, Any], x: float, y: float) -> Iterator[str]:
-    mode, color = str(trace.get("mode") or "lines"), _color(trace)
+    mode, color = str(trace.get("mode") or ("markers" if "path" in trace else "lines")), _color(trace)
     if "lines" in mode:
         dash = _DASHES.get((trace.get("line") or {}).get("dash") or "solid", "")
         yield f'<path d="M{x:.1f} {y:.1f}h24" stroke="{color}" stroke-width="2" stroke-dasharray="{dash}" fill="none"/>'

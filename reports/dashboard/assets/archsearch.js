@@ -106,6 +106,33 @@
   const shown = drawn
     .then(() => new Promise((done) => window.requestAnimationFrame(() => window.setTimeout(done, 0))))
     .then(() => window.performance.mark("front shown"));
+
+  // Until then a still picture of it, which the process makes of the same figure, stands in its place.
+  const still = Object.assign(new Image(), {className: "still-front", alt: "The front; it can be used in a moment"});
+  const stand = () => {
+    const box = document.querySelector(".front .pointed")?.getBoundingClientRect();
+    if (!box) return;
+    const at = {left: box.left + window.scrollX, top: box.top + window.scrollY, width: box.width, height: box.height};
+    for (const [side, pixels] of Object.entries(at)) still.style[side] = `${pixels}px`;
+  };
+  const follow = new MutationObserver(stand);
+  const begin = () => {
+    const place = document.querySelector(".front .pointed");
+    const link = window.location.search;
+    const asked = {link: link.slice(1), shade: shadeOf(new URLSearchParams(link).get("theme")),
+      width: Math.round(place.clientWidth), height: Math.round(place.clientHeight)};
+    still.src = `front.svg?${new URLSearchParams(asked)}`;
+    stand();
+    document.body.append(still);
+    follow.observe(document.body, {childList: true, subtree: true});
+    still.decode().then(() => window.requestAnimationFrame(
+      () => window.setTimeout(() => still.isConnected && window.performance.mark("front to be seen"), 0)), () => still.remove());
+  };
+  begin();
+  const ended = () => { follow.disconnect(); still.remove(); };
+  drawn.then(ended);
+  window.Plotly.catch(ended);
+
   let tables = {};
   const late = new Promise((done) => { window.setTimeout(done, LONGEST_MS); });
   const tablesCome = Promise.race([shown, window.Plotly.then(() => shown, () => {}), late])

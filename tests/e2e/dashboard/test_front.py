@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+import urllib.request
+import xml.etree.ElementTree
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 
 from large_study import DEVICES
+from reports.figures import ThemeName
+from reports.figures.theme import THEMES
 from tests.browser import Screen, screen
 from tests.e2e.dashboard.looking import Server, choose, counts, points
 
@@ -89,6 +93,48 @@ def test_the_front_is_taken_away_as_a_picture_with_every_point(look: Screen, tmp
     drawn = (tmp_path / "front.svg").read_text()
     assert drawn.count("<circle") >= len(points(look, "on the front")) + len(points(look, "dominated"))
     assert "lower is better" in drawn
+
+
+@pytest.mark.parametrize("shade", ["light", "dark"])
+def test_a_still_picture_stands_there_until_the_front_can_be_used(chromium: Browser, server: Server, shade: ThemeName):
+    seen = screen(chromium, dark=shade == "dark")
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    seen.page.route(re.compile("plotly.min.js"), hold)
+    seen.page.goto(f"{server.first}&x=effective_params", wait_until="commit")
+    still = seen.page.locator("img.still-front")
+    expect(still).to_be_visible()
+    assert still.evaluate("image => image.decode().then(() => image.naturalWidth)") > 400
+    drawn = seen.page.request.get(still.evaluate("image => image.src")).text()
+    assert "effective params" in drawn
+    assert f'fill="{THEMES[shade].background}"/>' in drawn
+    expect(seen.page.locator("#counts")).to_contain_text("on the front")
+    boxes = [seen.page.locator(one).bounding_box() for one in ("img.still-front", ".front .pointed")]
+    assert boxes[0] == boxes[1], "it moves with what is above it"
+    for route in held:
+        route.continue_()
+    seen.page.wait_for_selector("#front .main-svg")
+    expect(still).to_have_count(0)
+    seen.settle()
+    seen.well()
+    seen.page.context.close()
+
+
+def test_the_still_picture_takes_any_question(server: Server):
+    for query in (
+        "",
+        "?width=x&height=-3",
+        "?width=99999999&height=1&link=study%3Dnone%26x%3D%3Cscript%3E",
+        "?link=%00",
+    ):
+        with urllib.request.urlopen(f"{server.address}front.svg{query}", timeout=60) as answer:
+            drawn = answer.read().decode()
+            assert answer.headers["Content-Type"] == "image/svg+xml; charset=utf-8"
+        assert xml.etree.ElementTree.fromstring(drawn).tag.endswith("svg")
+        assert "<script" not in drawn
 
 
 @pytest.mark.parametrize(("script", "what"), [("plotly.min.js", "Figures"), ("dash_ag_grid", "The table")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -50,11 +51,24 @@ def test_what_a_filter_leaves_out_stands_back_and_nobody_is_lost():
     assert [shape.showlegend for shape in (back, kept)] == [False, True]
 
 
-def test_a_still_picture_is_made_without():
+def test_a_still_picture_has_every_point_of_a_cloud_and_its_place_in_the_legend():
     found = ranking(CLOUD)
-    with pytest.raises(ValueError, match="without clouds"):
-        svg(front_figure(found, "ttft_ms", "decode_ms", colors=COLORS, clouds=True))
-    assert svg(front_figure(found, "ttft_ms", "decode_ms", colors=COLORS)).count("<circle") >= CLOUD
+    faded = [entry.key for entry in found.entries if entry.front == "dominated"][:100]
+    drawn = svg(front_figure(found, "ttft_ms", "decode_ms", colors=COLORS, faded=faded, clouds=True))
+    paths = re.findall(r'<path d="((?:M[-0-9. ]+h0)+)" opacity="([0-9.]+)"', drawn)
+    assert [path.count("M") for path, _ in paths] == [100, CLOUD - 100]
+    assert float(paths[0][1]) < float(paths[1][1]) / 3
+    assert drawn.count(">dominated</text>") == 1
+
+
+def test_a_still_picture_puts_a_cloud_where_it_puts_its_points():
+    found = ranking(CLOUD)
+    one_by_one = svg(front_figure(found, "ttft_ms", "decode_ms", colors=COLORS))
+    as_cloud = svg(front_figure(found, "ttft_ms", "decode_ms", colors=COLORS, clouds=True))
+    places = set(re.findall(r'cx="([-0-9.]+)" cy="([-0-9.]+)"', one_by_one))
+    dots = re.findall(r"M([-0-9.]+) ([-0-9.]+)h0", as_cloud)
+    assert len(dots) == CLOUD
+    assert set(dots) <= places
 
 
 def test_a_page_without_the_style_gets_markers():
