@@ -78,15 +78,18 @@ def create_app(library: Library, *, live_ms: int = LIVE_MS) -> Dash:
 class _Page(Dash):
     """Shows a still picture first; fetches Plotly beside all else, and the table's library when the front is drawn.
 
-    `assets/archsearch.js` does it; the page's head tells it where they are.
+    `assets/archsearch.js` does it, so it runs before all other scripts; the page's head tells it where they are.
     """
 
     def interpolate_index(self, **parts: Any) -> str:
         """The page's first answer; see `Dash.interpolate_index`."""
-        kept, tables = [], ""
+        tables = ""
+        kept: list[str] = []
         for line in str(parts["scripts"]).splitlines():
             if "/dash_ag_grid/" in line:
                 tables = line.partition('src="')[2].partition('"')[0]
+            elif "/archsearch.js" in line:
+                kept.insert(0, line)
             else:
                 kept.append(line)
         parts["scripts"] = "\n".join(kept)

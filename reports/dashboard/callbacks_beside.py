@@ -305,4 +305,4 @@ def _downloads(app: Dash, studies: OpenStudies) -> None:
         if ctx.triggered_id == "csv":
             return dcc.send_string(render(board.ranking.table(), columns(board), "csv"), f"{drawn['study']}.csv")
         figure, *_unused = front(board, drawn, brush, find or "", "light", selected, zoom or {})
-        return dcc.send_string(svg(figure.update_layout(height=620)), f"{drawn['study']}.svg")
+        return dcc.send_string(svg(figure, height=620), f"{drawn['study']}.svg")

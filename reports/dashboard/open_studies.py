@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
 from reports.dashboard.board import Asked, Board, Boards
 from reports.dashboard.source import Library, Source
+
+Made = TypeVar("Made")
 
 
 class OpenStudies:
@@ -17,6 +19,8 @@ class OpenStudies:
         self._library = library
         self._lock = Lock()
         self._open: dict[str, Boards] = {}
+        self._latest: tuple[Board, str, Any] | None = None
+        self._making = Lock()
 
     def names(self) -> list[str]:
         """Names of all studies, the latest first."""
@@ -45,3 +49,19 @@ class OpenStudies:
             limits=limits,
         )  # fmt: skip
         return self.boards(drawn["study"]).board(asked)
+
+    def once(self, board: Board, how: str, make: Callable[[], Made]) -> Made:
+        """What `make` makes of a board, or what it made when that was asked for just before.
+
+        A page asks for its front twice while it opens, for the still picture and for itself.
+
+        Args:
+            board: Of which.
+            how: All else that it depends on.
+            make: Makes it; nobody may change what it returns.
+        """
+        with self._making:
+            if self._latest is None or self._latest[0] is not board or self._latest[1] != how:
+                self._latest = (board, how, make())
+            made: Made = self._latest[2]
+            return made

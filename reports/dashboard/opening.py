@@ -72,7 +72,7 @@ def still(studies: OpenStudies, search: str, theme: ThemeName, width: int, heigh
         return f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}"/>'
     _, drawn = _place(view, study, snapshot, studies.source(study).version())
     figure, *_unused = _front(studies, drawn, view, view.theme if view.theme != "auto" else theme)
-    return svg(figure.update_layout(height=height), width=width)
+    return svg(figure, width=width, height=height)
 
 
 def _put(made: Component, props: Props) -> None:
@@ -117,8 +117,12 @@ def _limits(view: View, snapshot: Snapshot) -> dict[str, float]:
 
 
 def _front(studies: OpenStudies, drawn: Json, view: View, theme: ThemeName) -> tuple[Figure, list[Any], str]:
-    brush = {"ranges": dict(view.brush)}
-    return front(studies.board(drawn), drawn, brush, view.find, theme, view.selected, dict(view.zoom))
+    board, brush, zoom = studies.board(drawn), {"ranges": dict(view.brush)}, dict(view.zoom)
+    return studies.once(
+        board,
+        repr((drawn, brush, zoom, view.find, theme, view.selected)),
+        lambda: front(board, drawn, brush, view.find, theme, view.selected, zoom),
+    )
 
 
 def _filled(studies: OpenStudies, view: View, theme: ThemeName) -> Props:

@@ -60,8 +60,8 @@ class _Axis:
         return not self.fixed or min(self.start, self.end) <= pixels <= max(self.start, self.end)
 
 
-def svg(figure: Figure, *, width: int = 860) -> str:
-    """The figure as an SVG document, `width` pixels wide and as high as the figure says.
+def svg(figure: Figure, *, width: int = 860, height: float | None = None) -> str:
+    """The figure as an SVG document, `width` pixels wide and `height`, or what the figure says, high.
 
     Raises:
         ValueError: It holds other traces than scatter.
@@ -71,7 +71,7 @@ def svg(figure: Figure, *, width: int = 860) -> str:
     odd = {str(trace.get("type", "scatter")) for trace in traces} - {"scatter"}
     if odd:
         raise ValueError(f"a still picture is drawn of scatter traces only, not of {', '.join(sorted(odd))}")
-    height = float(layout.get("height") or 450)
+    height = float(height or layout.get("height") or 450)
     color = layout.get("font", {}).get("color", _FALLBACK)
     clouds = [shape for shape in layout.get("shapes") or () if shape.get("type") == "path"]
     named = [part for part in (*clouds, *traces) if part.get("name") and part.get("showlegend") is not False]
