@@ -49,7 +49,7 @@ def test_axes_and_places_are_chosen_by_hand(look: Screen):
 
 
 def test_a_budget_moves_the_front_and_spares_anchors(look: Screen):
-    before, anchors = counts(look), points(look, "anchor")
+    said, before, anchors = look.text("#counts"), counts(look), points(look, "anchor")
     slider = look.page.locator("#sliders .budget").filter(has_text="TTFT").get_by_role("slider")
     slider.focus()
     for _ in range(60):
@@ -63,6 +63,7 @@ def test_a_budget_moves_the_front_and_spares_anchors(look: Screen):
     assert "≤" in look.text("#sliders .budget:nth-of-type(2)")
     assert "limit=ttft_ms" in look.page.url
     look.page.click("#reset")
+    expect(look.page.locator("#counts")).to_have_text(said)
     look.settle()
     assert counts(look) == before
     assert "limit=" not in look.page.url
