@@ -24,8 +24,9 @@ class TestLocalTransport(TransportConformance):
 
 
 DRIVER = """
-import sys, time
+import signal, sys, time
 from profiler.transports.local import LocalTransport
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are started to ignore it
 transport = LocalTransport(sys.argv[1]); transport.open()
 code = "import os, time\\nwhile not os.path.exists('stop'): time.sleep(0.02)\\nopen('stopped', 'w').close()"
 print(transport.start_detached([sys.executable, "-c", code], log="log"), flush=True)

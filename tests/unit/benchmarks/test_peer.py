@@ -52,6 +52,8 @@ SMALL = {
         GQA(**{**_FULL, "head_dim": 64}, rope_theta=1e7, rotary_fraction=0.25, output_gate=True),
     ),
 }  # fmt: skip
+SHORTEST = "lfm2-350m"
+"""The builder takes half a minute for each."""
 
 
 # models
@@ -72,7 +74,7 @@ def test_a_small_gemma_keeps_both_rotary_bases_beside_the_sections() -> None:
 
 
 @pytest.mark.needs("onnxruntime_genai", "transformers")
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", [SHORTEST, *(pytest.param(n, marks=pytest.mark.long) for n in SMALL if n != SHORTEST)])
 def test_what_the_builder_writes_is_driven(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Through the real builder: token by token it says what it says of the whole sequence, past the window too."""
     spellings = peer_models.MODELS[name].spellings
