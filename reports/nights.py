@@ -1,7 +1,7 @@
 """What nightly regression runs have measured, as plain values: one night of one series, and a series.
 
-A series is one quantity of one thing on one device under one set of conditions; whatever separates measurements
-(method, threads, clocks, runtime settings) makes another series. Nights are told apart and ordered by their time and
+A series is one quantity of one thing on one device; what makes numbers incomparable (another runtime, method or device)
+makes another series. Nights are told apart and ordered by their time and
 never by the order in which they are given.
 """
 
@@ -23,6 +23,9 @@ INVALID = "invalid"
 RESULTS_WITHOUT_NUMBER = frozenset({"infeasible", "out_of_memory", "timeout"})
 """Statuses that say something of what was measured and not of the way to the device: it no longer fits, or no longer
 ends in time."""
+
+SETTINGS = ("threads", "cores", "providers")
+"""Names in a night's environment of what somebody chose for the device: no excuse that the device has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from reports.formatting import clean, plain_number
 from reports.gate import Gate
 from reports.looks import Limits, Look
-from reports.nights import INVALID, OK, Acceptance, Night, Run
+from reports.nights import INVALID, OK, SETTINGS, Acceptance, Night, Run
 
 
 def wrong(run: Run) -> str:
@@ -113,13 +114,23 @@ def standing(*, failed: bool) -> str:
 
 def changes(before: Night, now: Night) -> str:
     """What is another in the environment since the last good night."""
-    names = sorted(set(before.environment) | set(now.environment))
-    found = [
+    found = _changes(before, now, sorted(set(before.environment) | set(now.environment)))
+    return f"; since the last good night: {', '.join(found)}" if found else ""
+
+
+def settings(before: Night | None, now: Night) -> list[str]:
+    """Which settings of the device are others since the last good night."""
+    if before is None:
+        return []
+    return _changes(before, now, [name for name in SETTINGS if name in before.environment and name in now.environment])
+
+
+def _changes(before: Night, now: Night, names: Sequence[str]) -> list[str]:
+    return [
         f"{clean(name)} {clean(old)} -> {clean(new)}"
         for name in names
         if (old := before.environment.get(name, "unknown")) != (new := now.environment.get(name, "unknown"))
     ]
-    return f"; since the last good night: {', '.join(found)}" if found else ""
 
 
 def future(nights: int) -> str:

@@ -4,6 +4,9 @@ The statistics of one series are in `reports.gate`; which verdict is made when, 
 of all devices are led through their nights in order of time, and what one shows is set beside the anchors of its device
 that have the same quantity.
 
+An anchor that moved excuses nothing when the device's settings (`reports.nights.SETTINGS`) are others since the last
+good night: half the threads make all slower, the anchor too, and that is what was changed and not the device.
+
 Nights that say nothing (NO-DATA, INVALID, device-wide, a wide interval, an alarm without its fresh run) neither count
 as nights of an alarm nor end it. Anchors that moved while nothing else of their device did are judged as any series.
 
@@ -178,7 +181,8 @@ def _verdict(one: _Tonight, anchors: _Anchors) -> Verdict:
             one, Kind.AMBIGUOUS, Level.WARN if missing_run else Level.FINE, why,
             wants_confirmation=missing_run and look.night.confirmation is None,
         )  # fmt: skip
-    if anchors.side == side and side * (look.mean_effect - anchors.effect) <= look.limits.threshold:
+    moved_with_it = anchors.side == side and side * (look.mean_effect - anchors.effect) <= look.limits.threshold
+    if moved_with_it and not reasons.settings(track.last_good, look.night):
         gate.device_wide(look)
         return _made(one, Kind.DEVICE_WIDE, Level.WARN, reasons.device_wide(look, gate, effect, anchors.effect))
     if look.side:

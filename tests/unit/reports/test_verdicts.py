@@ -217,6 +217,21 @@ class TestTheAnchor:
     def test_what_moves_with_it_is_the_device(self):
         assert self.judged([11.0, 11.0], [11.0, 11.0]) == [(Kind.DEVICE_WIDE, Level.WARN)] * 2
 
+    def test_half_the_threads_are_no_excuse_for_what_moves_with_it(self):
+        def known(values, threads):
+            return [
+                replace(night, environment={"threads": "1" if index >= len(QUIET) else threads, "os": f"v{index}"})
+                for index, night in enumerate(nights([*QUIET, *values]))
+            ]
+
+        for threads, kind in (("2", Kind.SLOWER), ("1", Kind.DEVICE_WIDE)):
+            model = series(*known([11.0, 11.0], threads), key="model")
+            anchor = series(*known([11.0, 11.0], threads), key="anchor", anchor=True)
+            found = judge([model, anchor])
+            assert {verdict.kind for verdict in found} == {kind}
+            assert {verdict.level for verdict in found} == {Level.FAIL if kind == Kind.SLOWER else Level.WARN}
+            assert ("threads 2 -> 1" in found[0].why) == (kind == Kind.SLOWER)
+
     def test_what_moves_by_much_more_is_not(self):
         found = self.judged([13.0, 13.0], [11.0, 11.0])
         assert found == [(Kind.SLOWER, Level.FAIL), (Kind.DEVICE_WIDE, Level.WARN)]

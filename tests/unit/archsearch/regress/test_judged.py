@@ -83,6 +83,19 @@ def test_fewer_threads_are_slower_and_named(store: Store):
     assert row["change"] == pytest.approx(0.6, abs=0.02)
 
 
+def test_fewer_threads_are_slower_though_the_anchor_has_fewer_too(store: Store):
+    fewer = conditions(threads=1)
+    for number in (GOOD, GOOD + 1):
+        for part in ("before", "after", "confirmation"):
+            write(store, night(number), part=part, item="anchor", anchor=True, decode_ms=1.6, under=fewer)
+        for part in ("item", "confirmation"):
+            write(store, night(number), part=part, decode_ms=1.6, under=fewer)
+    for anchor in (False, True):
+        found = verdict(store, GOOD + 1, anchor=anchor)
+        assert (found.kind, found.level) == ("SLOWER", "FAIL")
+        assert "threads 2 -> 1" in found.why
+
+
 def test_the_anchor_moved_too(store: Store):
     both(store, GOOD, decode_ms=1.3, anchor_ms=1.3)
     assert verdict(store).kind == "device-wide"
