@@ -69,17 +69,14 @@ def runtime_version(text: str) -> str:
     Raises:
         ConfigError: It is none.
     """
+    shown = text if len(text) <= _LONGEST_VERSION else f"{text[:_LONGEST_VERSION]}..."
     try:
-        if len(text) > _LONGEST_VERSION:
-            raise InvalidVersion(text)
-        version = str(Version(text))
-    except (InvalidVersion, ValueError) as error:
-        shown = f"{text[:_LONGEST_VERSION]}{'...' if len(text) > _LONGEST_VERSION else ''}"
+        return str(Version(shown))  # one that is cut off is none
+    except InvalidVersion as error:
         raise ConfigError(
             [f"{shown!r} is no version of onnxruntime: it must be one as PEP 440 has them, such as 1.23.2"],
             hint=_LISTED,
         ) from error
-    return version
 
 
 def same_version(one: str, other: str) -> bool:
@@ -90,9 +87,7 @@ def same_version(one: str, other: str) -> bool:
         return False
 
 
-def require_runtimes(
-    transport: Transport, device: Device, versions: Sequence[str], *, say: Say
-) -> tuple[Runtime, ...]:
+def require_runtimes(transport: Transport, device: Device, versions: Sequence[str], *, say: Say) -> tuple[Runtime, ...]:
     """Runtimes of these versions on an open device: those that are there, and what is missing is made.
 
     Two programs that make runtimes in one work folder at the same time disturb each other; neither uses what is broken.
@@ -187,9 +182,7 @@ class _Runtimes:
         try:
             self._transport.mkdir(site.scratch)
             start = self._installed(site, version)
-            why = _not_it(answers(self._transport, command_of(site.root, start)), version)
-            if why:
-                raise DeviceUnavailable(f"onnxruntime {version} was installed, and {printable(why)}", hint=_LISTED)
+            _require_it(answers(self._transport, command_of(site.root, start)), version)
             self._transport.push(script_of(start), f"{FOLDER}/{script}")
             python = ("sh", f"{self._root}/{script}")
             made = Runtime(version=version, python=python, told=answers(self._transport, python))
@@ -213,6 +206,11 @@ class _Runtimes:
             ) from error
         except BundleError as error:
             raise DeviceUnavailable(f"onnxruntime {version}: {error}", hint=error.hint) from error
+
+
+def _require_it(told: Checkup, version: str) -> None:
+    if why := _not_it(told, version):
+        raise DeviceUnavailable(f"onnxruntime {version} was installed, and {printable(why)}", hint=_LISTED)
 
 
 def _not_it(told: Checkup | None, version: str) -> str:
