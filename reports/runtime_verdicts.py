@@ -82,26 +82,29 @@ def found(ratio: Value | None, *, direction: Direction, minimum_effect: float) -
 
 
 def decide(
-    first: Value | None, fresh: Value | None, *, direction: Direction, minimum_effect: float
+    first: Value | None,
+    fresh: Value | None,
+    everything: Value | None,
+    *,
+    direction: Direction,
+    minimum_effect: float,
 ) -> tuple[Kind, str]:
     """The verdict on what has numbers, and why.
+
+    Fresh pairs are taken of a thing because one of its quantities moved; of another quantity they are only more pairs.
 
     Args:
         first: Ratio B / A of the first round; None where fewer than `FEWEST_PAIRS` of it count.
         fresh: Of the fresh one; None where it was not taken, or too few count.
+        everything: Of both together, which is what is shown.
         direction: Which way is better.
         minimum_effect: Smallest relative change that counts.
     """
-    if first is None:
+    if first is None or everything is None:
         return Kind.AMBIGUOUS, f"fewer than {FEWEST_PAIRS} pairs count"
-    limit = f"{minimum_effect:.1%}"
     kind = found(first, direction=direction, minimum_effect=minimum_effect)
     if kind is None:
-        if 1 / (1 + minimum_effect) < first.low and first.high < 1 + minimum_effect:
-            return Kind.SAME, f"the whole interval lies within {limit}"
-        if 1 / (1 + minimum_effect) < first.value < 1 + minimum_effect:
-            return Kind.AMBIGUOUS, f"the change is below {limit}, and its interval reaches beyond that"
-        return Kind.AMBIGUOUS, "the interval holds no change as well"
+        return _unmoved(everything, direction=direction, minimum_effect=minimum_effect)
     rounds = f"{change_text(first.value - 1)} at first"
     if fresh is None:
         return Kind.AMBIGUOUS, f"{rounds}; too few fresh pairs to confirm it"
@@ -109,3 +112,15 @@ def decide(
     if found(fresh, direction=direction, minimum_effect=minimum_effect) is kind:
         return kind, f"fresh pairs confirm it: {rounds}"
     return Kind.AMBIGUOUS, f"fresh pairs do not confirm it: {rounds}"
+
+
+def _unmoved(everything: Value, *, direction: Direction, minimum_effect: float) -> tuple[Kind, str]:
+    """Of what the first pairs did not find to differ."""
+    limit, least, most = f"{minimum_effect:.1%}", 1 / (1 + minimum_effect), 1 + minimum_effect
+    if least < everything.low and everything.high < most:
+        return Kind.SAME, f"the whole interval lies within {limit}"
+    if found(everything, direction=direction, minimum_effect=minimum_effect) is not None:
+        return Kind.AMBIGUOUS, "all pairs together find it, and the first ones alone did not"
+    if least < everything.value < most:
+        return Kind.AMBIGUOUS, f"the change is below {limit}, and its interval reaches beyond that"
+    return Kind.AMBIGUOUS, "the interval holds no change as well"

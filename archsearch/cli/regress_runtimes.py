@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +86,7 @@ def compare_command(
     if not ended.verdicts and ended.lost:
         lines = [f"{name}: {why}" for name, why in ended.lost.items()]
         raise CommandError("\n".join(["no device can be used", *lines]), code=NO_DEVICE)
-    print_list([verdict_row(one) for one in ended.verdicts], _COLUMNS, output_format, right=(5, 6, 7, 8))
+    print_verdicts(ended.verdicts, runtimes, output_format)
     for line in summary(ended.verdicts, ended.lost, runtimes):
         log.print(line)
     return exit_code(ended.verdicts, ended.lost)
@@ -160,6 +160,24 @@ def verdict_row(verdict: RuntimeVerdict) -> dict[str, Any]:
     }
 
 
+def print_verdicts(verdicts: Sequence[RuntimeVerdict], runtimes: tuple[str, str], output_format: str) -> None:
+    """Print verdicts, in their order."""
+    columns: dict[str, Callable[[Row], Any]] = {
+        "device": lambda row: row["device"],
+        "what": lambda row: row["what"],
+        "workload": lambda row: row["workload"],
+        "precision": lambda row: row["precision"],
+        "quantity": lambda row: row["quantity"],
+        f"A {runtimes[0]}": lambda row: _number(row, "value_a"),
+        f"B {runtimes[1]}": lambda row: _number(row, "value_b"),
+        "change": _change,
+        "would see": lambda row: "" if row["detectable"] is None else f"{row['detectable']:.1%}",
+        "verdict": lambda row: row["verdict"],
+        "why": lambda row: row["why"],
+    }
+    print_list([verdict_row(one) for one in verdicts], columns, output_format, right=(5, 6, 7, 8))
+
+
 def _number(row: Row, name: str) -> str:
     from reports.formatting import plain_number
 
@@ -170,21 +188,6 @@ def _change(row: Row) -> str:
     from reports.formatting import change_text
 
     return "" if row["change"] is None else change_text(row["change"], row["change_low"], row["change_high"])
-
-
-_COLUMNS = {
-    "device": lambda row: row["device"],
-    "what": lambda row: row["what"],
-    "workload": lambda row: row["workload"],
-    "precision": lambda row: row["precision"],
-    "quantity": lambda row: row["quantity"],
-    "A": lambda row: _number(row, "value_a"),
-    "B": lambda row: _number(row, "value_b"),
-    "change": _change,
-    "would see": lambda row: "" if row["detectable"] is None else f"{row['detectable']:.1%}",
-    "verdict": lambda row: row["verdict"],
-    "why": lambda row: row["why"],
-}
 
 
 def summary(verdicts: Sequence[RuntimeVerdict], lost: Mapping[str, str], runtimes: tuple[str, str]) -> list[str]:

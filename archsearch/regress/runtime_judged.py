@@ -98,10 +98,10 @@ def _decided(verdict: RuntimeVerdict, one: Paired, known: Objective, at: int) ->
     if not verdict.pairs:
         return verdict
     stages: tuple[Stage, Stage] = ("pairs", "fresh pairs")
-    numbers = [_numbers(one.of(stage), known, at) for stage in stages]
-    first, fresh = (None if found_there is None else found_there.judgeable for found_there in numbers)
+    numbers = [_numbers(pairs, known, at) for pairs in (*map(one.of, stages), one.pairs.values())]
+    first, fresh, everything = (None if some is None else some.judgeable for some in numbers)
     least = verdict.minimum_effect
-    kind, why = decide(first, fresh, direction=known.direction, minimum_effect=least)
+    kind, why = decide(first, fresh, everything, direction=known.direction, minimum_effect=least)
     moved = found(first, direction=known.direction, minimum_effect=least)
     return replace(verdict, kind=kind, why=why, confirmed=None if moved is None else kind is moved)
 
