@@ -22,7 +22,14 @@ from profiler import android
 from profiler.agent.folder import RUNTIME, started_by
 from profiler.checkup import Checkup, ask, by_shell
 from profiler.devices import Device
-from profiler.errors import BundleError, ConfigError, DeviceUnavailable, ProfilerError, UnsupportedTransport
+from profiler.errors import (
+    BundleError,
+    ConfigError,
+    DeviceUnavailable,
+    ProfilerError,
+    TransportError,
+    UnsupportedTransport,
+)
 from profiler.occupied import content_of, names_in, occupied
 from profiler.setup.bundle import BundleInstaller
 from profiler.setup.making import (
@@ -167,13 +174,17 @@ class _Runtimes:
         return None
 
     def _tidy(self) -> None:
-        """Remove what no script starts: the remains of attempts that were broken off."""
+        """Remove what no script starts: the remains of attempts that were broken off.
+
+        A pip whose driver was killed may still write there; then it goes the next time.
+        """
         scripts = [name for name in names_in(self._transport, FOLDER) or () if RUNTIME.fullmatch(name)]
         contents = [content_of(self._transport, f"{FOLDER}/{name}", _LONGEST_SCRIPT) for name in scripts]
         used = {started_by(content) for content in contents if content is not None}
         for name in made_in(self._transport, FOLDER):
             if name not in used:
-                self._transport.remove(f"{FOLDER}/{name}")
+                with suppress(TransportError):
+                    self._transport.remove(f"{FOLDER}/{name}")
 
     def _make(self, version: str) -> Runtime:
         self._say(f"installing onnxruntime {version} in {self._root}")
