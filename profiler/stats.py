@@ -135,13 +135,12 @@ def ratio_of_pairs(ours: Sequence[float], theirs: Sequence[float], *, least_half
 
 
 def error_of_pairs(ours: Sequence[Interval], theirs: Sequence[Interval]) -> float:
-    """Half width, in logarithms, that the runs' own intervals give the mean of k pairs: sqrt(sum(h_a² + h_b²)) / k.
+    """Half width, in logarithms, that the runs' own intervals give the mean of k pairs: h * sqrt(2 / k).
 
-    h is the relative half width of one run's interval; the w of the module for ratios. It keeps equal ratios from
-    giving certainty.
+    h is the median of the runs' relative half widths: the w of the module for ratios, of which a run with an outlier
+    makes nothing else. It keeps equal ratios from giving certainty; what runs really differ by is in the t interval.
     """
-    squares = [one.relative_half_width**2 for one in (*ours, *theirs)]
-    return math.sqrt(sum(squares)) / len(ours)
+    return statistics.median(one.relative_half_width for one in (*ours, *theirs)) * math.sqrt(2 / len(ours))
 
 
 def found_twice(ratio: Interval, pairs: int, least: float) -> float:

@@ -83,9 +83,10 @@ def run(
     if compare_runtimes is not None:
         from archsearch.cli.regress_runtimes import compare_command
 
+        typed = [name for name in typed_options(context) if context.params[name]]
         code = compare_command(
             compare_runtimes, devices=devices, device=device, suite=suite, lowering=lowering, wait=wait, seed=seed,
-            typed=typed_options(context), output_format=output_format, store=store, runs=runs,
+            typed=typed, output_format=output_format, store=store, runs=runs,
         )  # fmt: skip
         raise typer.Exit(code)
     code = run_command(

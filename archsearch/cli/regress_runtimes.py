@@ -50,7 +50,7 @@ def compare_command(
         lowering: Pinned lowerings.
         wait: How long to wait for a night that is being measured.
         seed: Of the order and of the prompts.
-        typed: Names of all options that were typed.
+        typed: Names of all options that were typed, but for those that say no.
         output_format: Of the table.
         store: Where measurements go, in place of `runs`.
         runs: Where studies live.
@@ -107,7 +107,7 @@ def _checked(versions: tuple[str, str], typed: Sequence[str]) -> tuple[str, str]
     if "tune" in typed:
         raise CommandError(
             "--compare-runtimes tunes nothing: both runtimes run the same graph",
-            hint="leave --tune and --no-tune out; --lowering BLOCK=NAME pins a lowering",
+            hint="leave --tune out; --lowering BLOCK=NAME pins a lowering",
         )
     if of_nights := [name for name in OF_NIGHTS if name in typed]:
         raise CommandError(

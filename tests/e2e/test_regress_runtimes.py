@@ -36,7 +36,7 @@ minimum_effect: 1.0
 measure:
   - {{layout: "{LAYOUT}", name: convolutions}}
 """
-COMPARE = ("regress", "run", "--suite", "suite.yaml", "--compare-runtimes", OLD, NEW)
+COMPARE = ("regress", "run", "--suite", "suite.yaml", "--no-tune", "--compare-runtimes", OLD, NEW)
 
 
 @pytest.fixture(scope="module")
