@@ -123,4 +123,4 @@ def _unmoved(everything: Value, *, direction: Direction, minimum_effect: float) 
         return Kind.AMBIGUOUS, "all pairs together find it, and the first ones alone did not"
     if least < everything.value < most:
         return Kind.AMBIGUOUS, f"the change is below {limit}, and its interval reaches beyond that"
-    return Kind.AMBIGUOUS, "the interval holds no change as well"
+    return Kind.AMBIGUOUS, "the interval does not leave out that nothing changed"
