@@ -46,6 +46,18 @@ def disagreements(measurements: Iterable[Measurement]) -> dict[str, str]:
     return {m.job_id: why for of_devices in things for m, why, _ in _odd(list(of_devices.values()))}
 
 
+def unlike(one: Measurement, other: Measurement, *, whose: str) -> str:
+    """Why the outputs of one measurement are not those of another of the same thing; empty where they agree.
+
+    Args:
+        one: Which is doubted.
+        other: What it is compared with.
+        whose: Of whom the other is, for the sentence.
+    """
+    tolerated = _difference(one, other) <= OUTPUT_TOLERANCE.get(one.precision, 1.0)
+    return "" if tolerated else _words(one, other, whose)
+
+
 def _by_thing(measurements: Iterable[Measurement]) -> Iterable[Mapping[str, Measurement]]:
     """The last ok measurement of each layout or file on each device."""
     same: dict[tuple[object, ...], dict[str, Measurement]] = {}
@@ -77,11 +89,14 @@ def _odd(measurements: Sequence[Measurement]) -> Iterator[tuple[Measurement, str
         known = len(trusted) == 1
         doubt = "" if known else ", and which of them is right is not known"
         for m in group:
-            why = (
-                f"its outputs are not those of {other.device}: relative RMS {_difference(m, other):.2g}, tolerance "
-                f"{OUTPUT_TOLERANCE.get(m.precision, 1.0):g}{doubt}"
-            )
-            yield m, why, known
+            yield m, f"{_words(m, other, other.device)}{doubt}", known
+
+
+def _words(one: Measurement, other: Measurement, whose: str) -> str:
+    return (
+        f"its outputs are not those of {whose}: relative RMS {_difference(one, other):.2g}, tolerance "
+        f"{OUTPUT_TOLERANCE.get(one.precision, 1.0):g}"
+    )
 
 
 def _groups(measurements: Sequence[Measurement]) -> list[list[Measurement]]:

@@ -57,17 +57,18 @@ class Bundle:
     ort_version: str
 
 
-def bundle(*, say: Callable[[str], None], folder: Path | None = None) -> Bundle:
-    """The bundle for the onnxruntime that is installed here; made if it is not there yet, or damaged.
+def bundle(*, say: Callable[[str], None], folder: Path | None = None, onnxruntime: str | None = None) -> Bundle:
+    """The bundle with a version of onnxruntime; made if it is not there yet, or damaged.
 
     Args:
         say: Called with a line of text before each step that takes long.
         folder: Where bundles are kept: by default `$XDG_CACHE_HOME/archsearch`, or `~/.cache/archsearch`.
+        onnxruntime: Its version; None for the one that is installed here.
 
     Raises:
         BundleError: A tool is missing here, the network is, or the folder cannot be written.
     """
-    version = _installed_version()
+    version = onnxruntime or _installed_version()
     kept = folder or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "archsearch"
     name = f"android-python-{recipe(version)}"
     try:

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final
 
-from profiler.agent.folder import AGENT, FOLDERS, LEASE, PARTIAL, SCRIPT, is_record, is_script
+from profiler.agent.folder import AGENT, FOLDERS, LEASE, PARTIAL, RUNTIME, SCRIPT, is_record, is_script
 from profiler.errors import DeviceUnavailable, UnsupportedTransport
 from profiler.occupied import Running, at_work, content_of, names_in, occupied
 from profiler.transports import Transport
 
 # `rmdir` takes away empty folders only, and no link: a work folder that is reached through one stays.
 _TIDY: Final = """
-for f in jobs python weights; do [ -L "$f" ] || rmdir -- "$f" 2>/dev/null; done
+for f in jobs python runtimes weights; do [ -L "$f" ] || rmdir -- "$f" 2>/dev/null; done
 case $1 in "~/"*) set -- "$HOME/${1#??}";; esac
 cd / && rmdir -- "$1" 2>/dev/null; [ ! -d "$1" ]
 """
@@ -116,7 +116,7 @@ def _is_ours(transport: Transport, path: str) -> bool:
     if PARTIAL.fullmatch(name):
         return True
     if folder:
-        if path == f"python/{SCRIPT}":
+        if path == f"python/{SCRIPT}" or (folder == "runtimes" and RUNTIME.fullmatch(name)):
             content = content_of(transport, path, _LONGEST_RECORD)
             return content is not None and is_script(content)
         return FOLDERS[folder].fullmatch(name) is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final
@@ -64,15 +65,17 @@ def identity(environment: Environment) -> dict[str, object]:
     }
 
 
-def ask_environment(device: Device, link: PatientLink, agent_path: str) -> Environment:
-    """Who a device is and what it can do, by the agent at a path there.
+def ask_environment(
+    device: Device, link: PatientLink, agent_path: str, python: Sequence[str] | None = None
+) -> Environment:
+    """Who a device is and what it can do, by the agent at a path there, under a Python or that of the transport.
 
     Raises:
         DeviceUnavailable: It lacks Python, numpy, onnxruntime, or a provider that its entry names.
         ResultError: What it says is not an environment.
         TransportError: The device does not answer.
     """
-    argv = (*link.transport.python, agent_path, "info")
+    argv = (*(python or link.transport.python), agent_path, "info")
     where = f"device {device.name!r}"
     hint = f"It needs Python 3.11 or newer with numpy and onnxruntime: {_remedy(device)}."
     try:

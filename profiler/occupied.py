@@ -31,9 +31,11 @@ tell() {
   t=$(find "$@" -exec stat "$how" "$what" {} + 2>/dev/null | sort -n | tail -n 1)
   [ -z "$t" ] || printf '%s %s\\n' "$((now - t))" "$name"
 }
-for f in jobs python weights; do [ ! -L "$f" ] || printf 'link %s\\n' "$f"; done
+for f in jobs python runtimes weights; do [ ! -L "$f" ] || printf 'link %s\\n' "$f"; done
 for f in jobs/*-????????T??????-????????; do [ ! -d "$f" ] || tell "$f" "$f"; done
-for f in python/scratch-????????; do [ ! -d "$f" ] || tell "$f" python/*-"${f##*-}"; done
+for f in python/scratch-???????? runtimes/scratch-????????; do
+  [ ! -d "$f" ] || tell "$f" "${f%/*}"/*-"${f##*-}"
+done
 [ ! -f lease ] || tell lease lease
 """
 _COMMAND: Final = """
@@ -100,7 +102,7 @@ def occupied(transport: Transport) -> Occupied:
 def _set_ups(ages: dict[str, int]) -> Iterator[str]:
     for name, age in ages.items():
         folder, _, made = name.partition("/")
-        if folder == "python" and MADE.fullmatch(made) and age < YOUNG_S:
+        if folder in ("python", "runtimes") and MADE.fullmatch(made) and age < YOUNG_S:
             yield f"a set-up is at work there ({name} changed {max(0, age)} s ago)"
 
 

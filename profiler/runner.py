@@ -14,7 +14,7 @@ import json
 import math
 import time
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -97,6 +97,7 @@ class DeviceSession:
         device: Which one.
         transport: In place of the one that the device names.
         agent: In place of the bundled one.
+        python: Argument prefix that starts Python there, in place of the transport's.
         poll_s: Pause between two looks at a job; default: the transport's.
         stale_s: A heartbeat that has not moved for so long is a dead agent.
 
@@ -112,12 +113,14 @@ class DeviceSession:
         *,
         transport: Transport | None = None,
         agent: AgentFile | None = None,
+        python: Sequence[str] | None = None,
         poll_s: float | None = None,
         stale_s: float = STALE_S,
     ) -> None:
         self.device = device
         self.link = PatientLink(transport or make_transport(device), device.reconnect_s)
         self._agent = agent
+        self._own_python = tuple(python or ())
         self._poll_s = max(self.link.transport.poll_s if poll_s is None else poll_s, 0.02)
         self._stale_s = stale_s
         self._environment: Environment | None = None
@@ -135,7 +138,7 @@ class DeviceSession:
         self.link.call(self.link.transport.open)
         try:
             self._agent_path = self.link.call(lambda: place_agent(self.link.transport, self._agent))
-            self._environment = ask_environment(self.device, self.link, self._agent_path)
+            self._environment = ask_environment(self.device, self.link, self._agent_path, self._python)
             self.link.known = True
         except BaseException:
             self.close()
@@ -160,6 +163,11 @@ class DeviceSession:
         if self._environment is None:
             raise DeviceUnavailable(f"device {self.device.name!r} is not open")
         return self._environment
+
+    @property
+    def _python(self) -> tuple[str, ...]:
+        """What starts Python there."""
+        return self._own_python or self.link.transport.python
 
     @property
     def runtime_version(self) -> str:
@@ -197,7 +205,7 @@ class DeviceSession:
             TransportError: It does not answer.
             DeviceUnavailable: It can no longer measure.
         """
-        self._environment = ask_environment(self.device, self.link, self._agent_path)
+        self._environment = ask_environment(self.device, self.link, self._agent_path, self._python)
 
     def repair(self) -> None:
         """Put the agent back if somebody has removed it; for the time after a job that failed.
@@ -385,7 +393,7 @@ class DeviceSession:
                 archive.writestr(name, data)
         target = f"{folder}/files.zip"
         self._push(packed.getvalue(), target)
-        argv = (*self.link.transport.python, "-I", "-S", "-m", "zipfile", "-e", target, folder)
+        argv = (*self._python, "-I", "-S", "-m", "zipfile", "-e", target, folder)
         done = self.link.call(lambda: self.link.transport.run(argv, timeout_s=60))
         if done.exit_code != 0:
             lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
@@ -405,7 +413,7 @@ class DeviceSession:
         When the link is lost on the way, nobody knows whether it was started: its status tells, once the device is
         there again. Without a status it is started anew; of two agents on one job the second ends at once.
         """
-        argv = (*self.link.transport.python, self._agent_path, "run", folder)
+        argv = (*self._python, self._agent_path, "run", folder)
         try:
             return self.link.transport.start_detached(argv, log=f"{folder}/agent.log")
         except ConnectionLost:

@@ -33,6 +33,8 @@ that another number can come of. Kept summaries of another version are not read.
 
 P95_SAMPLES = 130
 CONFIDENCE = 0.95
+_LARGEST = 700.0
+"""Of a logarithm whose number is finite."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,18 +114,56 @@ def medians(result: Result, point: int, what: Literal["ttft", "decode"]) -> list
     return found
 
 
-def ratio_of_pairs(ours: Sequence[float], theirs: Sequence[float]) -> Interval | None:
+def ratio_of_pairs(ours: Sequence[float], theirs: Sequence[float], *, least_half: float = 0.0) -> Interval | None:
     """Geometric mean of the ratios ours / theirs of paired runs, with the 95% t interval of their logarithms.
 
     Two runs of one pair saw the same state of the device: what moved both does not move their ratio. Fewer than two
     pairs say nothing of that: None.
+
+    Args:
+        ours: Positive values, one for each pair.
+        theirs: The others' in the same order.
+        least_half: Half width of the interval, in logarithms, below which it is not believed (`error_of_pairs`).
     """
     logs = [math.log(a / b) for a, b in zip(ours, theirs, strict=True)]
     if len(logs) < 2:
         return None
     middle = statistics.fmean(logs)
-    half = _student(len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs))
+    half = max(_student(len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs)), least_half)
+    half = min(half, _LARGEST - abs(middle))
     return Interval(value=math.exp(middle), low=math.exp(middle - half), high=math.exp(middle + half))
+
+
+def error_of_pairs(ours: Sequence[Interval], theirs: Sequence[Interval]) -> float:
+    """Half width, in logarithms, that the runs' own intervals give the mean of k pairs: h * sqrt(2 / k).
+
+    h is the median of the runs' relative half widths: the w of the module for ratios, of which a run with an outlier
+    makes nothing else. It keeps equal ratios from giving certainty; what runs really differ by is in the t interval.
+    """
+    return statistics.median(one.relative_half_width for one in (*ours, *theirs)) * math.sqrt(2 / len(ours))
+
+
+def found_twice(ratio: Interval, pairs: int, least: float) -> float:
+    """The relative change that two rounds of so many pairs both find with 95% probability, where noise is normal.
+
+    A round finds a change whose interval (`ratio_of_pairs`) leaves out 1 and whose middle is dearer by the factor
+    1 + least or cheaper by it. With se = half / t_{0.975, k-1} and p = sqrt(0.95), the probability of one round, the
+    logarithm of the change is the larger of nc * se, nc the noncentrality at which Student's t exceeds t_{0.975, k-1}
+    with probability p, and log(1 + least) + z_p * se.
+
+    Args:
+        ratio: Of one round.
+        pairs: Behind it; at least two.
+        least: Smallest relative change that counts.
+    """
+    from scipy.special import nctdtrinc, ndtri
+
+    power = math.sqrt(CONFIDENCE)
+    t = _student(pairs - 1)
+    error = math.log(ratio.high / ratio.low) / 2 / t
+    noncentrality = float(nctdtrinc(pairs - 1, 1 - power, t))
+    change = max(noncentrality * error, math.log1p(least) + float(ndtri(power)) * error)
+    return math.expm1(min(change, _LARGEST))
 
 
 def _summarise_point(result: Result, index: int) -> PointSummary | None:

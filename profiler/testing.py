@@ -11,7 +11,6 @@ so that no study meets it by mistake. `waiting_agent` measures nothing: its jobs
 from __future__ import annotations
 
 import errno
-import json
 import os
 import time
 from collections import Counter
@@ -244,7 +243,7 @@ def _phase(call: str, remote: str, name: str) -> str:
     return {"start_detached": "start", "remove": "cleanup"}.get(call, "")
 
 
-def waiting_agent(seconds: float, *, ttft_ms: float = 5.0, decode_ms: float = 1.0) -> AgentFile:
+def waiting_agent(seconds: float, *, ttft_ms: float = 5.0, decode_ms: float = 1.0, onnxruntime: str = "0") -> AgentFile:
     """An agent whose every job waits so long and then tells of constant times: a device without the device.
 
     It takes the device's lease, beats, can be cancelled and writes results that `parse_result` accepts; their
@@ -254,9 +253,13 @@ def waiting_agent(seconds: float, *, ttft_ms: float = 5.0, decode_ms: float = 1.
         seconds: How long a job takes.
         ttft_ms: Time to the first token that it tells.
         decode_ms: Time of a decode step that it tells.
+        onnxruntime: Version that it tells.
     """
-    told = json.dumps({"seconds": seconds, "ttft_ns": int(ttft_ms * 1e6), "decode_ns": int(decode_ms * 1e6)})
-    code = f"TOLD = {json.loads(told)!r}\n{_WAITING}".encode()
+    told = {
+        "seconds": seconds, "ttft_ns": int(ttft_ms * 1e6), "decode_ns": int(decode_ms * 1e6),
+        "onnxruntime": onnxruntime,
+    }  # fmt: skip
+    code = f"TOLD = {told!r}\n{_WAITING}".encode()
     return AgentFile(name="agent-waiting.py", data=code)
 
 
@@ -265,7 +268,8 @@ import fcntl, json, os, pathlib, sys, time
 
 ENVIRONMENT = {
     "host": "fake", "machine": "fake", "cpu_model": "a stand-in that waits", "cores": 1, "memory_mib": 1024.0,
-    "os": "none", "numpy": "0", "onnxruntime": "0", "usable_cores": 1, "providers": ["CPUExecutionProvider"],
+    "os": "none", "numpy": "0", "onnxruntime": TOLD["onnxruntime"], "usable_cores": 1,
+    "providers": ["CPUExecutionProvider"],
 }
 if sys.argv[1] == "info":
     print(json.dumps(ENVIRONMENT))

@@ -20,6 +20,7 @@ from archsearch.cli.options import (
     TuneOption,
     WeightsOption,
     WorkloadOption,
+    typed_options,
 )
 from archsearch.cli.regress_commands import regress_app
 from archsearch.cli.regress_looking_commands import add_to as add_looking_to
@@ -40,11 +41,6 @@ app.add_typer(space_app, name="space")
 app.add_typer(devices_app, name="devices")
 add_looking_to(regress_app)
 app.add_typer(regress_app, name="regress")
-
-
-def _explicit(context: typer.Context) -> list[str]:
-    """Names of the options that were typed, not defaulted."""
-    return [name for name in context.params if str(context.get_parameter_source(name)).endswith("COMMANDLINE")]
 
 
 @app.command(epilog="Example: `archsearch run --devices devices.yaml --budget 'peak_rss_mib<=600' --time-budget 30m`")
@@ -102,7 +98,7 @@ def run(
         output_format=output_format,
         store=store,
         runs=runs,
-        explicit=_explicit(context),
+        explicit=typed_options(context),
         options={
             "space": space,
             "workload": workload,

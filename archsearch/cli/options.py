@@ -7,6 +7,12 @@ from typing import Annotated
 
 import typer
 
+
+def typed_options(context: typer.Context) -> list[str]:
+    """Names of the options that were typed, not defaulted."""
+    return [name for name in context.params if str(context.get_parameter_source(name)).endswith("COMMANDLINE")]
+
+
 DevicesOption = Annotated[
     Path, typer.Option("--devices", "-d", metavar="FILE", help="The device file.", show_default=True)
 ]

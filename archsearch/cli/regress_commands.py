@@ -16,6 +16,7 @@ from archsearch.cli.options import (
     SeedOption,
     StoreOption,
     TuneOption,
+    typed_options,
 )
 
 regress_app = typer.Typer(
@@ -32,10 +33,13 @@ def _root() -> None:
 
 @regress_app.command(
     "run",
-    epilog="Example: `archsearch regress run --devices devices.yaml --suite shipped.yaml`. Exit codes: 0 fine (a WARN "
-    "too), 1 regression (a FAIL), 3 no usable device, or another night is being measured, 5 nothing was measured.",
+    epilog="Examples: `archsearch regress run --devices devices.yaml --suite shipped.yaml`; two versions of "
+    "onnxruntime on purpose: `archsearch regress run --compare-runtimes 1.30.0 1.31.1`. Exit codes: 0 fine (a WARN "
+    "too), 1 regression (a FAIL; of runtimes SLOWER or INVALID), 3 no usable device, or another night is being "
+    "measured, 5 nothing was measured.",
 )
 def run(
+    context: typer.Context,
     devices: DevicesOption = Path("devices.yaml"),
     suite: Annotated[
         str, typer.Option("--suite", metavar="FILE", help="Suite file, or the name of one that ships.")
@@ -47,6 +51,16 @@ def run(
         str, typer.Option("--wait", metavar="TIME", help="How long to wait for another night to end: 90s, 2h.")
     ] = "0s",
     seed: SeedOption = 0,
+    compare_runtimes: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            "--compare-runtimes",
+            metavar="A B",
+            help="No night: install these two versions of onnxruntime in the devices' work folders, measure the suite "
+            "under both in turns, and say whether B is slower than A. Lowerings are the defaults or --lowering, not "
+            "tuned; anchors are not measured.",
+        ),
+    ] = None,
     junit: Annotated[
         Path | None, typer.Option("--junit", metavar="FILE", help="Write the verdicts as JUnit XML, for CI servers.")
     ] = None,
@@ -66,6 +80,15 @@ def run(
     from archsearch.cli.regress import run_command
     from archsearch.cli.regress_telling import Outlets
 
+    if compare_runtimes is not None:
+        from archsearch.cli.regress_runtimes import compare_command
+
+        typed = [name for name in typed_options(context) if context.params[name]]
+        code = compare_command(
+            compare_runtimes, devices=devices, device=device, suite=suite, lowering=lowering, wait=wait, seed=seed,
+            typed=typed, output_format=output_format, store=store, runs=runs,
+        )  # fmt: skip
+        raise typer.Exit(code)
     code = run_command(
         devices=devices, device=device, suite=suite, lowering=lowering, tune=tune, wait=wait, seed=seed,
         outlets=Outlets(junit=junit, github=github, report=report, command=notify), output_format=output_format,

@@ -74,10 +74,12 @@ def nights(*, store: str | None, runs: Path) -> Iterator[Store]:
     Raises:
         CommandError: No night was measured yet.
     """
+    from archsearch.regress.notes import NIGHT
+
     hint = "archsearch regress run --devices devices.yaml"
     if store is None and not (runs / REGRESS_STUDY / DATABASE).exists():
         raise CommandError(f"no night was measured yet in {runs}", hint=hint)
     with open_store(REGRESS_STUDY, store=store, runs=runs, create=False) as database:
-        if database.study(REGRESS_STUDY) is None:
+        if database.study(REGRESS_STUDY) is None or not database.events(REGRESS_STUDY, NIGHT):
             raise CommandError(f"no night was measured yet in {database.where}", hint=hint)
         yield database

@@ -10,22 +10,18 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from random import Random
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final
 
-from archsearch.fleet import QUARANTINE_AFTER, summary_line
 from archsearch.measuring import Interrupted, Measurer
 from archsearch.regress.items import Item
 from archsearch.regress.notes import Asked, Note, Part
 from archsearch.regress.rounds import THROTTLED, Noted, rounds
 from archsearch.regress.series import asked_of, load_series
 from archsearch.regress.series_key import SeriesKey
-from profiler.errors import AgentDied, DeviceUnavailable, ResultError, TransportError
+from archsearch.regress.taking import Taker, Telling
+from profiler.errors import TransportError
 from profiler.jobs import Protocol as Effort
 from reports.verdicts import judge
-
-if TYPE_CHECKING:
-    from archsearch.measurement import Measurement
-    from profiler.results import JobStatus
 
 NIGHT_PROTOCOL: Final = Effort(min_processes=3, max_processes=5, min_repeats=3, max_repeats=6, time_budget_s=20.0)
 """Several processes: what they differ by is most of what nights differ by."""
@@ -35,25 +31,6 @@ AGAIN_AT_MOST: Final = 2
 """How often a block is measured again because the anchors moved over it."""
 _FRESH_RUNS: Final = 4
 """Rounds of fresh runs; one that was taken is not wanted again, so that this is never reached."""
-
-
-class Telling(Protocol):
-    """Told from devices' threads."""
-
-    def say(self, line: str) -> None:
-        """Something worth a line happened."""
-
-    def device(self, name: str, label: str, status: JobStatus | None) -> None:
-        """A device reported what it does."""
-
-    def idle(self, name: str) -> None:
-        """A device has nothing to do."""
-
-    def expect(self, device: str, measurements: int) -> None:
-        """So many more measurements are to be made on a device."""
-
-    def measured(self, device: str) -> None:
-        """One was made."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,8 +81,12 @@ class DeviceNight:
         self._settings = settings
         self._telling = telling
         self._name = measurer.session.device.name
-        self._failed = 0  # in a row
-        self.measured = 0
+        self._taker = Taker(self._name, telling)
+
+    @property
+    def measured(self) -> int:
+        """Measurements that gave numbers."""
+        return self._taker.measured
 
     def run(self) -> None:
         """Measure everything, and fresh runs of what raises an alarm.
@@ -174,33 +155,7 @@ class DeviceNight:
         suffix = _SUFFIX[part] if item.anchor or part == "confirmation" else ""
         label = f"{item.name}{suffix}"
         subject = replace(item.subject, label=label, notes=note.to_json())
-        self._telling.device(self._name, label, None)
-        measurement: Measurement
-        try:
-            measurement = self._measurer.measure(
-                subject,
-                fresh=True,
-                protocol=replace(effort, seed=settings.seed),
-                on_status=lambda status: self._telling.device(self._name, label, status),
-            ).measurement
-        except (TransportError, DeviceUnavailable) as error:
-            if self._measurer.cancel.is_set():  # a link that breaks is not waited for then
-                raise Interrupted from error
-            raise
-        except (AgentDied, ResultError) as error:
-            measurement = self._measurer.store_unmeasured(subject, "failed", str(error))
-            self._failed += 1
-        else:
-            self._failed = 0
-        self.measured += measurement.status == "ok"
-        self._telling.say(f"{self._name}: {summary_line(measurement, label, reused=False)}")
-        self._telling.measured(self._name)
-        if measurement.status == "busy":
-            raise DeviceUnavailable(f"it is held by somebody else: {measurement.reason}")
-        if self._failed >= QUARANTINE_AFTER:
-            raise DeviceUnavailable(
-                f"its agent failed {self._failed} times in a row; the last time: {measurement.reason}"
-            )
+        measurement = self._taker.take(self._measurer, subject, replace(effort, seed=settings.seed))
         return note, measurement
 
 

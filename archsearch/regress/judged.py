@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from statistics import median
@@ -15,6 +16,8 @@ from reports.verdicts import judge, replay
 
 _FIXED = ("machine", "cpu_model", "cores", "os", "libc", "governor")
 """What of a device's environment is part of its fingerprint."""
+_VERSION = re.compile(r"[0-9][0-9A-Za-z.+!-]{0,63}")
+"""What a device calls its runtime, where that can be typed."""
 _LEVELS = (Level.FAIL, Level.WARN, Level.FINE)
 _KINDS = (
     Kind.INVALID, Kind.SLOWER, Kind.NO_DATA, Kind.DEVICE_WIDE, Kind.AMBIGUOUS, Kind.FASTER, Kind.SAME,
@@ -79,7 +82,7 @@ def _beside_old(verdict: Verdict, series: Sequence[Series]) -> Verdict:
     against = "" if value is None else f", tonight's {plain_number(value.value)} is {value.value / level - 1:+.1%}"
     text = (
         f"; a new series ({_difference(old, verdict.series)}); the old one stood at {plain_number(level)}{against} "
-        "(for information, no alarm)"
+        f"(for information, no alarm){_on_purpose(old, verdict.series)}"
     )
     return replace(verdict, why=verdict.why + text)
 
@@ -109,6 +112,14 @@ def _difference(old: Series, new: Series) -> str:
     if before.fingerprint != now.fingerprint:
         said.append(_device_difference(old.nights, new.nights))
     return "; ".join(said)
+
+
+def _on_purpose(old: Series, new: Series) -> str:
+    """How to compare the runtimes of two series, where that is what separates them."""
+    versions = [SeriesKey.parse(one.key).runtime_version for one in (old, new)]
+    if versions[0] == versions[1] or not all(map(_VERSION.fullmatch, versions)):
+        return ""
+    return f"; compare them on purpose: archsearch regress run --compare-runtimes {' '.join(versions)}"
 
 
 def _device_difference(old: Iterable[Night], new: Iterable[Night]) -> str:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from threading import Event
 
 from archsearch.measuring import Interrupted, Measurer
-from archsearch.regress.device_night import DeviceNight, NightSettings, Telling
+from archsearch.regress.device_night import DeviceNight, NightSettings
 from archsearch.regress.notes import LOST, NIGHT, STUDY, Plan
+from archsearch.regress.taking import Telling
 from archsearch.store import Store
 from profiler.errors import DeviceUnavailable, TransportError
 

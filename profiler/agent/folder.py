@@ -19,8 +19,10 @@ WEIGHTS: Final = re.compile(r"[0-9a-f]{64}")
 MADE: Final = re.compile(r"(?:venv-[0-9a-f]{12}|bundle-[0-9a-f]{12}|scratch)-([0-9a-f]{8})")
 """What set-up makes; the group is its token."""
 SCRIPT: Final = "python.sh"
+RUNTIME: Final = re.compile(r"onnxruntime-[0-9a-z][0-9a-z.!+-]{0,79}-[0-9a-f]{8}\.sh")
+"""Starts a Python that was made to compare runtimes; the folders beside it are as set-up makes them."""
 LEASE, CLOCKS = "lease", "clocks"
-FOLDERS: Final = {"jobs": JOB, "python": MADE, "weights": WEIGHTS}
+FOLDERS: Final = {"jobs": JOB, "python": MADE, "runtimes": MADE, "weights": WEIGHTS}
 """Folders whose names are general, and which of the names in them are ours. The folders go once they are empty."""
 
 _SCRIPT_TEXT = re.compile(rb'[^"\n]*exec (?:sh )?"\$\{0%/\*\}/([^/"\n]+)/[^"\n]+" "\$@"\n')
@@ -34,5 +36,11 @@ def is_record(content: bytes) -> bool:
 
 def is_script(content: bytes) -> bool:
     """Whether a `python.sh` is what set-up writes: it starts a Python in one of the folders that set-up makes."""
+    return started_by(content) is not None
+
+
+def started_by(content: bytes) -> str | None:
+    """The folder, beside it, of the Python that a script of set-up starts; None for any other script."""
     found = _SCRIPT_TEXT.fullmatch(content)
-    return found is not None and MADE.fullmatch(found[1].decode(errors="replace")) is not None
+    name = "" if found is None else found[1].decode(errors="replace")
+    return name if MADE.fullmatch(name) else None

@@ -9,46 +9,26 @@ nothing in it removed that set-up did not make.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
 
-from profiler.agent.folder import MADE, is_script
+from profiler.agent.folder import is_script
 from profiler.checkup import Checkup, ask, by_shell
 from profiler.devices import Device
-from profiler.errors import DeviceUnavailable, ProfilerError, TransportError, UnsupportedTransport
+from profiler.errors import DeviceUnavailable, ProfilerError, UnsupportedTransport
 from profiler.occupied import content_of
 from profiler.readiness import host_onnxruntime
 from profiler.setup.bundle import BundleInstaller
+from profiler.setup.making import Installer, Say, answers, command_of, made_in, missing_of, require_room, script_of
 from profiler.setup.site import Site
 from profiler.setup.venv import VenvInstaller
 from profiler.transports import Transport, make_transport
 from profiler.transports._base import PYTHON_SCRIPT
 from profiler.transports._shell import WINDOWS_NEEDS
-from profiler.untrusted import printable
-
-NEEDED_MIB: Final = 400.0
-"""Free space that set-up asks for: 40 MB of wheels, 130 MB that they unpack to, and as much to work with."""
-
-
-class Installer(Protocol):
-    """A way to make a Python with numpy and onnxruntime on a device."""
-
-    def install(self, site: Site) -> str:
-        """Make it in new folders of `site.root`, whose names end in `site.token`.
-
-        Returns:
-            Path, relative to `site.root`, of what starts it: a program, or a script for `sh` if it ends in ``.sh``.
-
-        Raises:
-            ProfilerError: It cannot be made; the message says why, the hint what to try.
-        """
-
 
 _LONGEST_SCRIPT = 65536
-Say = Callable[[str], None]
 
 
 def _installer(device: Device, python: str | None, bundle: Path | None) -> Installer:
@@ -100,7 +80,7 @@ def set_up(
                 f"device {device.name!r} measures now: {told.lease.text}", hint="Set it up when that has ended."
             )
         here = host_onnxruntime()
-        missing = _missing(told, why)
+        missing = missing_of(told, why)
         if device.transport == "local" or getattr(device, "python", None) or transport.windows:
             _require_as_named(device, missing, windows=transport.windows)
             assert told is not None
@@ -113,14 +93,6 @@ def set_up(
         return SetUp(changed=True, told=_install(transport, _installer(device, python, bundle), told, say))
     finally:
         transport.close()
-
-
-def _missing(told: Checkup | None, why: str) -> str:
-    """What keeps a Python from measuring, in words; empty when nothing does."""
-    if told is None:
-        return why
-    absent = [name for name in ("numpy", "onnxruntime") if getattr(told, name) is None]
-    return "; ".join([f"its Python has no {' and no '.join(absent)}", *told.problems]) if absent else ""
 
 
 def _require_as_named(device: Device, missing: str, *, windows: bool) -> None:
@@ -145,14 +117,10 @@ def _require_as_named(device: Device, missing: str, *, windows: bool) -> None:
 
 def _install(transport: Transport, installer: Installer, told: Checkup | None, say: Say) -> Checkup:
     _, _, free = by_shell(transport) if told is None else (None, None, told.free_mib)
-    if free is not None and free < NEEDED_MIB:
-        raise TransportError(
-            f"{transport.work_dir}: {free:.0f} MiB are free, and set-up needs {NEEDED_MIB:.0f}",
-            hint="Free some space there, or set work_dir to another disk.",
-        )
+    require_room(transport, free)
     root = PYTHON_SCRIPT.partition("/")[0]
     site = Site(transport, root=f"{transport.work_dir}/{root}", token=secrets.token_hex(4), say=say)
-    before = _made(transport, root)
+    before = made_in(transport, root)
     if not _may_write(transport):
         raise DeviceUnavailable(
             f"{transport.work_dir}/{PYTHON_SCRIPT} is in the way, and is not what set-up wrote; nothing was changed",
@@ -161,14 +129,12 @@ def _install(transport: Transport, installer: Installer, told: Checkup | None, s
     try:
         transport.mkdir(site.scratch)
         start = installer.install(site)
-        made = _answers(transport, ["sh"] * start.endswith(".sh") + [f"{site.root}/{start}"])
-        how = "exec sh" if start.endswith(".sh") else "exec"
-        line = f'unset PYTHONHOME PYTHONPATH; {how} "${{0%/*}}/{start}" "$@"\n'
-        transport.push(line.encode(), PYTHON_SCRIPT)
-        _answers(transport, ["sh", f"{transport.work_dir}/{PYTHON_SCRIPT}"])
+        made = answers(transport, command_of(site.root, start))
+        transport.push(script_of(start), PYTHON_SCRIPT)
+        answers(transport, ["sh", f"{transport.work_dir}/{PYTHON_SCRIPT}"])
     except BaseException:
         with suppress(ProfilerError):
-            for name in _made(transport, root):
+            for name in made_in(transport, root):
                 if name.endswith(site.token):
                     transport.remove(f"{root}/{name}")
         raise
@@ -177,31 +143,9 @@ def _install(transport: Transport, installer: Installer, told: Checkup | None, s
     return made
 
 
-def _made(transport: Transport, folder: str) -> tuple[str, ...]:
-    """What set-up made there; the rest is somebody else's."""
-    names = transport.listdir(folder) if transport.exists(folder) else ()
-    return tuple(name for name in names if MADE.fullmatch(name))
-
-
 def _may_write(transport: Transport) -> bool:
     """Whether there is no script yet, or one of set-up's."""
     if not transport.exists(PYTHON_SCRIPT):
         return True
     content = content_of(transport, PYTHON_SCRIPT, _LONGEST_SCRIPT)
     return content is not None and is_script(content)
-
-
-def _answers(transport: Transport, python: Sequence[str]) -> Checkup:
-    """What the agent tells under a Python that was just made.
-
-    Raises:
-        DeviceUnavailable: It does not start there, or lacks a package.
-    """
-    told, why = ask(transport, python, briefly=True)
-    missing = _missing(told, why)
-    if missing or told is None:
-        raise DeviceUnavailable(
-            f"what was installed does not run there: {printable(missing)}",
-            hint="Is its processor or system older than what onnxruntime's wheels are built for?",
-        )
-    return told

@@ -20,10 +20,12 @@ class BundleInstaller:
 
     Args:
         file: A bundle that was made before, on another machine maybe; None to make it, or take the one kept here.
+        onnxruntime: The version in one that is made; None for this machine's.
     """
 
-    def __init__(self, file: Path | None = None) -> None:
+    def __init__(self, file: Path | None = None, *, onnxruntime: str | None = None) -> None:
         self._file = file
+        self._onnxruntime = onnxruntime
 
     def install(self, site: Site) -> str:
         """Send the bundle, have the device's `tar` unpack it, and compile its modules once."""
@@ -33,7 +35,8 @@ class BundleInstaller:
                 f"its processor runs as {printable(machine)!r}, and the Python that is sent to phones is for aarch64",
                 hint="Only 64-bit ARM phones can be set up.",
             )
-        made = android.bundle(say=site.say) if self._file is None else android.read(self._file)
+        asked = self._onnxruntime
+        made = android.bundle(say=site.say, onnxruntime=asked) if self._file is None else android.read(self._file)
         name = f"bundle-{made.sha256[:12]}-{site.token}"
         folder, archive = f"{site.root}/{name}", f"{site.scratch}/bundle.tar.gz"
         site.say(f"sending Python and onnxruntime {made.ort_version}, {made.size / 1e6:.0f} MB")

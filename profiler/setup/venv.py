@@ -105,7 +105,7 @@ class VenvInstaller:
 
     Args:
         python: The Python to begin with; None to look for one.
-        onnxruntime: The version to install: this machine's, so that both run the same kernels.
+        onnxruntime: The version to install: for set-up this machine's, so that both run the same kernels.
     """
 
     def __init__(self, *, python: str | None, onnxruntime: str) -> None:
@@ -114,7 +114,13 @@ class VenvInstaller:
         self._requirements = (NUMPY, f"onnxruntime=={onnxruntime}")
 
     def install(self, site: Site) -> str:
-        """Try the Pythons of the device, one after the other, until wheels are found for one."""
+        """Try the Pythons of the device, one after the other, until wheels are found for one.
+
+        Raises:
+            NoWheel: There are none for any of them.
+            DeviceUnavailable: There is no Python to begin with, or something else is amiss.
+            TransportError: The disk is full, or the link broke.
+        """
         reason = ""
         for base in self._bases(site):
             name = f"venv-{self._hash(base)}-{site.token}"
@@ -126,8 +132,9 @@ class VenvInstaller:
                 site.transport.remove(f"{site.root}/{name}")
                 continue
             return f"{name}/bin/python"
-        raise DeviceUnavailable(
+        raise NoWheel(
             reason,
+            reason=reason,
             hint="Install another Python there (3.11 to 3.13 have most), or here an onnxruntime with one for it; or "
             "set `python` to one there with an onnxruntime of your own.",
         )
@@ -144,7 +151,7 @@ class VenvInstaller:
         """
         names = (self._python,) if self._python else _PYTHONS
         done = site.run(["sh", "-c", _FIND, "sh", _PROBE, *names], timeout_s=_MAKE_S)
-        least = max(LEAST_PYTHON, _least_for_onnxruntime())
+        least = max(LEAST_PYTHON, _least_for(self._onnxruntime))
         usable: dict[tuple[int, int], BasePython] = {}
         refused = []
         for line in done.stdout.splitlines()[:20]:
@@ -234,7 +241,9 @@ class VenvInstaller:
         return links
 
 
-def _least_for_onnxruntime() -> tuple[int, int]:
-    """The oldest Python for which this machine's version of onnxruntime is made, by its own metadata."""
+def _least_for(onnxruntime: str) -> tuple[int, int]:
+    """The oldest Python for which a version of onnxruntime is made: known of this machine's, by its own metadata."""
+    if metadata.version("onnxruntime") != onnxruntime:
+        return LEAST_PYTHON
     said = re.search(r">=\s*(\d+)\.(\d+)", metadata.metadata("onnxruntime")["Requires-Python"] or "")
     return (int(said[1]), int(said[2])) if said else LEAST_PYTHON

@@ -87,6 +87,9 @@ class Transport(ABC):
     """The value of `transport:` in devices.yaml."""
     windows: bool = False
     """The device runs Windows; known once open."""
+    helper: tuple[str, ...] = ()
+    """Argument prefix of a Python that starts detached processes there in place of `python`; for whoever brings one to
+    a device that has none. Empty for `python`."""
     poll_s: ClassVar[float] = 0.1
     """Pause between two looks at a job: a look must cost a device nothing that a measurement would notice."""
 

@@ -218,7 +218,7 @@ class ShellTransport(Transport):
             if self._do("find", self._work, argv[0]).exit_code != 0:
                 raise RemoteFileMissing(f"no such program: {argv[0]}")
             self.mkdir(posixpath.dirname(target))
-            done = self.run([*self.python, "-c", SPAWN, target, *argv], timeout_s=self.short_s)
+            done = self.run([*(self.helper or self.python), "-c", SPAWN, target, *argv], timeout_s=self.short_s)
         pid = process_id(done.stdout)
         if done.exit_code != 0 or pid is None:
             raise TransportError(f"{argv[0]} could not be started: {said(done)}")

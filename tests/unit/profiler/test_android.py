@@ -71,6 +71,23 @@ def test_another_runtime_or_launcher_is_another_recipe(monkeypatch: pytest.Monke
     assert recipe("1.2.3") != before
 
 
+def test_the_version_that_is_asked_for_is_made_and_kept_beside_others(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    made = []
+
+    def make(beside: Path, version: str, say: object) -> Path:
+        made.append(version)
+        pack(folder, beside / "made", {"onnxruntime": version, "parts": []})
+        return beside / "made"
+
+    monkeypatch.setattr(android, "_make", make)
+    for _ in range(2):
+        for version in ("1.2.3", "1.2.4"):
+            assert bundle(say=print, folder=tmp_path / "kept", onnxruntime=version).ort_version == version
+    assert made == ["1.2.3", "1.2.4"]
+
+
 @pytest.mark.usefixtures("no_tools")
 def test_one_that_is_there_is_taken_without_a_word(folder: Path, tmp_path: Path):
     there = kept(folder, tmp_path / "cache")

@@ -11,7 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from profiler.results import parse_result
-from profiler.stats import Interval, centre, median_error, quantile, spread, summarise
+from profiler.stats import (
+    Interval,
+    centre,
+    error_of_pairs,
+    found_twice,
+    median_error,
+    quantile,
+    ratio_of_pairs,
+    spread,
+    summarise,
+)
 from tests.unit.profiler.samples import make_job, make_result, process, raw, rep
 
 TIMES = st.floats(0.01, 1e6)
@@ -163,3 +173,41 @@ def test_130_samples_power_the_percentile():
 def test_a_result_without_samples_has_no_summary():
     assert read([], status="failed") == ()
     assert read([process(0, [rep(kept=False)])], status="failed") == ()
+
+
+@given(st.lists(st.tuples(TIMES, TIMES), min_size=2, max_size=8), st.floats(0, 10))
+def test_a_ratio_of_pairs_is_as_large_upwards_as_downwards(pairs: list[tuple[float, float]], least: float):
+    ours, theirs = map(list, zip(*pairs, strict=True))
+    ratio, other = ratio_of_pairs(ours, theirs, least_half=least), ratio_of_pairs(theirs, ours, least_half=least)
+    assert ratio is not None
+    assert other is not None
+    assert ratio.value == pytest.approx(1 / other.value)
+    assert ratio.high == pytest.approx(1 / other.low)
+    assert math.log(ratio.high / ratio.low) >= 2 * least - 1e-6
+
+
+def test_pairs_without_scatter_are_as_sure_as_their_runs():
+    runs = [Interval(value=10.0, low=9.9, high=10.1)] * 4
+    error = error_of_pairs(runs, runs)
+    assert error == pytest.approx(0.01 * math.sqrt(8) / 4)
+    ratio = ratio_of_pairs([10.0] * 4, [10.0] * 4, least_half=error)
+    assert ratio is not None
+    assert ratio.high == pytest.approx(math.exp(error))
+
+
+@pytest.mark.parametrize("pairs", [4, 6])
+def test_what_would_be_found_twice_is_found_so_often(pairs: int):
+    """The change is computed of the true scatter, and looked for in simulated rounds."""
+    scatter, least, rng = 0.03, 0.02, np.random.default_rng(7)
+    half = 1.0 * scatter / math.sqrt(pairs) * {4: 3.182446, 6: 2.570582}[pairs]
+    known = Interval(value=1.0, low=math.exp(-half), high=math.exp(half))
+    change = found_twice(known, pairs, least)
+
+    def finds() -> bool:
+        ours = np.exp(math.log1p(change) + scatter * rng.standard_normal(pairs))
+        ratio = ratio_of_pairs(list(ours), [1.0] * pairs)
+        return ratio is not None and ratio.low > 1 and ratio.value >= 1 + least
+
+    rate = statistics.fmean(finds() and finds() for _ in range(2000))
+    assert rate == pytest.approx(0.95, abs=0.015)
+    assert found_twice(known, pairs, 0.5) > 0.5, "what does not count is not found"

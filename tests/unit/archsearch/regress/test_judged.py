@@ -136,6 +136,10 @@ def test_a_clock_that_jumped_back(store: Store):
     ("change", "told"),
     [
         ({"under": conditions(runtime_version="1.32.0")}, "onnxruntime 1.31.1 -> 1.32.0"),
+        (
+            {"under": conditions(runtime_version="1.32.0")},
+            "compare them on purpose: archsearch regress run --compare-runtimes 1.31.1 1.32.0",
+        ),
         ({"under": conditions(method="m-2")}, "agent m-1 -> m-2"),
         ({"identity": "another-model"}, "tiny is another model"),
         (
@@ -153,6 +157,15 @@ def test_a_new_series_tells_of_the_old_one_and_raises_no_alarm(store: Store, cha
     assert "+50" in found.why or "+49" in found.why
     assert len(current(load_series(store))) == 4
     assert len(latest_verdicts(load_series(store))) == len(load_series(store)) > 4
+
+
+def test_only_two_runtimes_that_can_be_typed_are_to_be_compared(store: Store):
+    block(store, night(GOOD), decode_ms=1.5, under=conditions(method="m-2"))
+    assert "--compare-runtimes" not in verdict(store).why
+    block(store, night(GOOD + 1), decode_ms=1.5, under=conditions(runtime_version="1.32.0; reboot"))
+    why = verdict(store, GOOD + 1).why
+    assert "1.32.0; reboot" in why
+    assert "--compare-runtimes" not in why
 
 
 def test_worst_first(store: Store):
