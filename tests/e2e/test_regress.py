@@ -194,3 +194,28 @@ def test_a_store_of_another_version_is_refused(nights: Cli):
         connection.commit()
     for command in (TONIGHT, ("regress", "series"), ("regress", "accept", "*", "--reason", "x")):
         assert "has store version 0" in nights.refused(*command)
+
+
+@pytest.mark.long  # needs the machine for itself: elsewhere with given numbers, in tests/unit/archsearch/regress
+def test_half_the_threads_are_slower(cli: Cli):
+    cli.devices()
+    one = (cli.folder / "devices.yaml").read_text()
+    two = one.replace("threads: 1", "threads: 2")
+    suite = SUITE.replace("minimum_effect: 1.0", "minimum_effect: 0.2").replace("width=64", "width=256")
+    (cli.folder / "suite.yaml").write_text(suite.replace("ffn=128", "ffn=1024").replace("ffn=64", "ffn=1024"))
+    (cli.folder / "devices.yaml").write_text(two)
+    cli(*TONIGHT, *FAST)
+    with cli.store("regress") as store:
+        add_earlier(store, 15)
+    same = cli(*TONIGHT, *FAST)
+    assert {row["verdict"] for row in same.json()} <= {"SAME", "AMBIGUOUS"}, same.out
+
+    (cli.folder / "devices.yaml").write_text(one)
+    for level, code in (("WARN", 0), ("FAIL", 1)):
+        slow = cli(*TONIGHT, *FAST, code=code)
+        rows = [row for row in slow.json() if row["quantity"] == "ttft_ms"]
+        assert len(rows) == 2, "the anchor, and what it stands beside"
+        for row in rows:
+            assert (row["verdict"], row["level"]) == ("SLOWER", level), row
+            assert row["change"] > 0.2
+            assert "threads 2 -> 1" in row["why"]
