@@ -11,7 +11,7 @@ import pytest
 
 from archsearch.cli.exits import NO_DEVICE, NOTHING_MEASURED, OK, REGRESSION
 from archsearch.cli.regress import exit_code
-from archsearch.cli.regress_tables import summary, verdict_row
+from archsearch.cli.regress_tables import summary
 from archsearch.errors import StudyError
 from archsearch.regress.accepting import accept, meant, pattern_text, since_when
 from archsearch.regress.judged import current, judge_night, latest_verdicts
@@ -20,6 +20,7 @@ from archsearch.regress.series import load_series
 from archsearch.regress.series_key import SeriesKey
 from archsearch.store import Store
 from reports.verdict import Verdict
+from reports.verdict_rows import verdict_row
 from tests.unit.archsearch.regress.nights import block, conditions, lost, night, plan, write
 
 GOOD = 15
