@@ -21,7 +21,7 @@ from archsearch.cli.options import (
 regress_app = typer.Typer(
     no_args_is_help=True,
     help="Did anything that we ship get slower, bigger or wrong on our devices, and since when? run, series, accept, "
-    "history, report.",
+    "history, report, fronts.",
 )
 
 
@@ -33,7 +33,8 @@ def _root() -> None:
 @regress_app.command(
     "run",
     epilog="Example: `archsearch regress run --devices devices.yaml --suite shipped.yaml`. Exit codes: 0 fine (a WARN "
-    "too), 1 regression (a FAIL), 3 no usable device, or another night is being measured, 5 nothing was measured.",
+    "too), 1 regression (a FAIL), 3 no usable device, or another night is being measured, 5 nothing was measured. "
+    "A front of a study that MOVED changes none of them: a layout that got slower fails by its own series.",
 )
 def run(
     devices: DevicesOption = Path("devices.yaml"),

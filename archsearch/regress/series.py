@@ -25,7 +25,7 @@ from search_space.layout import by_kind
 UNREACHED = "lost"
 """Status of what a night was to measure on a device that could not be used."""
 _NOT_REACHED = "the run ended before this was measured"
-_OF_THE_LARGEST = ("peak_rss_mib", "effective_params_per_mib")
+OF_THE_LARGEST = ("peak_rss_mib", "effective_params_per_mib")
 """Quantities from the memory pass, which runs a workload's largest point alone."""
 
 
@@ -109,7 +109,7 @@ def _run(view: MeasuredPoint, objective: Objective, trouble: tuple[str, str] | N
     """One point's number, or why there is none; None where the point has none in any case."""
     measurement = view.measurement
     largest = max(measurement.points, key=lambda point: point.batch * point.context)
-    if objective.name in _OF_THE_LARGEST and view.point != largest:
+    if objective.name in OF_THE_LARGEST and view.point != largest:
         return None
     if measurement.status != OK:
         return Run(status=measurement.status, reason=measurement.reason)
