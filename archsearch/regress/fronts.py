@@ -179,5 +179,5 @@ def _read_value(value: float, low: float | None, high: float | None) -> Value:
 
 
 def _membership(text: object) -> Membership:
-    found: Membership = next(known for known in get_args(Membership) if known == text)
-    return found
+    found: dict[object, Membership] = {known: known for known in get_args(Membership)}
+    return found[text]

@@ -58,7 +58,9 @@ def test_the_order_of_layouts_and_nights_is_nothing(numbers: Numbers, tonight: N
         return {name: some[name] for name in names}
 
     one = judged(front(numbers), [night(0, numbers), night(1, tonight), night(2, tonight)])
-    other = judged(front(mixed(numbers)), [night(2, mixed(tonight)), night(0, mixed(numbers)), night(1, mixed(tonight))])
+    other = judged(
+        front(mixed(numbers)), [night(2, mixed(tonight)), night(0, mixed(numbers)), night(1, mixed(tonight))]
+    )
     assert one.kind == other.kind
     assert {finding.move.key for finding in one.findings} == {finding.move.key for finding in other.findings}
     assert one.compared.tonight == other.compared.tonight
@@ -173,7 +175,7 @@ def test_rows_are_json_and_the_order_is_what_wants_a_look():
         assert len(front_cells(one)) == 8
         heads, cells = layout_cells(one)
         assert {len(cell) for cell in cells} == {len(heads)}
-    assert FrontKind.MOVED == front_row(some[1])["kind"]
+    assert front_row(some[1])["kind"] == FrontKind.MOVED
 
 
 def test_an_objective_that_nobody_knows():
