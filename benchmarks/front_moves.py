@@ -30,7 +30,7 @@ import numpy as np
 from regression_gate import DAY_S, LEVEL_MS, made
 from regression_noise import KINDS, Sample, sample
 from reports.front_verdicts import FrontKind, FrontVerdict, replay_front
-from reports.fronts import dominates, membership
+from reports.fronts import dominates
 from reports.study_fronts import FrontNight, Reading, Said, Scope, StudyFront
 from reports.values import Value
 from reports.verdicts import Kind, replay
@@ -150,7 +150,7 @@ def verdicts(front: StudyFront, nights: Sequence[FrontNight]) -> list[FrontVerdi
 def by_points(front: StudyFront, nights: Sequence[FrontNight]) -> bool:
     """Whether two nights in a row have the same front, by point estimates, that is not the study's."""
     said = front.scopes[0].values
-    before: list[str] = []
+    before: list[bool] = []
     own = _front({layout: [said[layout][name].value for name in TIMES] for layout in IDS}, said)
     for night in nights:
         now = _front({one: [night.readings[one][name].value.value for name in TIMES] for one in IDS}, said)
@@ -160,9 +160,10 @@ def by_points(front: StudyFront, nights: Sequence[FrontNight]) -> bool:
     return False
 
 
-def _front(times: Mapping[str, list[float]], said: Mapping[str, Mapping[str, Value]]) -> list[str]:
+def _front(times: Mapping[str, list[float]], said: Mapping[str, Mapping[str, Value]]) -> list[bool]:
     costs = np.asarray([[*times[one], -said[one]["effective_params"].value] for one in IDS])
-    return membership(costs, costs, costs, [0, 0, 0.02])
+    on: list[bool] = (~dominates(costs, costs, [0.0, 0.0, 0.02]).any(axis=0)).tolist()
+    return on
 
 
 def made_dominated(costs: np.ndarray, step: float) -> list[int]:
@@ -220,7 +221,9 @@ def cell(kind: str, deviation: float, *, studies: int, series: int, nights: int,
     pool = judged(sample(kind, deviation, series=series, nights=nights, seed=seed))
     rng = np.random.default_rng([seed, 2, KINDS.index(kind), round(1e6 * deviation)])
     rows = np.asarray([one_study(pool, nights, rng) for _ in range(studies)], dtype=float)
-    moved, ambiguous, points, *found = np.nanmean(rows, axis=0).tolist()
+    known = ~np.isnan(rows)
+    shares = [float(row[of].mean()) if of.any() else math.nan for row, of in zip(rows.T, known.T, strict=True)]
+    moved, ambiguous, points, *found = shares
     return Cell(
         moved=moved,
         ambiguous=ambiguous,
@@ -242,8 +245,8 @@ def line(kind: str, deviation: float, one: Cell) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--studies", type=int, default=500, help="of each kind and deviation (default %(default)s)")
-    parser.add_argument("--series", type=int, default=1000, help="in the pool of each (default %(default)s)")
+    parser.add_argument("--studies", type=int, default=200, help="of each kind and deviation (default %(default)s)")
+    parser.add_argument("--series", type=int, default=500, help="in the pool of each (default %(default)s)")
     parser.add_argument("--nights", type=int, default=60, help="of each study (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of all that is drawn (default %(default)s)")
     parser.add_argument("--jobs", type=int, default=2, help="processes (default %(default)s)")

@@ -96,6 +96,7 @@ def compare(
     fixed: Sequence[str],
     said: Mapping[str, Mapping[str, Value]],
     readings: Mapping[str, Mapping[str, Reading]],
+    before: Compared | None = None,
 ) -> Compared:
     """Set a night beside a study.
 
@@ -104,6 +105,7 @@ def compare(
         fixed: Names of those that no night changes; a night has the study's values of them.
         said: The study's values, by layout id.
         readings: The night's numbers, by layout id.
+        before: The same of another night: among the same layouts the study's front is the same.
 
     Returns:
         Without anything where fewer than `LEAST` layouts have all numbers.
@@ -119,6 +121,8 @@ def compare(
     if len(layouts) < LEAST:
         return Compared(study={}, tonight={})
     both = _Both(objectives, fixed, [said[one] for one in layouts], [readings[one] for one in layouts])
+    if before is not None and before.layouts == layouts:
+        both.study_front = [before.study[one] for one in layouts]
     moves = [*both.left(), *both.came(), *both.swapped()]
     return Compared(
         layouts=layouts,

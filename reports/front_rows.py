@@ -134,7 +134,7 @@ def why_text(verdict: FrontVerdict) -> str:
         told.append(f"and {len(verdict.findings) - _NAMED} more")
     held, of = verdict.held
     if not told:
-        told = [f"nothing beyond the noise: {held} of {of} of the study's front are on it"]
+        told = [f"nothing that differs is beyond the noise; {held} of {of} of the study's front are on it"]
     return "; ".join([*told, *([f"without {missing}"] if missing else [])])
 
 

@@ -133,8 +133,9 @@ def replay_front(
     scope, elsewhere = front.scope(device, workload)
     objectives = [quantity(name) for name in front.objectives]
     lasting: dict[tuple[str, ...], Finding] = {}
+    compared: Compared | None = None
     for night in sorted(nights, key=lambda night: night.time):
-        compared = compare(objectives, front.fixed, scope.values, night.readings)
+        compared = compare(objectives, front.fixed, scope.values, night.readings, compared)
         lasting = _led_on(lasting, compared, night.time)
         findings = sorted(
             (one for one in lasting.values() if one.certain or one.seen == night.time), key=lambda one: not one.certain

@@ -82,6 +82,8 @@ def test_fewer_threads_are_slower_and_named(store: Store):
     row = verdict_row(found)
     assert row["change_low"] < row["change"] < row["change_high"]
     assert row["change"] == pytest.approx(0.6, abs=0.02)
+    assert (row["what"], row["workload"], row["precision"]) == ("tiny", "16/4", "int4")
+    assert row["series"] == SeriesKey.parse(found.series.key).id
 
 
 def test_the_anchor_moved_too(store: Store):
