@@ -3,8 +3,7 @@
 A night's value is never set beside a study's value: they may come from another runtime, method or device. Compared are
 orders: that of the study among its own numbers, and that of the night among its own.
 
-Noise is that of nights, not of the processes of one night. T is the threshold of a series' gate (`reports.gate`); all
-is in logarithms of cost.
+Noise is that of nights, not of the processes of one night: T of `reports.front_noise`. All is in logarithms of cost.
 
 Interval: of a night's number T / sqrt(2) to both sides, or its own where that is wider. Two of them do not touch where
     numbers differ by more than sqrt(2) T: as far beyond what a difference of two such series scatters by as T is beyond
@@ -58,6 +57,7 @@ class Move:
         other: Id of the one that dominates it, that dominated it, or that it changed places with.
         tonight: How much more the layout has than the other, relative, by objective.
         study: The same of the study's values.
+        pending: Whether it hangs on a number that may be a disturbed night's (`Reading.pending`).
     """
 
     what: What
@@ -65,6 +65,7 @@ class Move:
     other: str
     tonight: Mapping[str, float]
     study: Mapping[str, float]
+    pending: bool = False
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -160,6 +161,7 @@ class _Both:
         self._tonight = own.widened(np.maximum(noise / math.sqrt(2), own.half_widths))
         changed = [[found[name].changed if name in found else 0 for name in names] for found in readings]
         self._changed = np.asarray(changed)
+        self._pending = [{at for at, name in enumerate(names) if name in r and r[name].pending} for r in readings]
         self._variance = np.maximum(noise, self._study.half_widths) ** 2 + np.maximum(noise, own.half_widths) ** 2
 
     @cached_property
@@ -221,6 +223,7 @@ class _Both:
             what=what, layout=layouts[at], other=layouts[other],
             tonight=dict(zip(names, (tonight[o] for o in objectives), strict=True)),
             study=dict(zip(names, (study[o] for o in objectives), strict=True)),
+            pending=bool((self._pending[at] | self._pending[other]) & set(objectives)),
         )  # fmt: skip
 
     def _on(self, front: Sequence[fronts.Membership], kind: fronts.Membership) -> list[int]:

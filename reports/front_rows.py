@@ -153,7 +153,8 @@ def move_text(verdict: FrontVerdict, finding: Finding) -> str:
     nights = f"{finding.nights} nights, since {moment(finding.since)}"
     if finding.seen != verdict.night.time:
         nights += f", last seen {moment(finding.seen)}"
-    return f"{said}: {nights if finding.certain else 'one night; the next decides'}"
+    waits = "one night; the next decides" if finding.nights == 1 else "an alarm not established yet; the next decides"
+    return f"{said}: {nights if finding.certain else waits}"
 
 
 def _finding_row(verdict: FrontVerdict, finding: Finding) -> dict[str, Any]:

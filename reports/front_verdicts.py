@@ -3,7 +3,7 @@
 | kind | when |
 |---|---|
 | MOVED | a layout left the front or came on to it, or two swapped, on two nights in a row at least |
-| AMBIGUOUS | the same on one night: the next decides |
+| AMBIGUOUS | the same on one night, or by a number whose alarm is not established: the next night decides |
 | HELD | nothing differs from what the study said beyond the noise |
 | NO-DATA | fewer than two layouts have numbers tonight |
 
@@ -58,7 +58,7 @@ class Finding:
     @property
     def certain(self) -> bool:
         """Whether enough nights agree."""
-        return self.nights >= AGREEING
+        return self.nights >= AGREEING and not self.move.pending
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

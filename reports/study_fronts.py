@@ -91,13 +91,15 @@ class Reading:
 
     Attributes:
         value: With the interval that its own run says.
-        noise: What nights of its series differ by (`reports.gate`: the threshold T), as a difference of logarithms.
+        noise: What nights of its series differ by (`reports.front_noise`), as a difference of logarithms.
+        pending: Whether it raised an alarm of its series that is not established.
         changed: 1 where its series' verdict is a confirmed change to the worse side, -1 to the better one, else 0.
     """
 
     value: Value
     noise: float
     changed: int = 0
+    pending: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

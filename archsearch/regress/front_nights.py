@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import math
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 from archsearch.regress.fronts import conditions_of, kept_fronts
 from archsearch.regress.series import OF_THE_LARGEST
 from archsearch.regress.series_key import SeriesKey
 from archsearch.store import Store
 from profiler.workloads import Point
+from reports.front_noise import NightNoise
 from reports.front_verdicts import FrontVerdict, judge_front
-from reports.nights import Night, Run, Series
+from reports.nights import Run, Series
 from reports.study_fronts import FrontNight, Reading, StudyFront
-from reports.values import Value
 from reports.verdict import Kind, Verdict
 from reports.verdict_rows import night_of
 from reports.verdicts import replay
-
-UNKNOWN_NOISE: Final = 3.0
-"""What nights of a series differ by, in its smallest effects, until the gate knows it: 12% where 4% is the smallest
-effect, which covers series whose nights scatter by 3% (`benchmarks/front_moves.py`)."""
-_CHANGED: Final = {Kind.SLOWER: 1, Kind.FASTER: -1}
 
 _Thing = tuple[str, str]  # item and identity
 _Place = tuple[str, tuple[tuple[int, ...], ...], str]  # precision, all points of the workload, device
@@ -82,10 +76,12 @@ def _of_front(
 ) -> Iterator[FrontVerdict]:
     wanted = {place for thing, place in tonight if _is_of(front, thing)}
     growing: dict[_Place, dict[tuple[int, ...], _Growing]] = {place: {} for place in sorted(wanted)}
+    noise: defaultdict[str, NightNoise] = defaultdict(NightNoise)
     for verdict, key in history:
         thing, place = _place(key)
         if place in growing and not key.anchor and _is_of(front, thing) and key.quantity in front.objectives:
-            _take(growing[place].setdefault(key.point, _Growing()), verdict, key)
+            reading = noise[verdict.series.key].reading(verdict)
+            _take(growing[place].setdefault(key.point, _Growing()), verdict, key, reading)
     for (precision, _, device), points in growing.items():
         for point, one in points.items():
             _lend(one, [other for other in points.values() if other is not one])
@@ -94,36 +90,20 @@ def _of_front(
             )
 
 
-def _take(growing: _Growing, verdict: Verdict, key: SeriesKey) -> None:
+def _take(growing: _Growing, verdict: Verdict, key: SeriesKey, reading: Reading | None) -> None:
     """Take up one quantity of one layout on one night."""
     time, night = verdict.time, night_of(verdict)
     if night is None:
         return
-    value = number_of(night)
-    if value is None:
+    if reading is None:
         if key.quantity not in growing.readings.get(time, {}).get(key.identity, {}):
             growing.missing.setdefault(time, {})[key.identity] = _why(night.first)
         return
-    known = verdict.threshold
-    effect = UNKNOWN_NOISE * verdict.series.minimum_effect if known is None else known
-    reading = Reading(value=value, noise=math.log1p(effect), changed=_CHANGED.get(verdict.kind, 0))
     growing.readings.setdefault(time, {}).setdefault(key.identity, {})[key.quantity] = reading
     if verdict.kind is Kind.DEVICE_WIDE:
         growing.device_wide.setdefault(time, []).append(key.quantity)
     under = {"runtime_version": key.runtime_version, "method": key.method, "device": key.fingerprint}
     growing.conditions[time] = conditions_of(under)
-
-
-def number_of(night: Night) -> Value | None:
-    """A night's number: of its first run, and of the fresh one where that was taken (their geometric mean)."""
-    first, fresh = night.first, night.confirmation
-    if first.fitness != "number" or first.value is None:
-        return None
-    if fresh is None or fresh.fitness != "number" or fresh.value is None:
-        return first.value
-    factor = math.sqrt(fresh.value.value / first.value.value)
-    one = first.value
-    return Value(value=one.value * factor, low=one.low * factor, high=one.high * factor)
 
 
 def _why(run: Run) -> str:

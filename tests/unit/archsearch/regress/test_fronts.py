@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from archsearch.regress.front_nights import UNKNOWN_NOISE, front_verdicts, number_of
+from archsearch.regress.front_nights import front_verdicts
 from archsearch.regress.fronts import keep_fronts, kept_fronts
 from archsearch.regress.items import Item, Places, resolve_suite
 from archsearch.regress.notes import FRONT, STUDY
@@ -18,6 +18,7 @@ from archsearch.regress.series import load_series
 from archsearch.regress.suite import load_suite
 from archsearch.store import Store
 from profiler.workloads import Point
+from reports.front_noise import UNKNOWN_NOISE, number_of
 from reports.front_verdicts import FrontVerdict
 from reports.nights import Night as OfSeries
 from reports.nights import Run
