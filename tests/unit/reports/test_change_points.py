@@ -75,12 +75,10 @@ def test_a_step_of_the_last_week_is_on_its_night_where_it_is_seen(after, seed):
     assert found or after < 4
 
 
-@given(values=st.lists(st.floats(0.5, 2.0), min_size=3 * SEGMENT, max_size=50), later=st.integers(SEGMENT, 30))
-def test_a_week_after_a_point_nothing_is_dated_anew(values, later):
-    """A large step with a week behind it is on its night, whatever was before."""
-    levels = [*values, *[10.0] * later]
-    *_, last = change_points(series(*nights(levels)))
-    assert last.time == len(values) * DAY
+@given(later=st.integers(SEGMENT, 30), seed=st.integers(0, 2**32))
+def test_a_step_with_a_week_behind_it_is_on_its_night(later, seed):
+    (point,) = change_points(series(*nights(noisy([10.0] * 40 + [13.0] * later, seed=seed))))
+    assert point.time == 40 * DAY
 
 
 @given(value=st.floats(1e-9, 1e9), count=st.integers(0, 70))
