@@ -25,13 +25,20 @@ def text_of(summary: dict[str, Any]) -> str:
         lines.append(f"{row['level']} {row['device']}: {row['label']} {row['quantity']} {row['kind']}{change}{since}")
     if len(summary["not_fine"]) > _NAMED:
         lines.append(f"and {len(summary['not_fine']) - _NAMED} more")
+    for row in _moved(summary)[:_NAMED]:
+        lines.append(f"front of {row['study']} on {row['device']} MOVED: {row['why']}")
     return "\n".join(lines)
+
+
+def _moved(summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """Fronts of studies that moved; a summary of an older version tells of none."""
+    return [row for row in summary.get("fronts", ()) if row["kind"] == "MOVED"]
 
 
 def main() -> int:
     """Post; the exit code."""
     summary = json.load(sys.stdin)
-    if summary["level"] == "fine":
+    if summary["level"] == "fine" and not _moved(summary):
         return 0
     address = os.environ.get("WEBHOOK_URL", "")
     if not address.startswith(("https://", "http://127.0.0.1")):

@@ -11,8 +11,10 @@ A point is kept if the m nights from it on differ from the m before it by x: ste
     drifting series differ without one.
 Single nights are no steps: values further than three scaled MADs from the running median of m nights are drawn in.
 
-Changes of the last m - 1 nights cannot be seen yet, and series with fewer than 3 m nights have no change points. A
-series that stays for days in one of two modes changes its level, and that is told.
+A change of the last m - 1 nights is seen only once the last m nights differ by x for it, and would be dated on the
+first of them. So the last point is dated anew: on the night, at least `LAST` from the end, that the same squared error
+prefers. Series with fewer than 3 m nights have no change points. A series that stays for days in one of two modes
+changes its level, and that is told.
 """
 
 from __future__ import annotations
@@ -29,9 +31,12 @@ if TYPE_CHECKING:
 
 SEGMENT: Final = 7
 """Nights of the shortest level: a week, so that no weekday is one."""
+LAST: Final = 3
+"""Nights after the last change that its date needs; whether there is one takes `SEGMENT`."""
 _FIRST, _SECOND = (0.5, 0.6745, 3.0), (0.8, 1.2816, 4.0)
 """Quantile of the absolute differences, the same of a standard normal one, and z."""
 _CLIP = 3.0
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +75,8 @@ def change_points(series: Series, *, at: float = math.inf) -> tuple[ChangePoint,
     if len(nights) < 3 * SEGMENT:
         return ()
     levels = np.log(np.asarray([value for _, value in nights]))
-    places = _places(levels, math.log1p(series.minimum_effect))
+    drawn = _drawn_in(levels)
+    places = _dated(drawn, _places(drawn, math.log1p(series.minimum_effect)))
     ends = [0, *places, len(nights)]
     medians = [math.exp(float(np.median(levels[a:b]))) for a, b in pairwise(ends)]
     return tuple(
@@ -82,12 +88,11 @@ def change_points(series: Series, *, at: float = math.inf) -> tuple[ChangePoint,
     )  # fmt: skip
 
 
-def _places(levels: np.ndarray, floor: float) -> list[int]:
+def _places(drawn: np.ndarray, floor: float) -> list[int]:
     """Indices at which a new level begins."""
     import numpy as np
     from numpy.lib.stride_tricks import sliding_window_view
 
-    drawn = _drawn_in(levels)
     means = sliding_window_view(drawn, SEGMENT).mean(axis=1)
     jumps = np.abs(means[SEGMENT:] - means[:-SEGMENT])  # of the night at index SEGMENT first
     found = _segments(drawn, jumps, max(floor, _usual(jumps, *_FIRST)))
@@ -113,6 +118,22 @@ def _segments(drawn: np.ndarray, jumps: np.ndarray, step: float) -> list[int]:
     search = KernelCPD(kernel="linear", min_size=SEGMENT).fit(drawn.reshape(-1, 1))
     found = search.predict(pen=SEGMENT / 2 * step**2)[:-1]
     return [int(place) for place in found if jumps[place - SEGMENT] >= step]
+
+
+def _dated(drawn: np.ndarray, places: list[int]) -> list[int]:
+    """The same points, the last one where the nights after it begin to differ. All others are there already."""
+    if not places:
+        return places
+    *before, last = places
+    begin, reach = before[-1] if before else 0, SEGMENT - LAST
+    options = range(max(begin + SEGMENT, last - reach), min(len(drawn) - LAST, last + reach) + 1)
+    errors = {at: _squared_error(drawn[begin:at]) + _squared_error(drawn[at:]) for at in options}
+    best = min(options, key=lambda at: (errors[at], abs(at - last)))
+    return [*before, best if errors[best] < errors[last] * (1 - _ROUNDING) else last]
+
+
+def _squared_error(levels: np.ndarray) -> float:
+    return float(((levels - levels.mean()) ** 2).sum())
 
 
 def _drawn_in(levels: np.ndarray) -> np.ndarray:

@@ -34,6 +34,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Sequence
 from copy import copy
 from statistics import median
 from typing import Final
@@ -238,6 +239,12 @@ class Gate:
         if run.fitness != "number" or run.value is None:
             return None
         return self._sign * math.log(run.value.value)
+
+
+def spread_noise(deviations: Sequence[float]) -> float:
+    """The threshold that deviations ask for, whatever a minimum effect is; see the module."""
+    spread = _quantile(sorted(map(abs, deviations)), _QUANTILE) / _OF_NORMAL
+    return _MULTIPLE * spread * (1 + _SMALL / len(deviations))
 
 
 def _quantile(ordered: list[float], share: float) -> float:

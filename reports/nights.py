@@ -113,6 +113,9 @@ class Series:
         anchor: Whether it is measured to tell the device from what is measured on it.
         acceptances: In any order.
         minimum_effect: Smallest relative change that is worth an alarm, however quiet the series is.
+        item: What is measured, alone; empty where nobody said it.
+        workload: At which workload, and
+        precision: in which precision: the parts of the label.
     """
 
     key: str
@@ -124,6 +127,9 @@ class Series:
     anchor: bool = False
     acceptances: tuple[Acceptance, ...] = ()
     minimum_effect: float = 0.04
+    item: str = ""
+    workload: str = ""
+    precision: str = ""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.minimum_effect) and self.minimum_effect > 0):

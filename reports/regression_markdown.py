@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from reports.formatting import markdown_text
+from reports.front_sections import fronts_markdown
+from reports.front_verdicts import FrontVerdict
 from reports.histories import History
 from reports.regression_words import NOTES, facts, page_title, point_words
 from reports.verdict import Verdict
@@ -13,12 +15,14 @@ from reports.verdict_summary import by_device, title_of
 from reports.verdict_text import NUMBER_COLUMNS, VERDICT_COLUMNS, verdict_cells
 
 
-def regression_markdown(verdicts: Sequence[Verdict], histories: Sequence[History]) -> str:
+def regression_markdown(
+    verdicts: Sequence[Verdict], histories: Sequence[History], fronts: Sequence[FrontVerdict] = ()
+) -> str:
     """The whole text, which ends with a newline."""
-    return "\n".join(_lines(verdicts, histories)) + "\n"
+    return "\n".join(_lines(verdicts, histories, fronts)) + "\n"
 
 
-def _lines(verdicts: Sequence[Verdict], histories: Sequence[History]) -> Iterator[str]:
+def _lines(verdicts: Sequence[Verdict], histories: Sequence[History], fronts: Sequence[FrontVerdict]) -> Iterator[str]:
     yield f"# {markdown_text(page_title(verdicts))}"
     yield ""
     yield from (f"- {name}: {markdown_text(text)}" for name, text in facts(verdicts).items())
@@ -30,6 +34,7 @@ def _lines(verdicts: Sequence[Verdict], histories: Sequence[History]) -> Iterato
     cells = (list(verdict_cells(verdict).values()) for verdict in worst_first(verdicts))
     right = [at for at, name in enumerate(VERDICT_COLUMNS) if name in NUMBER_COLUMNS]
     yield from _table(VERDICT_COLUMNS, cells, right=right)
+    yield from fronts_markdown(fronts)
     keys = {verdict.series.key for verdict in verdicts}
     changed = [one for one in histories if one.points and one.series.key in keys]
     if changed:

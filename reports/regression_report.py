@@ -12,6 +12,8 @@ from reports.figures.text import safe
 from reports.figures.theme import THEMES
 from reports.figures.verdict_marks import MARKS, color_of, level_color
 from reports.formatting import change_text, clean, moment
+from reports.front_sections import fronts_html
+from reports.front_verdicts import FrontVerdict
 from reports.histories import History
 from reports.page import CONFIG, facts_html, notes_html, write_document
 from reports.regression_markdown import regression_markdown
@@ -50,13 +52,16 @@ addEventListener('beforeprint', () => {
 """
 
 
-def write_regression_report(path: Path, verdicts: Sequence[Verdict], histories: Sequence[History]) -> None:
+def write_regression_report(
+    path: Path, verdicts: Sequence[Verdict], histories: Sequence[History], fronts: Sequence[FrontVerdict] = ()
+) -> None:
     """Write a night, as HTML or Markdown by the name of the file.
 
     Args:
         path: ``.html``, ``.htm`` or ``.md``; replaced in one step.
         verdicts: Of the night.
         histories: Of the series; a series without one has no figure.
+        fronts: Verdicts on the fronts of studies.
 
     Raises:
         ReportError: The file's name ends otherwise.
@@ -64,10 +69,10 @@ def write_regression_report(path: Path, verdicts: Sequence[Verdict], histories: 
     """
     kind = path.suffix.lower()
     if kind == ".md":
-        path.write_text(regression_markdown(verdicts, histories), encoding="utf-8")
+        path.write_text(regression_markdown(verdicts, histories, fronts), encoding="utf-8")
     elif kind in (".html", ".htm"):
         write_document(
-            path, title=page_title(verdicts), body=_body(verdicts, histories), style=_STYLE,
+            path, title=page_title(verdicts), body=_body(verdicts, histories, fronts), style=_STYLE,
             script=_SCRIPT.replace("CONFIG", json.dumps(CONFIG)),
         )  # fmt: skip
     else:
@@ -85,7 +90,7 @@ def write_histories(path: Path, histories: Sequence[History]) -> None:
     write_document(path, title=title, body=body, style=_STYLE, script=_SCRIPT.replace("CONFIG", json.dumps(CONFIG)))
 
 
-def _body(verdicts: Sequence[Verdict], histories: Sequence[History]) -> Iterator[str]:
+def _body(verdicts: Sequence[Verdict], histories: Sequence[History], fronts: Sequence[FrontVerdict]) -> Iterator[str]:
     known = {one.series.key: one for one in histories}
     ordered = worst_first(verdicts)
     yield f"<h1>{safe(page_title(verdicts))}</h1>"
@@ -96,6 +101,7 @@ def _body(verdicts: Sequence[Verdict], histories: Sequence[History]) -> Iterator
         "be seen: the minimum detectable change, that is, the step that is established by its second night with 95% "
         f"probability.</p>{_verdicts_html(ordered)}</section>"
     )
+    yield from fronts_html(fronts)
     wanted = [one for one in ordered if one.level is not Level.FINE or one.kind is Kind.FASTER]
     rest = [one for one in ordered if one not in wanted]
     if wanted:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from reports.formatting import change_text, moment
+from reports.front_rows import front_row, wanted_first
+from reports.front_verdicts import FrontKind, FrontVerdict
 from reports.verdict import Kind, Level, Verdict
 from reports.verdict_rows import KINDS, LEVELS, verdict_row, worst_first
 
@@ -74,8 +76,8 @@ def headline(verdict: Verdict) -> str:
     return f"{title_of(verdict)} {verdict.kind}{change}{since}"
 
 
-def summary(verdicts: Sequence[Verdict]) -> dict[str, Any]:
-    """Counts and all verdicts that are not fine, as JSON holds them."""
+def summary(verdicts: Sequence[Verdict], fronts: Sequence[FrontVerdict] = ()) -> dict[str, Any]:
+    """Counts, all verdicts that are not fine, and fronts that have not held, as JSON holds them."""
     at = max((verdict.time for verdict in verdicts), default=None)
     devices = by_device(verdicts)
     return {
@@ -93,4 +95,5 @@ def summary(verdicts: Sequence[Verdict]) -> dict[str, Any]:
             for one in devices
         ],
         "not_fine": [verdict_row(verdict) for verdict in worst_first(verdicts) if verdict.level is not Level.FINE],
+        "fronts": [front_row(one) for one in wanted_first(fronts) if one.kind is not FrontKind.HELD],
     }

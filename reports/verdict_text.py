@@ -8,7 +8,7 @@ from typing import Final
 
 from reports.formatting import change_text, clean, moment, plain_number, quantity_text, with_interval
 from reports.nights import Series
-from reports.objectives import quantities
+from reports.objectives import Quantity, quantities
 from reports.values import Value
 from reports.verdict import Verdict
 from reports.verdict_rows import night_of, unit_of
@@ -24,9 +24,13 @@ NUMBER_COLUMNS: Final = frozenset({"tonight", "change", "baseline", "would be se
 
 def measured_text(series: Series, value: Value | None) -> str:
     """A value with its interval and unit; a dash without one."""
+    return quantity_words(quantities().get(series.quantity), value)
+
+
+def quantity_words(known: Quantity | None, value: Value | None) -> str:
+    """A value of a quantity with its interval and unit; a dash without one."""
     if value is None:
         return NONE
-    known = quantities().get(series.quantity)
     if known is None:
         return with_interval(value.value, value.low, value.high)
     return f"{quantity_text(known, value.value, value.low, value.high)} {known.unit}".strip()

@@ -12,6 +12,7 @@ from archsearch.cli.exits import INTERRUPTED, NO_DEVICE, NOTHING_MEASURED, OK, R
 from archsearch.cli.layouts import lowering_options
 from archsearch.cli.opening import chosen_devices, open_devices, stop_on_signals
 from archsearch.cli.output import console, one_of
+from archsearch.cli.regress_fronts import told_fronts
 from archsearch.cli.regress_tables import print_verdicts, summary
 from archsearch.cli.run import place_options, seconds
 from archsearch.cli.studies import REGRESS_STUDY, open_store
@@ -144,7 +145,7 @@ def _told(database: Store, night: float, ended: Ended, output_format: str, where
         log.print(line)
     if any(verdict.level == "FAIL" for verdict in verdicts):
         log.print(f"to accept a level: archsearch regress accept SERIES --reason TEXT{where}")
-    written = outlets.tell(verdicts, series)
+    written = outlets.tell(verdicts, series, told_fronts(database, series, night))
     return exit_code(verdicts, ended.lost) or (OK if written else USAGE)
 
 

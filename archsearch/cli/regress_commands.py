@@ -22,7 +22,7 @@ from archsearch.cli.options import (
 regress_app = typer.Typer(
     no_args_is_help=True,
     help="Did anything that we ship get slower, bigger or wrong on our devices, and since when? run, series, accept, "
-    "history, report.",
+    "history, report, fronts.",
 )
 
 
@@ -36,7 +36,8 @@ def _root() -> None:
     epilog="Examples: `archsearch regress run --devices devices.yaml --suite shipped.yaml`; two versions of "
     "onnxruntime on purpose: `archsearch regress run --compare-runtimes 1.30.0 1.31.1`. Exit codes: 0 fine (a WARN "
     "too), 1 regression (a FAIL; of runtimes SLOWER or INVALID), 3 no usable device, or another night is being "
-    "measured, 5 nothing was measured.",
+    "measured, 5 nothing was measured. "
+    "A front of a study that MOVED changes none of them: a layout that got slower fails by its own series.",
 )
 def run(
     context: typer.Context,

@@ -33,7 +33,7 @@ def history_command(
 
     one_of(output_format, FORMATS, "--format")
     found = _stored(store=store, runs=runs)
-    past = histories(found, at=_latest(found))
+    past = histories(found, at=latest(found))
     if which is not None:
         keys = {one.key for one in meant(which, found)}
         past = tuple(one for one in past if one.series.key in keys)
@@ -49,14 +49,17 @@ def history_command(
 
 def report_command(out: Path, *, at: str | None, store: str | None, runs: Path) -> None:
     """Write a night as a page or as Markdown."""
+    from archsearch.regress.front_nights import front_verdicts
     from archsearch.regress.judged import judge_night
 
     checked_report(out)
     found = _stored(store=store, runs=runs)
-    night = _latest(found) if at is None else night_at(at, found)
+    night = latest(found) if at is None else night_at(at, found)
     verdicts = judge_night(found, night)
+    with nights(store=store, runs=runs) as database:
+        fronts = front_verdicts(database, found, night)
     keys = {verdict.series.key for verdict in verdicts}
-    write_report(out, verdicts, [one for one in found if one.key in keys])
+    write_report(out, verdicts, [one for one in found if one.key in keys], fronts)
     console(stderr=True).print(f"written: {out}")
 
 
@@ -110,7 +113,7 @@ def _stored(*, store: str | None, runs: Path) -> list[Series]:
     return found
 
 
-def _latest(series: Sequence[Series]) -> float:
+def latest(series: Sequence[Series]) -> float:
     """The last night that is not from the future; a clock that once jumped ahead does not hide the others."""
     times = [night.time for one in series for night in one.nights]
     return max((at for at in times if at <= time.time() + _TOMORROW_S), default=max(times))

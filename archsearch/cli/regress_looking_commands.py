@@ -1,4 +1,4 @@
-"""`archsearch regress history` and `report`: names, options and help; see `archsearch.cli.app`."""
+"""`archsearch regress history`, `report` and `fronts`: names, options and help; see `archsearch.cli.app`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,11 @@ def add_to(regress_app: typer.Typer) -> None:
         history
     )
     regress_app.command("report", epilog="Example: `archsearch regress report -o report.html --at 2026-03-01`")(report)
+    regress_app.command(
+        "fronts",
+        epilog="Examples: `archsearch regress fronts`; `... fronts --at 2026-03-01 --format json`. MOVED needs two "
+        "nights that agree. It changes no exit code: a layout that got slower fails by its own series.",
+    )(fronts)
 
 
 def history(
@@ -52,3 +57,18 @@ def report(
     from archsearch.cli.regress_looking import report_command
 
     report_command(out, at=at, store=store, runs=runs)
+
+
+def fronts(
+    at: Annotated[
+        str | None,
+        typer.Option("--at", metavar="NIGHT", help="Such as 2026-03-01 or '2026-03-01 02:30'. Default: the latest."),
+    ] = None,
+    output_format: FormatOption = "table",
+    store: StoreOption = None,
+    runs: RunsOption = Path("runs"),
+) -> None:
+    """Did a front move: the order of a study's layouts that night, beside the order that the study found."""
+    from archsearch.cli.regress_fronts import fronts_command
+
+    fronts_command(at=at, output_format=output_format, store=store, runs=runs)

@@ -1,62 +1,15 @@
-"""Verdicts and series as tables, for people and for programs."""
+"""Verdicts and series as tables for people; programs get rows of `reports.verdict_rows`."""
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 from archsearch.cli.output import Row, print_list
 
 if TYPE_CHECKING:
-    from reports.values import Value
     from reports.verdict import Verdict
-
-
-def verdict_row(verdict: Verdict) -> dict[str, Any]:
-    """A verdict as plain values: changes are relative, times seconds since 1970, numbers in the quantity's unit."""
-    from archsearch.regress.series_key import SeriesKey
-    from reports.formatting import clean
-
-    key = SeriesKey.parse(verdict.series.key)
-    night = next((one for one in verdict.series.nights if one.time == verdict.time), None)
-    value = None if night is None else night.first.value
-    accepted = verdict.accepted
-    return {
-        "series": key.id,
-        "device": key.device,
-        "what": key.item,
-        "anchor": key.anchor,
-        "workload": key.workload,
-        "precision": key.precision,
-        "quantity": key.quantity,
-        "verdict": str(verdict.kind),
-        "level": str(verdict.level),
-        **_ends("value", value),
-        **_ends("change", verdict.effect),
-        "baseline": verdict.baseline,
-        "threshold": verdict.threshold,
-        "detectable": verdict.detectable,
-        "good_nights": verdict.good_nights,
-        "since": verdict.since,
-        "nights_in_row": verdict.nights_in_row,
-        "established": verdict.established,
-        "night": verdict.time,
-        "why": clean(verdict.why),
-        "accepted_by": None if accepted is None else clean(accepted.by),
-        "accepted_reason": None if accepted is None else clean(accepted.reason),
-        "accepted_since": None if accepted is None else accepted.time,
-        "accepted_pinned": None if accepted is None else accepted.pinned,
-    }
-
-
-def _ends(name: str, value: Value | None) -> dict[str, float | None]:
-    import math
-
-    ends = (None, None, None) if value is None else (value.value, value.low, value.high)
-    finite = [None if end is None or not math.isfinite(end) else end for end in ends]
-    return dict(zip((name, f"{name}_low", f"{name}_high"), finite, strict=True))
 
 
 def _what(row: Row) -> str:
@@ -70,38 +23,47 @@ def _number(row: Row, name: str) -> str:
 
 
 def _change(row: Row) -> str:
-    if row["change"] is None:
-        return ""
-    return f"{row['change']:+.1%} [{row['change_low']:+.1%}, {row['change_high']:+.1%}]"
+    from reports.formatting import change_text
 
-
-def _when(row: Row, name: str) -> str:
-    return "" if row[name] is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(row[name]))
+    return "" if row["change"] is None else change_text(row["change"], row["change_low"], row["change_high"])
 
 
 def _accepted(row: Row) -> str:
+    from reports.formatting import moment
+
     if row["accepted_by"] is None:
         return ""
-    pinned = "" if row["accepted_pinned"] is None else f", pinned at {_number(row, 'accepted_pinned')}"
-    return f"{row['accepted_reason']} ({row['accepted_by']}{pinned}, from {_when(row, 'accepted_since')})"
+    pinned = "" if row["pinned"] is None else f", pinned at {_number(row, 'pinned')}"
+    return f"{row['accepted_reason']} ({row['accepted_by']}{pinned}, from {moment(row['accepted_unix'])})"
+
+
+_WHICH: Final[Mapping[str, Callable[[Row], Any]]] = {
+    "series": lambda row: row["series"],
+    "device": lambda row: row["device"],
+    "what": _what,
+    "workload": lambda row: row["workload"],
+    "precision": lambda row: row["precision"],
+    "quantity": lambda row: row["quantity"],
+}
+"""Columns that say which series a row is of."""
+_VERDICT: Final[Mapping[str, Callable[[Row], Any]]] = {
+    "verdict": lambda row: row["kind"],
+    "level": lambda row: row["level"],
+}
 
 
 def print_verdicts(verdicts: Sequence[Verdict], output_format: str) -> None:
     """Print verdicts, in their order."""
+    from reports.verdict_rows import verdict_row
+
     columns = {
-        "series": lambda row: row["series"],
-        "device": lambda row: row["device"],
-        "what": _what,
-        "workload": lambda row: row["workload"],
-        "precision": lambda row: row["precision"],
-        "quantity": lambda row: row["quantity"],
-        "verdict": lambda row: row["verdict"],
-        "level": lambda row: row["level"],
+        **_WHICH,
+        **_VERDICT,
         "tonight": lambda row: _number(row, "value"),
         "change": _change,
         "baseline": lambda row: _number(row, "baseline"),
         "would see": lambda row: "" if row["detectable"] is None else f"{row['detectable']:.1%}",
-        "since": lambda row: _when(row, "since"),
+        "since": lambda row: row["since"] or "",
         "why": lambda row: row["why"],
     }
     print_list([verdict_row(one) for one in verdicts], columns, output_format, right=(8, 9, 10, 11))
@@ -109,20 +71,16 @@ def print_verdicts(verdicts: Sequence[Verdict], output_format: str) -> None:
 
 def print_series(verdicts: Sequence[Verdict], output_format: str) -> None:
     """Print series with the verdict on the last night of each."""
+    from reports.verdict_rows import verdict_row
+
     columns = {
-        "series": lambda row: row["series"],
-        "device": lambda row: row["device"],
-        "what": _what,
-        "workload": lambda row: row["workload"],
-        "precision": lambda row: row["precision"],
-        "quantity": lambda row: row["quantity"],
+        **_WHICH,
         "nights": lambda row: row["nights"],
-        "last night": lambda row: _when(row, "night"),
+        "last night": lambda row: row["night"],
         "value": lambda row: _number(row, "value"),
         "baseline": lambda row: _number(row, "baseline"),
-        "verdict": lambda row: row["verdict"],
-        "level": lambda row: row["level"],
-        "since": lambda row: _when(row, "since"),
+        **_VERDICT,
+        "since": lambda row: row["since"] or "",
         "accepted": _accepted,
     }
     rows = [{**verdict_row(one), "nights": len(one.series.nights)} for one in verdicts]

@@ -17,6 +17,7 @@ from archsearch.cli.exits import CommandError
 from archsearch.cli.output import console
 
 if TYPE_CHECKING:
+    from reports.front_verdicts import FrontVerdict
     from reports.nights import Series
     from reports.verdict import Verdict
 
@@ -51,12 +52,13 @@ class Outlets:
         if self.command is not None:
             checked_command(self.command)
 
-    def tell(self, verdicts: Sequence[Verdict], series: Sequence[Series]) -> bool:
+    def tell(self, verdicts: Sequence[Verdict], series: Sequence[Series], fronts: Sequence[FrontVerdict] = ()) -> bool:
         """Tell all of them, whatever becomes of one; whether all files were written.
 
         Args:
             verdicts: Of the night.
             series: All that are stored; those of the verdicts are shown.
+            fronts: Verdicts on the fronts of studies.
         """
         junit, report, command = self.junit, self.report, self.command
         keys = {verdict.series.key for verdict in verdicts}
@@ -64,11 +66,12 @@ class Outlets:
         if junit is not None:
             written &= _written(lambda: write_junit(junit, verdicts))
         if report is not None:
-            written &= _written(lambda: write_report(report, verdicts, [one for one in series if one.key in keys]))
+            shown = [one for one in series if one.key in keys]
+            written &= _written(lambda: write_report(report, verdicts, shown, fronts))
         if self.github:
             print_annotations(verdicts)
         if command is not None:
-            notify(command, verdicts)
+            notify(command, verdicts, fronts)
         return written
 
 
@@ -119,13 +122,16 @@ def checked_report(path: Path) -> Path:
     return path
 
 
-def write_report(path: Path, verdicts: Sequence[Verdict], series: Sequence[Series]) -> None:
+def write_report(
+    path: Path, verdicts: Sequence[Verdict], series: Sequence[Series], fronts: Sequence[FrontVerdict] = ()
+) -> None:
     """Write a night as a page or as Markdown.
 
     Args:
         path: ``.html`` or ``.md``.
         verdicts: Of the night.
         series: All that were judged together, whose histories are shown.
+        fronts: Verdicts on the fronts of studies.
 
     Raises:
         CommandError: It cannot be written.
@@ -137,7 +143,7 @@ def write_report(path: Path, verdicts: Sequence[Verdict], series: Sequence[Serie
     checked_report(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_regression_report(path, verdicts, histories(series, at=at))
+        write_regression_report(path, verdicts, histories(series, at=at), fronts)
     except OSError as error:
         raise CommandError(f"{error.filename2 or error.filename or path}: {error.strerror}") from error
 
@@ -159,7 +165,13 @@ def checked_command(command: str) -> list[str]:
     return words
 
 
-def notify(command: str, verdicts: Sequence[Verdict], *, timeout_s: float = NOTIFY_TIMEOUT_S) -> bool:
+def notify(
+    command: str,
+    verdicts: Sequence[Verdict],
+    fronts: Sequence[FrontVerdict] = (),
+    *,
+    timeout_s: float = NOTIFY_TIMEOUT_S,
+) -> bool:
     """Run a command with the summary as JSON on its standard input; whether it went well.
 
     It is split as a shell splits words, and no shell runs. It has our environment, where secrets belong; what it prints
@@ -173,7 +185,7 @@ def notify(command: str, verdicts: Sequence[Verdict], *, timeout_s: float = NOTI
 
     words = checked_command(command)
     said = console(stderr=True)
-    text = json.dumps(summary(verdicts), ensure_ascii=True, allow_nan=False).encode()
+    text = json.dumps(summary(verdicts, fronts), ensure_ascii=True, allow_nan=False).encode()
     sys.stderr.flush()
     try:
         process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=2, start_new_session=True)

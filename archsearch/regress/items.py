@@ -14,6 +14,7 @@ from archsearch.layout_ids import find_layout
 from archsearch.measurement import NIGHTLY
 from archsearch.onnx_files import foreign_subject, onnx_file
 from archsearch.ranked import ranked, read_study
+from archsearch.regress.fronts import item_name, told_front
 from archsearch.regress.notes import Asked
 from archsearch.regress.suite import Entry, Suite
 from archsearch.store import Store
@@ -22,6 +23,7 @@ from profiler.errors import ProfilerError
 from profiler.workloads import parse_workload
 from profiler.yaml_errors import Problems
 from reports.errors import ReportError
+from reports.study_fronts import StudyFront
 from search_space.errors import SearchSpaceError
 from search_space.graph.precision import PRECISIONS
 from search_space.layout import Layout, distinct_blocks
@@ -41,6 +43,7 @@ class Item:
         subject: As exported.
         anchor: Whether it tells the device from what is measured on it.
         minimum_effect: Smallest relative change that is worth an alarm.
+        front: What its study says of the front that it is measured for; None for what is of no study.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Item:
     subject: Subject
     anchor: bool
     minimum_effect: float
+    front: StudyFront | None = None
 
     @property
     def asked(self) -> Asked:
@@ -91,6 +95,7 @@ class _Resolving:
         self._problems: Problems = suite.problems()
         self._lines: dict[tuple[object, ...], int] = {}
         self._kinds: set[str] = set()
+        self._fronts: dict[tuple[str, int, str], tuple[StudyFront, list[Layout]]] = {}
 
     def items(self) -> list[Item]:
         file = self._suite.file
@@ -149,9 +154,11 @@ class _Resolving:
                     name = entry.name or named.name or _code_name(named.layout)
                     yield self._exported(named, name, workload, precision, entry)
                 if entry.study is not None:
-                    for layout in self._front(entry.study, entry.neighbours or 0):
-                        name = f"{entry.name or entry.study} {layout.layout_id[:6]}"
-                        yield self._exported(NamedLayout(layout=layout), name, workload, precision, entry)
+                    front, layouts = self._front(entry.study, entry.neighbours or 0, entry.name or entry.study)
+                    for layout in layouts:
+                        name = item_name(front.name, layout.layout_id)
+                        item = self._exported(NamedLayout(layout=layout), name, workload, precision, entry)
+                        yield replace(item, front=front)
 
     def _exported(self, named: NamedLayout, name: str, workload_name: str, precision: str, entry: Entry | None) -> Item:
         """A layout at one workload and precision; without an entry as an anchor."""
@@ -201,19 +208,26 @@ class _Resolving:
             return find_layout(str(self._here(text)))
         return find_layout(text, store=self._places.store, runs=self._places.runs)
 
-    def _front(self, name: str, neighbours: int) -> list[Layout]:
-        """The front of a study by its own objectives and budgets, and the next ones by rank."""
+    def _front(self, name: str, neighbours: int, called: str) -> tuple[StudyFront, list[Layout]]:
+        """The front of a study by its own objectives and budgets, and the next ones by rank; with what it says."""
+        known = self._fronts.get((name, neighbours, called))
+        if known is not None:
+            return known
         with self._study_store(name) as database:
             study = read_study(database, name)
             if "objectives" not in study.config:
                 raise StoreError(f"study {name!r} holds single measurements, and has no front")
-            entries = [one for one in ranked(database, study).ranking.entries if one.rank and not one.anchor]
+            found = ranked(database, study)
+            entries = [one for one in found.ranking.entries if one.rank and not one.anchor]
             layouts = {m.layout.layout_id: m.layout for m in study.measurements if m.layout is not None}
         front = [one for one in entries if one.front == "on"]
         if not front:
             raise StoreError(f"study {name!r} has no front yet: no candidate of it was measured and is ranked")
         rest = sorted((one for one in entries if one.front != "on"), key=lambda one: one.rank or 0)
-        return list({one.key[0]: layouts[one.key[0]] for one in (*front, *rest[:neighbours])}.values())
+        chosen = list({one.key[0]: one for one in (*front, *rest[:neighbours])}.values())
+        made = told_front(found, chosen, name=called), [layouts[one.key[0]] for one in chosen]
+        self._fronts[name, neighbours, called] = made
+        return made
 
     def _study_store(self, name: str) -> Store:
         store, runs = self._places.store, self._places.runs

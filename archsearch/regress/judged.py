@@ -11,17 +11,14 @@ from archsearch.regress.series_key import SeriesKey
 from reports.formatting import clean, plain_number
 from reports.gate import WINDOW
 from reports.nights import Night, Series
-from reports.verdict import Kind, Level, Verdict
+from reports.verdict import Kind, Verdict
+from reports.verdict_rows import worst_first
 from reports.verdicts import judge, replay
 
 _FIXED = ("machine", "cpu_model", "cores", "os", "libc", "governor")
 """What of a device's environment is part of its fingerprint."""
 _VERSION = re.compile(r"[0-9][0-9A-Za-z.+!-]{0,63}")
 """What a device calls its runtime, where that can be typed."""
-_LEVELS = (Level.FAIL, Level.WARN, Level.FINE)
-_KINDS = (
-    Kind.INVALID, Kind.SLOWER, Kind.NO_DATA, Kind.DEVICE_WIDE, Kind.AMBIGUOUS, Kind.FASTER, Kind.SAME,
-)  # fmt: skip
 
 
 def judge_night(series: Sequence[Series], night: float) -> list[Verdict]:
@@ -53,16 +50,6 @@ def current(series: Sequence[Series]) -> list[Series]:
         if place not in found or _last(one) >= _last(found[place]):
             found[place] = one
     return list(found.values())
-
-
-def worst_first(verdicts: Iterable[Verdict]) -> list[Verdict]:
-    """By what is to be done about them, then by kind and effect."""
-
-    def place(verdict: Verdict) -> tuple[int, int, float]:
-        effect = 0.0 if verdict.effect is None else abs(verdict.effect.value)
-        return _LEVELS.index(verdict.level), _KINDS.index(verdict.kind), -effect
-
-    return sorted(verdicts, key=place)
 
 
 def _beside_old(verdict: Verdict, series: Sequence[Series]) -> Verdict:

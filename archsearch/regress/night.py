@@ -9,6 +9,7 @@ from threading import Event
 
 from archsearch.measuring import Interrupted, Measurer
 from archsearch.regress.device_night import DeviceNight, NightSettings
+from archsearch.regress.fronts import keep_fronts
 from archsearch.regress.notes import LOST, NIGHT, STUDY, Plan
 from archsearch.regress.taking import Telling
 from archsearch.store import Store
@@ -34,7 +35,7 @@ class Ended:
 
 
 def begin_night(store: Store, settings: NightSettings, devices: Sequence[str]) -> None:
-    """Keep what the night is to measure: whatever becomes of it, what is missing is known.
+    """Keep what the night is to measure, and what studies say of it: whatever becomes of it, what is missing is known.
 
     Raises:
         StoreError: It cannot be written.
@@ -45,6 +46,8 @@ def begin_night(store: Store, settings: NightSettings, devices: Sequence[str]) -
         asked=tuple(item.asked for item in settings.items),
     )  # fmt: skip
     store.add_event(STUDY, NIGHT, plan.to_json())
+    told = {(one.front.study, one.front.name): one.front for one in settings.items if one.front is not None}
+    keep_fronts(store, settings.night, told.values())
 
 
 def lose(store: Store, settings: NightSettings, device: str, reason: str) -> None:

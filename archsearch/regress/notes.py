@@ -21,6 +21,8 @@ NIGHT = "night"
 """Kind of event: a night began; what it is to measure, on which devices (`Plan`)."""
 LOST = "device lost"
 """Kind of event: a device could not be used, or not to the end; `night`, `device`, `reason`."""
+FRONT = "front"
+"""Kind of event: what a study said of its front when a night began; see `archsearch.regress.fronts`."""
 ACCEPTED = "accepted"
 """Kind of event: somebody accepted a level; see `archsearch.regress.accepting`."""
 

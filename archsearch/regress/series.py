@@ -78,7 +78,8 @@ def load_series(store: Store, *, until: float | None = None) -> list[Series]:
         Series(
             key=key.text, device=key.device, label=key.label, quantity=key.quantity,
             direction=objectives()[key.quantity].direction, nights=one.nights(), anchor=key.anchor,
-            acceptances=accepted.get(key.text, ()), minimum_effect=one.minimum_effect,
+            acceptances=accepted.get(key.text, ()), minimum_effect=one.minimum_effect, item=key.item,
+            workload=key.workload, precision=key.precision,
         )
         for key, one in growing.items()
     ]  # fmt: skip

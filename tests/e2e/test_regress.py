@@ -39,7 +39,7 @@ def folder_of(cli: Cli) -> None:
 def kinds(done: Done, **where: Any) -> dict[str, str]:
     """The verdict of each quantity of what is no anchor."""
     rows = [row for row in done.json() if all(row[name] == value for name, value in {"anchor": False, **where}.items())]
-    return {row["quantity"]: row["verdict"] for row in rows}
+    return {row["quantity"]: row["kind"] for row in rows}
 
 
 @contextmanager
@@ -100,7 +100,7 @@ def nights(sixteen: Path, tmp_path: Path) -> Iterator[Cli]:
 def test_nothing_changed_then_a_slower_lowering_then_it_is_accepted(nights: Cli):
     same = nights(*TONIGHT, *FAST)
     for row in same.json():
-        assert row["verdict"] in ("SAME", "AMBIGUOUS") or "the anchor" in row["why"], row
+        assert row["kind"] in ("SAME", "AMBIGUOUS") or "the anchor" in row["why"], row
     assert "fine" in same.err.splitlines()[-1] or "WARN" in same.err.splitlines()[-1]
 
     slow = nights(*TONIGHT, *SLOW)
@@ -110,8 +110,8 @@ def test_nothing_changed_then_a_slower_lowering_then_it_is_accepted(nights: Cli)
     assert row["change"] > 1
     assert "lowering of swa banded -> standard" in row["why"]
     assert "a fresh run decides: windows" in slow.err
-    assert row["night"] == row["since"]
-    night = row["night"]
+    assert row["night_unix"] == row["since_unix"]
+    night = row["night_unix"]
     parts = [record.info["notes"]["part"] for record in nights.measurements("regress")]
     assert parts.count("confirmation") >= 2, "of the anchor too"
 
@@ -122,8 +122,8 @@ def test_nothing_changed_then_a_slower_lowering_then_it_is_accepted(nights: Cli)
     assert "@" in accepted["accepted_by"]
     listed = {one["series"]: one for one in nights("regress", "series", "--format", "json").json()}
     assert len(listed) == 6
-    assert listed[row["series"]]["night"] == night
-    assert listed[row["series"]]["verdict"] == "AMBIGUOUS", "a level that is learned"
+    assert listed[row["series"]]["night_unix"] == night
+    assert listed[row["series"]]["kind"] == "AMBIGUOUS", "a level that is learned"
 
 
 def test_a_device_that_others_use_is_no_regression(nights: Cli):
@@ -131,7 +131,7 @@ def test_a_device_that_others_use_is_no_regression(nights: Cli):
         done = nights(*TONIGHT, *FAST, code=None)
     assert done.code in (0, 5)
     for row in done.json():
-        assert row["verdict"] in ("device-wide", "NO-DATA", "AMBIGUOUS", "SAME"), row
+        assert row["kind"] in ("device-wide", "NO-DATA", "AMBIGUOUS", "SAME"), row
 
 
 def test_a_second_run_gives_up_or_waits_and_ctrl_c_keeps_what_is_there(cli: Cli):
@@ -154,7 +154,7 @@ def test_a_second_run_gives_up_or_waits_and_ctrl_c_keeps_what_is_there(cli: Cli)
     waiting.communicate(timeout=60)
     assert waiting.returncode == 130
     listed = cli("regress", "series", "--format", "json").json()
-    assert {row["verdict"] for row in listed} == {"NO-DATA"}
+    assert {row["kind"] for row in listed} == {"NO-DATA"}
     assert all("the run ended before the anchor" in row["why"] for row in listed)
 
 
@@ -166,7 +166,7 @@ def test_nothing_measured_has_its_own_exit_code(cli: Cli):
     cli.devices("timeout_s: 0.02")
     folder_of(cli)
     done = cli(*TONIGHT, code=5)
-    assert {row["verdict"] for row in done.json()} == {"NO-DATA"}
+    assert {row["kind"] for row in done.json()} == {"NO-DATA"}
     assert "timeout" in done.json()[0]["why"]
 
 

@@ -189,6 +189,17 @@ def test_the_webhook_posts_a_few_lines(posted: tuple[str, list[Any]], monkeypatc
     assert found[-1] == "and 1 more"
 
 
+def test_the_webhook_posts_of_a_fine_night_only_that_a_front_moved(
+    posted: tuple[str, list[Any]], monkeypatch: pytest.MonkeyPatch
+):
+    rows = [{"study": "search", "device": "board", "kind": kind, "why": "x left"} for kind in ("AMBIGUOUS", "MOVED")]
+    fine = {**summary("fine"), "not_fine": [], "fronts": rows}
+    assert post(monkeypatch, fine, posted[0]) == 0
+    [one] = posted[1]
+    assert one["text"].split("\n")[1:] == ["front of search on board MOVED: x left"]
+    assert post(monkeypatch, {**fine, "fronts": rows[:1]}, "") == 0
+
+
 def test_the_webhook_is_silent_of_fine_nights_and_of_its_address(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

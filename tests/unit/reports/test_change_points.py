@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reports.change_points import SEGMENT, change_points
+from reports.change_points import LAST, SEGMENT, change_points
 from tests.unit.reports.nightly import DAY, night, nights, series
 
 
@@ -67,15 +67,30 @@ def test_the_order_of_insertion_does_not_matter():
     assert change_points(series(*whole)) == expected
 
 
+@pytest.mark.parametrize("after", range(LAST, SEGMENT + 1))
+@given(seed=st.integers(0, 2**32))
+def test_a_step_of_the_last_week_is_on_its_night_where_it_is_seen(after, seed):
+    found = change_points(series(*nights(noisy([10.0] * 40 + [13.0] * after, seed=seed))))
+    assert [point.time / DAY for point in found] in ([], [40.0])
+    assert found or after < 4
+
+
+@given(later=st.integers(SEGMENT, 30), seed=st.integers(0, 2**32))
+def test_a_step_with_a_week_behind_it_is_on_its_night(later, seed):
+    (point,) = change_points(series(*nights(noisy([10.0] * 40 + [13.0] * later, seed=seed))))
+    assert point.time == 40 * DAY
+
+
 @given(value=st.floats(1e-9, 1e9), count=st.integers(0, 70))
 def test_a_constant_series_has_none(value, count):
     assert change_points(series(*nights([value] * count))) == ()
 
 
 @given(values=st.lists(st.floats(0.5, 2.0), max_size=50), exponent=st.integers(-9, 9))
-def test_points_are_nights_in_order_and_a_week_apart(values, exponent):
+def test_points_are_nights_in_order_and_a_week_apart_until_the_last(values, exponent):
     scale = 2.0**exponent
     found = change_points(series(*nights([scale * value for value in values])))
-    places = [0.0, *(point.time / DAY for point in found), float(len(values))]
-    assert all(b - a >= SEGMENT for a, b in pairwise(places)) or not found
+    places = [0.0, *(point.time / DAY for point in found)]
+    assert all(b - a >= SEGMENT for a, b in pairwise(places))
+    assert not found or len(values) - places[-1] >= LAST
     assert all(point.after != point.before for point in found)

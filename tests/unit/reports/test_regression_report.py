@@ -124,5 +124,6 @@ def test_rows_hold_raw_values_by_stable_names():
     assert row["value"] == 12.1
     assert row["change"] == pytest.approx(0.21, abs=0.005)
     assert row["since_unix"] == 20 * DAY
+    assert (row["what"], row["workload"], row["precision"]) == ("slower", "", ""), "nobody said the label's parts"
     assert all(set(verdict_row(verdict)) == set(row) for verdict in verdicts)
     assert json.loads(json.dumps(summary(verdicts), allow_nan=False))["level"] == "FAIL"

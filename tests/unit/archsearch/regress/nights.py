@@ -12,6 +12,7 @@ from archsearch.regress.notes import LOST, NIGHT, STUDY, Asked, Note, Part, Plan
 from archsearch.store import Store
 from profiler.jobs import MeasurementKey
 from profiler.workloads import Point
+from search_space.layout import Layout
 from tests.unit.archsearch.samples import ANCHOR_LAYOUT, LAYOUT, measurement, result
 
 FIRST = 1_800_000_000.0
@@ -52,10 +53,11 @@ def write(
     minimum_effect: float = 0.04,
     anchor: bool | None = None,
     points: tuple[Point, ...] = (POINT,),
+    of: Layout | None = None,
 ) -> None:
     """One measurement of a night."""
     is_anchor = part in ("before", "after") if anchor is None else anchor
-    layout = ANCHOR_LAYOUT if is_anchor else LAYOUT
+    layout = of or (ANCHOR_LAYOUT if is_anchor else LAYOUT)
     number = next(_numbers)
     note = Note(
         night=time, suite="s", item=item, identity=identity or layout.layout_id, anchor=is_anchor, part=part,

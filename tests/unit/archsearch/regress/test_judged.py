@@ -11,7 +11,7 @@ import pytest
 
 from archsearch.cli.exits import NO_DEVICE, NOTHING_MEASURED, OK, REGRESSION
 from archsearch.cli.regress import exit_code
-from archsearch.cli.regress_tables import summary, verdict_row
+from archsearch.cli.regress_tables import summary
 from archsearch.errors import StudyError
 from archsearch.regress.accepting import accept, meant, pattern_text, since_when
 from archsearch.regress.judged import current, judge_night, latest_verdicts
@@ -20,6 +20,7 @@ from archsearch.regress.series import load_series
 from archsearch.regress.series_key import SeriesKey
 from archsearch.store import Store
 from reports.verdict import Verdict
+from reports.verdict_rows import verdict_row
 from tests.unit.archsearch.regress.nights import block, conditions, lost, night, plan, write
 
 GOOD = 15
@@ -81,6 +82,8 @@ def test_fewer_threads_are_slower_and_named(store: Store):
     row = verdict_row(found)
     assert row["change_low"] < row["change"] < row["change_high"]
     assert row["change"] == pytest.approx(0.6, abs=0.02)
+    assert (row["what"], row["workload"], row["precision"]) == ("tiny", "16/4", "int4")
+    assert row["series"] == SeriesKey.parse(found.series.key).id
 
 
 def test_fewer_threads_are_slower_though_the_anchor_has_fewer_too(store: Store):
