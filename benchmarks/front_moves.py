@@ -8,9 +8,9 @@ each judged alone.
 
 Prints, for each kind of noise and standard deviation of a night, the share of studies
 
-- MOVED: for which any night said so, falsely. exact: the same, of studies whose numbers are the true ones: what is more
-  in MOVED is the study's own night, drifted or disturbed, with which later nights never agree. AMBIGUOUS: nights, of
-  all, that left it to the next.
+- MOVED: for which any night said so, falsely. exact: the same, of studies whose numbers are the true ones. DIFFERS: for
+  which any night said that: the study's own night was drifted or disturbed, and later nights never agree with it.
+  AMBIGUOUS: nights, of all, that left it to the next.
 - +10%, +15%, +30%: in which a slow-down by that much of one layout of the front, on some night from the 21st on and in
   both times, was MOVED by its second night, with that layout named. Only layouts are slowed down that it truly makes
   dominated. left: named as one that left the front; clear: the same, where somebody is better than it by two thirds
@@ -86,6 +86,7 @@ class Cell:
 
     moved: float
     exact: float
+    differs: float
     ambiguous: float
     found: tuple[float, ...]
     left: tuple[float, ...]
@@ -222,7 +223,8 @@ def one_study(pool: Pool, nights: int, rng: np.random.Generator) -> tuple[float,
     kinds = [one.kind for one in verdicts(front, unchanged)]
     exact = told(costs, np.zeros(picked[0].shape), within)
     moved, truly = FrontKind.MOVED in kinds, FrontKind.MOVED in [one.kind for one in verdicts(exact, unchanged)]
-    return (moved, truly, kinds.count(FrontKind.AMBIGUOUS) / nights, by_points(front, unchanged), *found)
+    differs, waiting = FrontKind.DIFFERS in kinds, kinds.count(FrontKind.AMBIGUOUS) / nights
+    return (moved, truly, differs, waiting, by_points(front, unchanged), *found)
 
 
 def _by_more(costs: np.ndarray, layout: int, gap: float) -> bool:
@@ -238,10 +240,11 @@ def cell(kind: str, deviation: float, *, studies: int, series: int, nights: int,
     rows = np.asarray([one_study(pool, nights, rng) for _ in range(studies)], dtype=float)
     known = ~np.isnan(rows)
     shares = [float(row[of].mean()) if of.any() else math.nan for row, of in zip(rows.T, known.T, strict=True)]
-    moved, exact, ambiguous, points, *found = shares
+    moved, exact, differs, ambiguous, points, *found = shares
     return Cell(
         moved=moved,
         exact=exact,
+        differs=differs,
         ambiguous=ambiguous,
         points=points,
         found=tuple(found[::3]),
@@ -250,7 +253,7 @@ def cell(kind: str, deviation: float, *, studies: int, series: int, nights: int,
     )
 
 
-HEADER = "noise                MOVED exact AMBIGUOUS | " + " | ".join(
+HEADER = "noise                MOVED exact DIFFERS AMBIGUOUS | " + " | ".join(
     f"{f'+{step:.0%}':>6}   left  clear" for step in STEPS
 )
 HEADER += " | points"
@@ -258,7 +261,7 @@ HEADER += " | points"
 
 def line(kind: str, deviation: float, one: Cell) -> str:
     steps = " | ".join(f"{a:6.1%} {b:6.1%} {c:6.1%}" for a, b, c in zip(one.found, one.left, one.clear, strict=True))
-    shares = f"{one.moved:5.1%} {one.exact:5.1%} {one.ambiguous:9.2%}"
+    shares = f"{one.moved:5.1%} {one.exact:5.1%} {one.differs:7.1%} {one.ambiguous:9.2%}"
     return f"{kind:16} {deviation:3.0%} {shares} | {steps} | {one.points:5.0%}"
 
 

@@ -12,7 +12,7 @@ from reports.objectives import quantities
 from reports.values import Value
 from reports.verdict_text import quantity_words
 
-KINDS: Final = (FrontKind.MOVED, FrontKind.NO_DATA, FrontKind.AMBIGUOUS, FrontKind.HELD)
+KINDS: Final = (FrontKind.MOVED, FrontKind.NO_DATA, FrontKind.DIFFERS, FrontKind.AMBIGUOUS, FrontKind.HELD)
 """Kinds, what wants a look first."""
 COLUMNS: Final = ("verdict", "study", "device", "workload", "precision", "front", "what", "note")
 _NAMED: Final = 3
@@ -145,14 +145,17 @@ def move_text(verdict: FrontVerdict, finding: Finding) -> str:
     tonight = ", ".join(f"{name} {change_text(change)}" for name, change in move.tonight.items())
     study = ", ".join(change_text(change) for change in move.study.values())
     numbers = f"{tonight}, in the study {study}"
+    always = finding.kind is FrontKind.DIFFERS
     said = {
-        "left": f"{one} left the front, {other} dominates it ({numbers})",
-        "came": f"{one} came on to the front, {other} dominates it no more ({numbers})",
+        "left": f"{one} {'is not on' if always else 'left'} the front, {other} dominates it ({numbers})",
+        "came": f"{one} {'is on' if always else 'came on to'} the front, {other} does not dominate it ({numbers})",
         "swapped": f"{one} is behind {other} ({numbers})",
     }[move.what]
     nights = f"{finding.nights} nights, since {moment(finding.since)}"
     if finding.seen != verdict.night.time:
         nights += f", last seen {moment(finding.seen)}"
+    if always:
+        nights += ", and no nights before that stood elsewhere: the study's one measurement may have been off"
     waits = "one night; the next decides" if finding.nights == 1 else "an alarm not established yet; the next decides"
     return f"{said}: {nights if finding.certain else waits}"
 
@@ -171,6 +174,7 @@ def _finding_row(verdict: FrontVerdict, finding: Finding) -> dict[str, Any]:
         "since": moment(finding.since),
         "since_unix": finding.since,
         "certain": finding.certain,
+        "kind": str(finding.kind),
         "text": move_text(verdict, finding),
     }
 

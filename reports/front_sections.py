@@ -14,7 +14,8 @@ HOW: Final = (
     "The order that each study found, beside the order of tonight's own numbers: a night's value is never compared "
     "with a study's value. A layout left the front when another one is better than it beyond the noise in everything "
     "measured; two swapped when one is better beyond the noise in an objective, and the study said the opposite. Noise "
-    "is what nights differ by, not what processes of one night do. AMBIGUOUS: one night; MOVED: two that agree. "
+    "is what nights differ by, not what processes of one night do. AMBIGUOUS: one night; MOVED: two that agree, after "
+    "nights that stood elsewhere; DIFFERS: it was never otherwise, and the study's one measurement may have been off. "
     "A front that moved fails nothing by itself."
 )
 

@@ -2,10 +2,14 @@
 
 | kind | when |
 |---|---|
-| MOVED | a layout left the front or came on to it, or two swapped, on two nights in a row at least |
+| MOVED | a layout left the front or came on to it, or two swapped, two nights in a row; nights before stood elsewhere |
+| DIFFERS | the same, but no nights before, or too few, stood elsewhere: the study's one measurement may be off |
 | AMBIGUOUS | the same on one night, or by a number whose alarm is not established: the next night decides |
 | HELD | nothing differs from what the study said beyond the noise |
 | NO-DATA | fewer than two layouts have numbers tonight |
+
+Nights stood elsewhere when the median of the last nights before the first that shows a move, four at least and at most
+as many as are behind a baseline, lies beyond the noise from what the move is now, in one of its objectives.
 
 Nights without numbers of a layout neither count for it nor end what was. MOVED stays until a night shows the study's
 order again, or the study is another. It fails nothing: a layout that got slower fails by its own series.
@@ -13,15 +17,18 @@ order again, or the study is another. It fails nothing: a layout that got slower
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from statistics import median
 from typing import Final
 
 from reports.budgets import parse_budget
 from reports.errors import ReportError
 from reports.front_moves import LEAST, Compared, Move, compare
 from reports.fronts import Membership
+from reports.gate import FIRST_NIGHTS, WINDOW
 from reports.objectives import quantity
 from reports.study_fronts import FrontNight, Reading, Scope, StudyFront
 from reports.values import Value
@@ -34,9 +41,13 @@ class FrontKind(StrEnum):
     """What a night says of a front."""
 
     MOVED = "MOVED"
+    DIFFERS = "DIFFERS"
     AMBIGUOUS = "AMBIGUOUS"
     HELD = "HELD"
     NO_DATA = "NO-DATA"
+
+
+_BY_WEIGHT: Final = (FrontKind.MOVED, FrontKind.DIFFERS, FrontKind.AMBIGUOUS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,17 +59,26 @@ class Finding:
         nights: In a row; those that have no numbers of its layouts are passed over.
         since: The first of them, seconds since 1970.
         seen: The last of them.
+        elsewhere: Whether the nights before the first stood elsewhere.
     """
 
     move: Move
     nights: int
     since: float
     seen: float
+    elsewhere: bool
 
     @property
     def certain(self) -> bool:
         """Whether enough nights agree."""
         return self.nights >= AGREEING and not self.move.pending
+
+    @property
+    def kind(self) -> FrontKind:
+        """What it makes of a night on which nothing else is found."""
+        if not self.certain:
+            return FrontKind.AMBIGUOUS
+        return FrontKind.MOVED if self.elsewhere else FrontKind.DIFFERS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +94,7 @@ class FrontVerdict:
         night: What it measured.
         kind: See the module.
         compared: The night beside the study.
-        findings: What differs, the certain ones first.
+        findings: What differs, moves first, what may be noise last.
         missing: Why layouts have no numbers, by title.
         notes: What else a reader must know: sentences without a full stop.
     """
@@ -134,17 +154,20 @@ def replay_front(
     objectives = [quantity(name) for name in front.objectives]
     lasting: dict[tuple[str, ...], Finding] = {}
     compared: Compared | None = None
+    past: list[FrontNight] = []
     for night in sorted(nights, key=lambda night: night.time):
         compared = compare(objectives, front.fixed, scope.values, night.readings, compared)
-        lasting = _led_on(lasting, compared, night.time)
+        lasting = _led_on(lasting, compared, night, past)
+        past.append(night)
         findings = sorted(
-            (one for one in lasting.values() if one.certain or one.seen == night.time), key=lambda one: not one.certain
+            (one for one in lasting.values() if one.certain or one.seen == night.time),
+            key=lambda one: _BY_WEIGHT.index(one.kind),
         )
         kind = FrontKind.HELD
         if len(compared.layouts) < LEAST:
             kind = FrontKind.NO_DATA
         elif findings:
-            kind = FrontKind.MOVED if findings[0].certain else FrontKind.AMBIGUOUS
+            kind = findings[0].kind
         yield FrontVerdict(
             front=front, scope=scope, device=device, workload=workload, precision=precision, night=night, kind=kind,
             compared=compared, findings=tuple(findings), missing=_missing(front, scope, night, compared),
@@ -153,18 +176,40 @@ def replay_front(
 
 
 def _led_on(
-    lasting: Mapping[tuple[str, ...], Finding], compared: Compared, time: float
+    lasting: Mapping[tuple[str, ...], Finding], compared: Compared, night: FrontNight, past: Sequence[FrontNight]
 ) -> dict[tuple[str, ...], Finding]:
     """Findings after one more night."""
     present = set(compared.layouts)
     found = {key: one for key, one in lasting.items() if not {one.move.layout, one.move.other} <= present}
     for move in compared.moves:
         before = lasting.get(move.key)
+        since = night.time if before is None else before.since
+        earlier = [one for one in past if one.time < since]
         found[move.key] = Finding(
-            move=move, nights=1 if before is None else before.nights + 1,
-            since=time if before is None else before.since, seen=time,
+            move=move, nights=1 if before is None else before.nights + 1, since=since, seen=night.time,
+            elsewhere=(before is not None and before.elsewhere) or _elsewhere(move, night, earlier),
         )  # fmt: skip
     return found
+
+
+def _elsewhere(move: Move, night: FrontNight, earlier: Sequence[FrontNight]) -> bool:
+    """Whether earlier nights stood elsewhere than a move does now, in any of its objectives."""
+    for name in move.tonight:
+        tonight = _gap(night, move, name)
+        gaps = [gap for one in earlier if (gap := _gap(one, move, name)) is not None][-WINDOW:]
+        if tonight is None or len(gaps) < FIRST_NIGHTS:
+            continue
+        noise = math.hypot(*(night.readings[layout][name].noise for layout in (move.layout, move.other)))
+        if abs(tonight - median(gaps)) > noise:
+            return True
+    return False
+
+
+def _gap(night: FrontNight, move: Move, name: str) -> float | None:
+    """By how much the layout has more of a quantity than the other, in logarithms; None without both numbers."""
+    values = [night.readings.get(layout, {}).get(name) for layout in (move.layout, move.other)]
+    numbers = [one.value.value for one in values if one is not None and one.value.value > 0]
+    return math.log(numbers[0] / numbers[1]) if len(numbers) == 2 else None
 
 
 def _missing(front: StudyFront, scope: Scope, night: FrontNight, compared: Compared) -> dict[str, str]:

@@ -19,7 +19,8 @@ def add_to(regress_app: typer.Typer) -> None:
     regress_app.command(
         "fronts",
         epilog="Examples: `archsearch regress fronts`; `... fronts --at 2026-03-01 --format json`. MOVED needs two "
-        "nights that agree. It changes no exit code: a layout that got slower fails by its own series.",
+        "nights that agree, after four that stood elsewhere; else it DIFFERS from the study. It changes no exit code: "
+        "a layout that got slower fails by its own series.",
     )(fronts)
 
 

@@ -58,7 +58,8 @@ def test_a_front_that_moves_is_told_on_the_first_night_and_counts_from_the_secon
     slow = {**times, on: tuple(20 * number for number in times[on])}
     start = row["night_unix"]
     with cli.store("regress") as store:
-        add_given(store, start + DAY_S / 2, times)  # as the study said
+        for part in (1, 2, 3, 4):
+            add_given(store, start + part * DAY_S / 8, times)  # as the study said
         add_given(store, start + DAY_S, slow)
     assert kinds(cli, start + DAY_S / 2) == "HELD"
     assert kinds(cli, start + DAY_S) == "AMBIGUOUS"

@@ -21,6 +21,9 @@ NUMBERS = st.dictionaries(
     IDS, st.tuples(st.floats(1, 100), st.floats(0.1, 10), st.floats(1e7, 1e9)), min_size=2, max_size=6
 )  # fmt: skip
 
+QUIET = [night(at, FOUR) for at in range(-4, 0)]
+"""As many nights as it takes to know where they stood."""
+
 
 def moves(told: object, *nights: object) -> list[tuple[str, str, str]]:
     found = judged(told, nights).findings  # type: ignore[arg-type]
@@ -68,10 +71,10 @@ def test_the_order_of_layouts_and_nights_is_nothing(numbers: Numbers, tonight: N
 
 def test_a_layout_that_is_clearly_dominated_is_moved_on_the_second_night():
     told, worse = front(FOUR), slower(FOUR, "middle", 2.0)
-    first = judged(told, [night(0, FOUR), night(1, worse)])
+    first = judged(told, [*QUIET, night(1, worse)])
     assert first.kind == "AMBIGUOUS"
     assert "one night; the next decides" in front_lines([first])[0]
-    second = judged(told, [night(0, FOUR), night(1, worse), night(2, worse)])
+    second = judged(told, [*QUIET, night(1, worse), night(2, worse)])
     assert second.kind == "MOVED"
     [left] = [one for one in second.findings if one.move.what == "left"]
     assert (left.move.layout, left.move.other, left.nights, left.since) == ("middle", "large", 2, night(1, FOUR).time)
@@ -81,6 +84,20 @@ def test_a_layout_that_is_clearly_dominated_is_moved_on_the_second_night():
     assert second.held == (2, 3)
     assert judged(told, [night(0, worse), night(1, worse), night(2, FOUR)]).kind == "HELD", "it went back"
     assert judged(told, [night(0, worse), night(1, FOUR), night(2, worse)]).kind == "AMBIGUOUS", "two in a row"
+
+
+def test_what_was_never_otherwise_is_no_move():
+    told, worse = front(FOUR), slower(FOUR, "middle", 2.0)
+    always = judged(told, [night(at, worse) for at in range(20)])
+    assert always.kind == "DIFFERS"
+    [line] = front_lines([always])
+    assert "middle is not on the front" in line
+    assert "the study's one measurement may have been off" in line
+    drifted = [slower(FOUR, "middle", 1 + at / 20) for at in range(21)]
+    noisy = [night(at, some, noise=0.04 if at > 10 else 0.3) for at, some in enumerate(drifted)]
+    assert judged(told, noisy).kind == "MOVED", "nights before the first that shows it stood elsewhere"
+    quieter = [night(at, slower(FOUR, "middle", 1.6), noise=0.3 if at < 10 else 0.04) for at in range(14)]
+    assert judged(told, quieter).kind == "DIFFERS", "only the noise became less"
 
 
 def test_a_layout_that_got_faster_comes_on_to_the_front():
@@ -110,8 +127,11 @@ def test_missing_numbers_neither_count_nor_end_what_was():
     one = judged(told, [night(0, worse), between])
     assert (one.kind, dict(one.missing)) == ("HELD", {"middle": "out of memory"})
     assert "without middle: out of memory" in front_lines([one])[0]
-    assert judged(told, [night(0, worse), between, night(2, worse)]).kind == "MOVED"
-    still = judged(told, [night(0, worse), night(1, worse), night(2, gone)])
+    assert judged(told, [*QUIET[1:], night(0, worse), between, night(2, worse)]).kind == "DIFFERS", (
+        "three nights before"
+    )
+    assert judged(told, [*QUIET[1:], night(-9, FOUR), night(0, worse), between, night(2, worse)]).kind == "MOVED"
+    still = judged(told, [*QUIET, night(1, worse), night(2, worse), night(3, gone)])
     assert still.kind == "MOVED", "nobody saw it go back"
     assert "last seen" in front_lines([still])[0]
 
@@ -163,11 +183,12 @@ def test_rows_are_json_and_the_order_is_what_wants_a_look():
     infinite = front(FOUR, half=math.inf)
     some = [
         judged(front(FOUR), [night(0, FOUR)]),
-        judged(front(FOUR), [night(0, worse), night(1, worse)]),
+        judged(front(FOUR), [*QUIET, night(1, worse), night(2, worse)]),
+        judged(front(FOUR), [night(1, worse), night(2, worse)]),
         judged(front(FOUR), [night(0, {})]),
         judged(infinite, [night(0, FOUR)]),
     ]
-    assert [str(one.kind) for one in wanted_first(some)] == ["MOVED", "NO-DATA", "HELD", "HELD"]
+    assert [str(one.kind) for one in wanted_first(some)] == ["MOVED", "NO-DATA", "DIFFERS", "HELD", "HELD"]
     for one in some:
         row = json.loads(json.dumps(front_row(one), allow_nan=False))
         assert {"study", "device", "kind", "moves", "layouts", "notes", "night_unix"} <= set(row)

@@ -62,5 +62,6 @@ def test_a_move_waits_for_an_alarm_to_be_established():
         }
         return FrontNight(time=plain.time, readings={**plain.readings, "middle": mine})
 
-    assert judged(front(FOUR), [alarmed(0), alarmed(1)]).kind == "AMBIGUOUS"
-    assert judged(front(FOUR), [alarmed(0), night(1, worse)]).kind == "MOVED"
+    before = [night(at, FOUR) for at in range(-4, 0)]
+    assert judged(front(FOUR), [*before, alarmed(0), alarmed(1)]).kind == "AMBIGUOUS"
+    assert judged(front(FOUR), [*before, alarmed(0), night(1, worse)]).kind == "MOVED"

@@ -22,7 +22,8 @@ def moved(**options: str) -> FrontVerdict:
     worse = slower(FOUR, "middle", 2.0)
     said = tuple(Said(layout=one, title=f"{one} {HOSTILE}", front="on", item=one) for one in FOUR)
     told = front(FOUR, said=said, study=HOSTILE)
-    return judged(told, [night(0, worse), night(1, worse)], **options)
+    before = [night(at, FOUR) for at in range(-4, 0)]
+    return judged(told, [*before, night(0, worse), night(1, worse)], **options)
 
 
 def test_a_report_has_a_section_with_what_moved_and_every_layout(tmp_path: Path):
