@@ -9,7 +9,8 @@
 | NO-DATA | fewer than two layouts have numbers tonight |
 
 Nights stood elsewhere when the median of the last nights before the first that shows a move, four at least and at most
-as many as are behind a baseline, lies beyond the noise from what the move is now, in one of its objectives.
+as many as are behind a baseline, lies beyond the noise from what the move is on two nights in a row, in one of its
+objectives.
 
 Nights without numbers of a layout neither count for it nor end what was. MOVED stays until a night shows the study's
 order again, or the study is another. It fails nothing: a layout that got slower fails by its own series.
@@ -59,14 +60,14 @@ class Finding:
         nights: In a row; those that have no numbers of its layouts are passed over.
         since: The first of them, seconds since 1970.
         seen: The last of them.
-        elsewhere: Whether the nights before the first stood elsewhere.
+        elsewhere: Nights in a row, of these, that lie elsewhere than the nights before the first.
     """
 
     move: Move
     nights: int
     since: float
     seen: float
-    elsewhere: bool
+    elsewhere: int
 
     @property
     def certain(self) -> bool:
@@ -78,7 +79,7 @@ class Finding:
         """What it makes of a night on which nothing else is found."""
         if not self.certain:
             return FrontKind.AMBIGUOUS
-        return FrontKind.MOVED if self.elsewhere else FrontKind.DIFFERS
+        return FrontKind.MOVED if self.elsewhere >= AGREEING else FrontKind.DIFFERS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,10 +185,10 @@ def _led_on(
     for move in compared.moves:
         before = lasting.get(move.key)
         since = night.time if before is None else before.since
-        earlier = [one for one in past if one.time < since]
+        elsewhere = _elsewhere(move, night, [one for one in past if one.time < since])
         found[move.key] = Finding(
             move=move, nights=1 if before is None else before.nights + 1, since=since, seen=night.time,
-            elsewhere=(before is not None and before.elsewhere) or _elsewhere(move, night, earlier),
+            elsewhere=0 if not elsewhere else 1 if before is None else before.elsewhere + 1,
         )  # fmt: skip
     return found
 
