@@ -144,7 +144,7 @@ def verdict_row(verdict: RuntimeVerdict) -> dict[str, Any]:
         "quantity": verdict.quantity,
         "runtime_a": verdict.runtimes[0],
         "runtime_b": verdict.runtimes[1],
-        "verdict": str(verdict.kind),
+        "kind": str(verdict.kind),
         "value_a": verdict.values[0],
         "value_b": verdict.values[1],
         **{
@@ -172,7 +172,7 @@ def print_verdicts(verdicts: Sequence[RuntimeVerdict], runtimes: tuple[str, str]
         f"B {runtimes[1]}": lambda row: _number(row, "value_b"),
         "change": _change,
         "would see": lambda row: "" if row["detectable"] is None else f"{row['detectable']:.1%}",
-        "verdict": lambda row: row["verdict"],
+        "verdict": lambda row: row["kind"],
         "why": lambda row: row["why"],
     }
     print_list([verdict_row(one) for one in verdicts], columns, output_format, right=(5, 6, 7, 8))

@@ -208,7 +208,7 @@ def test_half_the_threads_are_slower(cli: Cli):
     with cli.store("regress") as store:
         add_earlier(store, 15)
     same = cli(*TONIGHT, *FAST)
-    assert {row["verdict"] for row in same.json()} <= {"SAME", "AMBIGUOUS"}, same.out
+    assert {row["kind"] for row in same.json()} <= {"SAME", "AMBIGUOUS"}, same.out
 
     (cli.folder / "devices.yaml").write_text(one)
     for level, code in (("WARN", 0), ("FAIL", 1)):
@@ -216,6 +216,6 @@ def test_half_the_threads_are_slower(cli: Cli):
         rows = [row for row in slow.json() if row["quantity"] == "ttft_ms"]
         assert len(rows) == 2, "the anchor, and what it stands beside"
         for row in rows:
-            assert (row["verdict"], row["level"]) == ("SLOWER", level), row
+            assert (row["kind"], row["level"]) == ("SLOWER", level), row
             assert row["change"] > 0.2
             assert "threads 2 -> 1" in row["why"]

@@ -65,7 +65,7 @@ def test_both_versions_run_the_same_graph_in_turns(installed: Cli):
     rows = json.loads(out)
     assert [row["quantity"] for row in rows] in (["ttft_ms", "decode_ms"], ["decode_ms", "ttft_ms"])
     for row in rows:
-        assert row["verdict"] in ("SAME", "AMBIGUOUS"), row
+        assert row["kind"] in ("SAME", "AMBIGUOUS"), row
         assert (row["runtime_a"], row["runtime_b"], row["device"], row["what"]) == (OLD, NEW, "local", "convolutions")
         assert row["change_low"] <= row["change"] <= row["change_high"]
         assert row["value_b"] / row["value_a"] - 1 == pytest.approx(row["change"])
