@@ -18,9 +18,8 @@ from statistics import median
 from typing import Final
 
 from reports.gate import MEMORY, spread_noise
-from reports.nights import Night
+from reports.nights import number_of
 from reports.study_fronts import Reading
-from reports.values import Value
 from reports.verdict import Kind, Verdict
 from reports.verdict_rows import night_of
 
@@ -59,15 +58,3 @@ class NightNoise:
             value=value, noise=noise, changed=_CHANGED.get(verdict.kind, 0),
             pending=alarmed and not verdict.established,
         )  # fmt: skip
-
-
-def number_of(night: Night) -> Value | None:
-    """A night's number: of its first run, and of the fresh one where that was taken (their geometric mean)."""
-    first, fresh = night.first, night.confirmation
-    if first.fitness != "number" or first.value is None:
-        return None
-    if fresh is None or fresh.fitness != "number" or fresh.value is None:
-        return first.value
-    factor = math.sqrt(fresh.value.value / first.value.value)
-    one = first.value
-    return Value(value=one.value * factor, low=one.low * factor, high=one.high * factor)

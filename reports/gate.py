@@ -159,6 +159,8 @@ class Gate:
         """What a night with a number shows."""
         level = self._level(night.first)
         assert level is not None
+        if night.minimum_effect is not None:
+            self._floor = math.log1p(night.minimum_effect)
         limits = self.limits()
         if limits is None:
             return Look(night=night, level=level, limits=None)

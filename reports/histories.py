@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,12 +57,15 @@ class History:
         return self.verdicts[-1]
 
 
-def histories(series: Sequence[Series], *, at: float | None = None) -> tuple[History, ...]:
+def histories(
+    series: Sequence[Series], *, at: float | None = None, shown: Collection[str] | None = None
+) -> tuple[History, ...]:
     """Histories up to one night, in the order of the series; of those that have no night by then there is none.
 
     Args:
         series: All that are judged together, anchors too.
         at: Time of the night; the latest of all by default.
+        shown: Keys of those whose histories are wanted; all by default.
 
     Raises:
         ValueError: Two series have one key.
@@ -79,7 +82,7 @@ def histories(series: Sequence[Series], *, at: float | None = None) -> tuple[His
             changes=environment_changes(one.until(found[-1].time)),
         )
         for one in series
-        if (found := verdicts[one.key])
+        if (shown is None or one.key in shown) and (found := verdicts[one.key])
     )  # fmt: skip
 
 

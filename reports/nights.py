@@ -66,12 +66,26 @@ class Night:
         first: The night's measurement.
         confirmation: The fresh run that was taken at once because the first one raised an alarm; None when none was.
         environment: What may explain a change, by name: versions of system, runtime and agent, governor, power mode.
+        minimum_effect: Smallest relative change that was worth an alarm that night; None: as the series has it.
     """
 
     time: float
     first: Run
     confirmation: Run | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
+    minimum_effect: float | None = None
+
+
+def number_of(night: Night) -> Value | None:
+    """A night's number: of its first run, and of the fresh one where that was taken (their geometric mean)."""
+    first, fresh = night.first, night.confirmation
+    if first.fitness != "number" or first.value is None:
+        return None
+    if fresh is None or fresh.fitness != "number" or fresh.value is None:
+        return first.value
+    factor = math.sqrt(fresh.value.value / first.value.value)
+    one = first.value
+    return Value(value=one.value * factor, low=one.low * factor, high=one.high * factor)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,27 +42,28 @@ def vague(look: Look) -> str:
     )
 
 
-def noisy(look: Look) -> str:
+def noisy(look: Look, gate: Gate) -> str:
     """Of a series in which nothing that matters would be seen."""
     limits = _limits(look)
     scatter = f"±{1.96 * limits.spread:.0%}"
-    return f"no alarm, but nights scatter by {scatter}: only a change above {_seen(limits)} would be seen"
+    return f"no alarm, but nights scatter by {scatter}: only a change above {_seen(limits, gate)} would be seen"
 
 
 def quiet(look: Look, gate: Gate, *, went_back: bool) -> str:
     """Of a night without an alarm."""
     limits = _limits(look)
-    effect = gate.cost_factor(look.effect) - 1
+    effect = gate.cost_factor(look.mean_effect) - 1
+    ends = sorted(gate.cost_factor(side * limits.threshold) - 1 for side in (-1, 1))
     return (
-        f"{'it went back: ' if went_back else ''}{effect:+.1%}, within ±{math.expm1(limits.threshold):.1%} of "
-        f"{_baseline(limits, gate)}; a change of {_seen(limits)} would be seen"
+        f"{'it went back: ' if went_back else ''}{effect:+.1%}, within {ends[0]:+.1%} and {ends[1]:+.1%} of "
+        f"{_baseline(limits, gate)}; a change of {_seen(limits, gate)} would be seen"
     )
 
 
 def unconfirmed(look: Look, gate: Gate, effect: float) -> str:
     """Of an alarm that is not confirmed."""
     first = gate.cost_factor(look.effect) - 1
-    alarm = f"{first:+.1%} against {_baseline(_limits(look), gate)}, beyond {math.expm1(_limits(look).threshold):.1%}"
+    alarm = f"{first:+.1%} against {_baseline(_limits(look), gate)}, beyond {_limit(look, gate)}"
     if look.confirmed is None:
         run = look.night.confirmation
         missing = "a fresh run is wanted" if run is None else f"the fresh run has no number{_because(run.reason)}"
@@ -91,8 +92,8 @@ def alarm(look: Look, gate: Gate, effect: float, *, silent: bool, moved: float |
         moved: Effect of the anchors where they moved to the same side, by less.
     """
     limits = _limits(look)
-    threshold = math.expm1(limits.threshold)
-    beyond = f"beyond {threshold:.1%}" if look.side else f"within {threshold:.1%} and not yet back"
+    threshold = _limit(look, gate)
+    beyond = f"beyond {threshold}" if look.side else f"within {threshold} and not yet back"
     text = f"{effect:+.1%} against {_baseline(limits, gate)}, {beyond}"
     if look.confirmed and look.fresh is not None:
         text += f"; a fresh run says {gate.cost_factor(look.fresh) - 1:+.1%}"
@@ -114,6 +115,8 @@ def standing(*, failed: bool) -> str:
 
 def changes(before: Night, now: Night) -> str:
     """What is another in the environment since the last good night."""
+    if not now.environment:  # a night that was not measured knows nothing of it
+        return ""
     found = _changes(before, now, sorted(set(before.environment) | set(now.environment)))
     return f"; since the last good night: {', '.join(found)}" if found else ""
 
@@ -151,8 +154,14 @@ def _baseline(limits: Limits, gate: Gate) -> str:
     return f"the pinned {value}" if gate.pinned else f"{value}, the median of {limits.nights} good nights"
 
 
-def _seen(limits: Limits) -> str:
-    return f"{math.expm1(limits.detectable):.1%}"
+def _limit(look: Look, gate: Gate) -> str:
+    """The threshold on the side of the night, as a change of the quantity: +20% up is -16.7% down."""
+    return f"{gate.cost_factor(math.copysign(_limits(look).threshold, look.effect)) - 1:+.1%}"
+
+
+def _seen(limits: Limits, gate: Gate) -> str:
+    """The change to the worse side that would be seen, as a change of the quantity."""
+    return f"{gate.cost_factor(limits.detectable) - 1:+.1%}"
 
 
 def _because(reason: str) -> str:

@@ -2,6 +2,7 @@
 
 Times are there twice: as text in local time (``night``, ``since``) and as seconds since 1970 (``night_unix``,
 ``since_unix``).
+``value`` is the night's number, the geometric mean of its ``first`` run and of the ``fresh`` one, where one was taken.
 Changes and thresholds are relative: 0.05 is 5% more. A number that none is (NaN, infinite) is None, as JSON needs it.
 """
 
@@ -13,7 +14,7 @@ from typing import Any, Final
 
 from reports.budgets import number
 from reports.formatting import moment
-from reports.nights import Night, Run, Series
+from reports.nights import Night, Run, Series, number_of
 from reports.objectives import quantities
 from reports.values import Value
 from reports.verdict import Kind, Level, Verdict
@@ -46,7 +47,8 @@ def verdict_row(verdict: Verdict) -> dict[str, Any]:
         "kind": str(verdict.kind),
         "level": str(verdict.level),
         "why": verdict.why,
-        **_run("value", None if night is None else night.first),
+        **_value("value", None if night is None else number_of(night)),
+        **_run("first", None if night is None else night.first),
         "status": None if night is None else night.first.status,
         "reason": None if night is None else night.first.reason,
         **_run("fresh", None if night is None else night.confirmation),

@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from reports import verdict_reasons as reasons
 from reports.gate import Gate
@@ -87,7 +88,10 @@ class _Track:
         self.last_good: Night | None = None
         self.without: list[float] = []  # nights in a row with a result that has no number
         self.failed = False
-        self._waiting = sorted((one for one in series.acceptances if one.time <= at), key=lambda one: one.time)
+        self._waiting: list[Acceptance] = []
+        for word in series.acceptances:  # one that was given later holds from its time on, whatever was said before
+            if word.time <= at:
+                self._waiting = [*(one for one in self._waiting if one.time < word.time), word]
 
     def begin(self, time: float) -> None:
         """What somebody accepted from this night on holds from this night on."""
@@ -142,10 +146,10 @@ def _anchors(group: Sequence[_Tonight]) -> _Anchors:
     looks = [one.look for one in anchors if one.look is not None and one.says]
     others = [one.look for one in group if not one.track.series.anchor and one.look is not None and one.compared]
     for side in (1, -1):
-        effects = sorted(look.mean_effect for look in looks if (look.side or look.stands) == side)
+        effects = [look.mean_effect for look in looks if (look.side or look.stands) == side]
         alone = others and not any((look.side or look.stands) == side for look in others)
         if 2 * len(effects) > len(looks) and not alone:
-            return _Anchors(exist=True, known=True, side=side, effect=effects[len(effects) // 2])
+            return _Anchors(exist=True, known=True, side=side, effect=median(effects))
     return _Anchors(exist=bool(anchors), known=bool(looks))
 
 
@@ -219,7 +223,7 @@ def _without_alarm(one: _Tonight, look: Look) -> Verdict:
     track.last_good = look.night
     track.failed = False
     if noisy:
-        return _made(one, Kind.AMBIGUOUS, Level.FINE, reasons.noisy(look))
+        return _made(one, Kind.AMBIGUOUS, Level.FINE, reasons.noisy(look, gate))
     return _made(one, Kind.SAME, Level.FINE, why)
 
 

@@ -21,8 +21,9 @@ def fronts_command(*, at: str | None, output_format: str, store: str | None, run
     Raises:
         CommandError: No night was measured, or none began then.
     """
-    from archsearch.cli.regress_looking import latest, night_at
+    from archsearch.cli.regress_looking import night_at
     from archsearch.regress.front_nights import front_verdicts
+    from archsearch.regress.judged import last_night
     from archsearch.regress.series import load_series
     from reports.tables import FORMATS
 
@@ -31,7 +32,8 @@ def fronts_command(*, at: str | None, output_format: str, store: str | None, run
         series = load_series(database)
         if not any(one.nights for one in series):
             raise CommandError("no night has measured anything yet", hint="archsearch regress run --suite FILE")
-        night = latest(series) if at is None else night_at(at, series)
+        night = last_night(series) if at is None else night_at(at, series)
+        assert night is not None
         found = front_verdicts(database, series, night)
     print_fronts(found, output_format)
     if not found:

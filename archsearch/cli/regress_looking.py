@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from reports.nights import Series
 
 _MEASURE = "archsearch regress run --devices devices.yaml"
-_TOMORROW_S = 86_400.0
 _LONGEST = 60
 
 
@@ -28,12 +26,13 @@ def history_command(
 ) -> None:
     """Print all series with their change points, or every night of some of them."""
     from archsearch.regress.accepting import meant
+    from archsearch.regress.judged import last_night
     from reports.histories import histories
     from reports.tables import FORMATS
 
     one_of(output_format, FORMATS, "--format")
     found = _stored(store=store, runs=runs)
-    past = histories(found, at=latest(found))
+    past = histories(found, at=last_night(found))
     if which is not None:
         keys = {one.key for one in meant(which, found)}
         past = tuple(one for one in past if one.series.key in keys)
@@ -50,16 +49,19 @@ def history_command(
 def report_command(out: Path, *, at: str | None, store: str | None, runs: Path) -> None:
     """Write a night as a page or as Markdown."""
     from archsearch.regress.front_nights import front_verdicts
-    from archsearch.regress.judged import judge_night
+    from archsearch.regress.judged import judge_night, last_night
+    from archsearch.regress.series import load_series
 
     checked_report(out)
     found = _stored(store=store, runs=runs)
-    night = latest(found) if at is None else night_at(at, found)
-    verdicts = judge_night(found, night)
+    night = last_night(found) if at is None else night_at(at, found)
+    assert night is not None
     with nights(store=store, runs=runs) as database:
+        if at is not None:  # as it was told then, when nobody knew of later nights
+            found = load_series(database, until=night)
+        verdicts = judge_night(found, night)
         fronts = front_verdicts(database, found, night)
-    keys = {verdict.series.key for verdict in verdicts}
-    write_report(out, verdicts, [one for one in found if one.key in keys], fronts)
+    write_report(out, verdicts, found, fronts)
     console(stderr=True).print(f"written: {out}")
 
 
@@ -111,12 +113,6 @@ def _stored(*, store: str | None, runs: Path) -> list[Series]:
     if not any(one.nights for one in found):
         raise CommandError("no night has measured anything yet", hint=_MEASURE)
     return found
-
-
-def latest(series: Sequence[Series]) -> float:
-    """The last night that is not from the future; a clock that once jumped ahead does not hide the others."""
-    times = [night.time for one in series for night in one.nights]
-    return max((at for at in times if at <= time.time() + _TOMORROW_S), default=max(times))
 
 
 def _write_figure(path: Path, past: Sequence[History]) -> None:

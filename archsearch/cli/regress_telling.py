@@ -61,13 +61,11 @@ class Outlets:
             fronts: Verdicts on the fronts of studies.
         """
         junit, report, command = self.junit, self.report, self.command
-        keys = {verdict.series.key for verdict in verdicts}
         written = True
         if junit is not None:
             written &= _written(lambda: write_junit(junit, verdicts))
         if report is not None:
-            shown = [one for one in series if one.key in keys]
-            written &= _written(lambda: write_report(report, verdicts, shown, fronts))
+            written &= _written(lambda: write_report(report, verdicts, series, fronts))
         if self.github:
             print_annotations(verdicts)
         if command is not None:
@@ -130,7 +128,7 @@ def write_report(
     Args:
         path: ``.html`` or ``.md``.
         verdicts: Of the night.
-        series: All that were judged together, whose histories are shown.
+        series: All that are stored; the histories of those with a verdict are shown.
         fronts: Verdicts on the fronts of studies.
 
     Raises:
@@ -140,10 +138,11 @@ def write_report(
     from reports.regression_report import write_regression_report
 
     at = max((verdict.time for verdict in verdicts), default=None)
+    keys = {verdict.series.key for verdict in verdicts}
     checked_report(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_regression_report(path, verdicts, histories(series, at=at), fronts)
+        write_regression_report(path, verdicts, histories(series, at=at, shown=keys), fronts)
     except OSError as error:
         raise CommandError(f"{error.filename2 or error.filename or path}: {error.strerror}") from error
 

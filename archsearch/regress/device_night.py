@@ -14,6 +14,7 @@ from typing import Final
 
 from archsearch.measuring import Interrupted, Measurer
 from archsearch.regress.items import Item
+from archsearch.regress.judged import verdicts_of
 from archsearch.regress.notes import Asked, Note, Part
 from archsearch.regress.rounds import THROTTLED, Noted, rounds
 from archsearch.regress.series import asked_of, load_series
@@ -21,7 +22,6 @@ from archsearch.regress.series_key import SeriesKey
 from archsearch.regress.taking import Taker, Telling
 from profiler.errors import TransportError
 from profiler.jobs import Protocol as Effort
-from reports.verdicts import judge
 
 NIGHT_PROTOCOL: Final = Effort(min_processes=3, max_processes=5, min_repeats=3, max_repeats=6, time_budget_s=20.0)
 """Several processes: what they differ by is most of what nights differ by."""
@@ -141,8 +141,7 @@ class DeviceNight:
     def _wanted(self) -> set[Asked]:
         night = self._settings.night
         here = [one for one in load_series(self._measurer.store) if one.device == self._name]
-        tonight = [one for one in here if any(found.time == night for found in one.nights)]
-        verdicts = judge(tonight, at=night)
+        verdicts = verdicts_of(here, night)
         return {asked_of(SeriesKey.parse(one.series.key)) for one in verdicts if one.wants_confirmation}
 
     def _measure(self, item: Item, part: Part, number: int, effort: Effort) -> Noted:

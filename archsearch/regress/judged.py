@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from statistics import median
@@ -17,6 +18,7 @@ from reports.verdicts import judge, replay
 
 _FIXED = ("machine", "cpu_model", "cores", "os", "libc", "governor")
 """What of a device's environment is part of its fingerprint."""
+_TOMORROW_S = 86_400.0
 _VERSION = re.compile(r"[0-9][0-9A-Za-z.+!-]{0,63}")
 """What a device calls its runtime, where that can be typed."""
 
@@ -28,16 +30,33 @@ def judge_night(series: Sequence[Series], night: float) -> list[Verdict]:
         series: All of the store (`load_series`): those dated after the night tell that a clock jumped.
         night: Its time.
     """
-    tonight = [one for one in series if any(found.time == night for found in one.nights)]
-    return worst_first(_beside_old(verdict, series) for verdict in judge(tonight, at=night))
+    return worst_first(_beside_old(verdict, series) for verdict in verdicts_of(series, night))
+
+
+def verdicts_of(series: Sequence[Series], night: float) -> list[Verdict]:
+    """Verdicts on one night of the series that have it, in their order.
+
+    All are led through their nights: an anchor that the suite no longer has still tells what was the device.
+    """
+    tonight = {one.key for one in series if any(found.time == night for found in one.nights)}
+    return [verdict for verdict in judge(series, at=night) if verdict.series.key in tonight]
+
+
+def last_night(series: Sequence[Series]) -> float | None:
+    """The last night that is not from the future: a clock that once jumped ahead does not hide the others.
+
+    Where all are from the future, the last of them; None without any night.
+    """
+    times = [night.time for one in series for night in one.nights]
+    return max((at for at in times if at <= time.time() + _TOMORROW_S), default=max(times, default=None))
 
 
 def latest_verdicts(series: Sequence[Series]) -> list[Verdict]:
-    """The verdict on the last night of each series, in their order."""
+    """The verdict on the last night of each series, in their order; see `last_night`."""
     found: dict[str, Verdict] = {}
-    for time, verdicts in replay(series):
+    for at, verdicts in replay(series, at=last_night(series)):
         for verdict in verdicts:
-            if any(night.time == time for night in verdict.series.nights):
+            if any(night.time == at for night in verdict.series.nights):
                 found[verdict.series.key] = verdict
     return [_beside_old(found[one.key], series) for one in series if one.key in found]
 

@@ -38,12 +38,13 @@ class _Growing:
     first: dict[float, Run] = field(default_factory=dict)
     fresh: dict[float, Run] = field(default_factory=dict)
     environments: dict[float, Mapping[str, str]] = field(default_factory=dict)
+    effects: dict[float, float] = field(default_factory=dict)
 
     def nights(self) -> tuple[Night, ...]:
         return tuple(
             Night(
                 time=time, first=self.first[time], confirmation=self.fresh.get(time),
-                environment=self.environments.get(time, {}),
+                environment=self.environments.get(time, {}), minimum_effect=self.effects.get(time),
             )
             for time in sorted(self.first)
         )  # fmt: skip
@@ -102,7 +103,7 @@ def _take(growing: dict[SeriesKey, _Growing], one: Counted) -> None:
             else:
                 series.first[note.night] = run
                 series.environments[note.night] = _environment(note, measurement)
-                series.minimum_effect = note.minimum_effect
+                series.minimum_effect = series.effects[note.night] = note.minimum_effect
 
 
 def _run(view: MeasuredPoint, objective: Objective, trouble: tuple[str, str] | None) -> Run | None:

@@ -22,6 +22,7 @@ from archsearch.cli.app import app
 from archsearch.cli.exits import CommandError, guarded
 from archsearch.cli.regress_looking import night_at
 from archsearch.cli.regress_telling import Outlets, notify, print_annotations, write_junit
+from archsearch.regress.judged import last_night
 from archsearch.regress.series_key import SeriesKey
 from archsearch.store import Store
 from reports.formatting import moment
@@ -161,7 +162,7 @@ def test_a_night_from_the_future_is_not_the_latest():
         key=key("ahead").text, device="board", label="x", quantity="decode_ms", direction="min",
         nights=(*SERIES[0].nights, Night(time=time.time() + 400 * DAY, first=run(10.0))),
     )  # fmt: skip
-    assert regress_looking.latest([ahead]) == FIRST + 21 * DAY
+    assert last_night([ahead]) == FIRST + 21 * DAY
 
 
 def test_nights_of_a_real_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

@@ -34,7 +34,7 @@ class TestASeries:
         assert verdict.effect.value == pytest.approx(0.01)
         assert verdict.threshold == pytest.approx(0.04)
         assert 0.04 < verdict.detectable < 0.08
-        assert verdict.why.startswith("+1.0%, within ±4.0% of 10.00, the median of 14 good nights")
+        assert verdict.why.startswith("+1.0%, within -3.8% and +4.0% of 10.00, the median of 14 good nights")
         assert verdict.since is None
 
     def test_a_step_warns_and_fails_on_the_second_night(self):
@@ -82,6 +82,15 @@ class TestASeries:
         early = tonight(11.0, 11.0, acceptances=(accepted,))
         assert said(early) == (Kind.AMBIGUOUS, Level.FINE)
         assert "3 more good nights (this one included) are needed since ann accepted a new level" in early.why
+
+    def test_the_word_that_was_given_last_counts(self):
+        step = [*QUIET, 12.0, 12.0, 12.0]
+        pin = Acceptance(time=17 * DAY, reason="pinned", by="a", pinned=12.0)
+        back = Acceptance(time=15 * DAY, reason="no, the old level", by="b", pinned=10.0)
+        assert said(judge([series(*nights(step), acceptances=(pin,))])[0])[0] is Kind.SAME
+        found = judge([series(*nights(step), acceptances=(pin, back))])[0]
+        assert said(found)[0] is Kind.SLOWER
+        assert found.accepted == back
 
     def test_a_pinned_baseline_does_not_follow(self):
         creeping = [10.0 * 1.004**index for index in range(40)]
@@ -254,6 +263,15 @@ class TestTheAnchor:
     def test_a_device_that_moved_is_no_new_baseline(self):
         assert self.judged([11.0] * 30, [11.0] * 30) == [(Kind.DEVICE_WIDE, Level.WARN)] * 2
 
+    def test_of_two_the_middle_counts(self):
+        model = series(*nights([*QUIET, 12.8]), key="model")
+        anchors = [
+            series(*nights([*QUIET, value]), key=f"anchor {value}", anchor=True) for value in (10.5, 13.0)
+        ]  # fmt: skip
+        found = judge([model, *anchors])[0]
+        assert "the device's anchor moved by +16.8%" in found.why
+        assert found.kind is Kind.SLOWER
+
     def test_of_several_most_must_move(self):
         model = series(*nights([*QUIET, 11.0]), key="model")
         anchors = [
@@ -282,6 +300,22 @@ class TestTime:
         verdict = judge([series(*nights([*QUIET, 11.0, 11.0]), night(9999, 50.0))], at=21 * DAY)[0]
         assert said(verdict) == (Kind.SLOWER, Level.FAIL)
         assert "one night is dated after this one" in verdict.why
+
+    def test_each_night_is_judged_by_the_smallest_effect_of_then(self):
+        made = [replace(one, minimum_effect=0.04) for one in nights([*QUIET, 10.8, 10.8])]
+        later = Night(time=len(made) * DAY, first=run(10.8), minimum_effect=0.2)
+        verdicts = {time: found[0] for time, found in replay([series(*made, later, minimum_effect=0.2)])}
+        assert said(verdicts[made[-1].time]) == (Kind.SLOWER, Level.FAIL)
+        assert verdicts[later.time].threshold == pytest.approx(0.2)
+
+    def test_a_night_that_was_not_measured_names_no_changes(self):
+        known = [replace(one, environment={"os": "1"}) for one in nights(QUIET)]
+        gone = Night(time=len(known) * DAY, first=Run(status="lost", reason="no answer"))
+        assert "unknown" not in judge([series(*known, gone)])[0].why
+
+    def test_a_limit_downwards_is_told_as_it_is(self):
+        found = judge([series(*nights([*QUIET, 8.0]), minimum_effect=0.2)])[0]
+        assert "beyond -16.7%" in found.why
 
     def test_what_changed_on_the_device_is_told(self):
         before = [replace(one, environment={"os": "14", "governor": "performance"}) for one in nights(QUIET)]

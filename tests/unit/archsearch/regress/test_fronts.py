@@ -18,10 +18,10 @@ from archsearch.regress.series import load_series
 from archsearch.regress.suite import load_suite
 from archsearch.store import Store
 from profiler.workloads import Point
-from reports.front_noise import UNKNOWN_NOISE, number_of
+from reports.front_noise import UNKNOWN_NOISE
 from reports.front_verdicts import FrontVerdict
 from reports.nights import Night as OfSeries
-from reports.nights import Run
+from reports.nights import Run, number_of
 from reports.study_fronts import Said, Scope, StudyFront
 from reports.values import Value
 from search_space.notation import resolve

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -103,6 +104,33 @@ def test_the_anchor_moved_too(store: Store):
     both(store, GOOD, decode_ms=1.3, anchor_ms=1.3)
     assert verdict(store).kind == "device-wide"
     assert exit_code(judge_night(load_series(store), night(GOOD)), {}) == OK
+
+
+def test_an_anchor_that_was_replaced_still_tells_of_its_nights(store: Store):
+    for number in (GOOD, GOOD + 1, GOOD + 2):
+        both(store, number, decode_ms=1.3, anchor_ms=1.3)
+    last = GOOD + 3
+    for part in ("before", "after"):
+        write(store, night(last), part=part, item="another", anchor=True, identity="f" * 16)
+    write(store, night(last), decode_ms=1.3)
+    write(store, night(last), part="confirmation", decode_ms=1.3)
+    found = verdict(store, last)
+    assert (found.kind, found.level) == ("SLOWER", "WARN"), found.why
+    [listed] = [one for one in latest_verdicts(load_series(store)) if one.series.key == found.series.key]
+    assert (listed.kind, listed.level) == (found.kind, found.level), "the same in every command"
+
+
+def test_a_night_from_the_future_is_not_the_last(store: Store, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(time, "time", lambda: night(GOOD))
+    ahead = night(GOOD + 400)
+    block(store, night(GOOD), decode_ms=1.6)
+    block(store, ahead, decode_ms=1.0)
+    [found] = [
+        one
+        for one in latest_verdicts(load_series(store))
+        if not one.series.anchor and one.series.quantity == "decode_ms"
+    ]
+    assert found.time == night(GOOD)
 
 
 def test_a_night_between_anchors_that_moved_says_nothing(store: Store):
