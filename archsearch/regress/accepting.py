@@ -13,10 +13,12 @@ from archsearch.regress.judged import current
 from archsearch.regress.notes import ACCEPTED, STUDY
 from archsearch.regress.series_key import SeriesKey
 from archsearch.store import Store
+from reports.formatting import moment
 from reports.nights import Acceptance, Series
 from reports.verdict import Verdict
 
 _TIMES = ("%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S")
+_DAY_S = 86_400.0
 _SHORTEST_ID = 3
 _NAMED = 5
 
@@ -60,19 +62,33 @@ def since_when(text: str | None, verdict: Verdict) -> float:
     """The time from which on a word holds: the change by default, else the last night.
 
     Raises:
-        StudyError: It is no time.
+        StudyError: It is no time, or one from which on the word would change nothing.
     """
     if text is None:
         return verdict.time if verdict.since is None else verdict.since
     word = text.strip()
     if word == "now":
         return time.time()
+    since = _seconds(word)
+    if since is None:
+        raise StudyError(f"--since {text!r} is no night", hint="2026-03-01, '2026-03-01 04:00' or now")
+    nights = [night.time for night in verdict.series.nights]
+    first = min(nights)
+    if not first - _DAY_S < since < max(time.time(), *nights) + _DAY_S:
+        raise StudyError(
+            f"--since {text!r}: the series has nights from {moment(first)} on, and none after tomorrow",
+            hint="the night from which on the level is right, or now",
+        )
+    return since
+
+
+def _seconds(word: str) -> float | None:
     for form in _TIMES:
         try:
             return time.mktime(time.strptime(word, form))
         except (ValueError, OverflowError):
             continue
-    raise StudyError(f"--since {text!r} is no night", hint="2026-03-01, '2026-03-01 04:00' or now")
+    return None
 
 
 def accept(store: Store, series: Series, *, since: float, reason: str, pinned: float | None) -> Acceptance:

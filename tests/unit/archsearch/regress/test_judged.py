@@ -250,6 +250,12 @@ def test_nights_as_people_write_them(store: Store, text: str):
     assert since_when(text, verdict(store, 0)) == pytest.approx(1.8e9, abs=2 * 86400)
 
 
+@pytest.mark.parametrize("text", ["1999-01-01", "2099-01-01"])
+def test_words_that_would_change_nothing_are_refused(store: Store, text: str):
+    with pytest.raises(StudyError, match="has nights from 2027-01-15"):
+        since_when(text, verdict(store, 0))
+
+
 @pytest.mark.parametrize("text", ["yesterday", "", "2027-13-01"])
 def test_what_is_no_night(store: Store, text: str):
     with pytest.raises(StudyError, match="no night"):
