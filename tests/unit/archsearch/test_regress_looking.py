@@ -10,6 +10,8 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +156,20 @@ def test_a_night_is_named_by_day_minute_second_or_number():
         assert night_at(text, SERIES) == last
     with pytest.raises(CommandError, match="is no night"):
         night_at("yesterday", SERIES)
+
+
+def test_a_named_time_lasts_as_long_as_it_is_exact():
+    past_the_minute = FIRST + 30 * 60 + 12
+    given = [replace(SERIES[0], nights=(replace(SERIES[0].nights[0], time=past_the_minute),))]
+    local = moment(past_the_minute, seconds=True)
+    zoned = datetime.fromtimestamp(past_the_minute, tz=UTC)
+    found = [local[:10], local[:13], local[:13].replace(" ", "T"), local[:16], local, f"{local}.000"]
+    found += [zoned.strftime(form) for form in ("%Y-%m-%dT%H:%MZ", "%Y-%m-%d %H:%M+00:00", "%Y%m%dT%H%M+0000")]
+    for text in found:
+        assert night_at(text, given) == past_the_minute, text
+    for text in (f"{local[:14]}29", f"{local[:14]}31", f"{local[:17]}11", zoned.strftime("%Y-%m-%dT%H:%M:13+00:00")):
+        with pytest.raises(CommandError, match="no night began then"):
+            night_at(text, given)
 
 
 def test_a_night_from_the_future_is_not_the_latest():
