@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 DAY_S = 86_400.0
 _BESIDE = 0.22
 """How far right of its night a fresh run is drawn, in nights."""
-_MARGIN_PX = 24
+_MARGIN_PX = 14
 _POINT_PX = 17
 """Height of a row of change points."""
 _LAST_SHARE = 0.9

@@ -148,7 +148,7 @@ def test_what_a_change_point_comes_to_stands_above_the_values_and_the_names_of_c
     shifts = [name.yshift, *(note.yshift for note in notes)]
     assert all(above - below >= 15 for below, above in pairwise(shifts))
     assert figure.layout.margin.t >= shifts[-1] + 17
-    assert drawn(past(*nights(QUIET))).layout.margin.t == 24
+    assert drawn(past(*nights(QUIET))).layout.margin.t == 14
 
 
 def test_numbers_that_none_are_do_no_harm():
