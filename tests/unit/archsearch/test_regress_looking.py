@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -16,12 +17,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 import archsearch.regress.series
 from archsearch.cli import regress_looking
 from archsearch.cli.app import app
-from archsearch.cli.exits import CommandError, guarded
+from archsearch.cli.exits import (
+    INTERRUPTED,
+    NO_DEVICE,
+    NOTHING_MEASURED,
+    OK,
+    REGRESSION,
+    USAGE,
+    CommandError,
+    guarded,
+)
 from archsearch.cli.regress_looking import night_at
 from archsearch.cli.regress_telling import Outlets, notify, print_annotations, write_junit
 from archsearch.regress.series_key import SeriesKey
@@ -303,6 +314,16 @@ def test_annotations_leave_standard_output_to_programs(capfd: pytest.CaptureFixt
     told = capfd.readouterr()
     assert told.out == ""
     assert [line.partition(" ")[0] for line in told.err.splitlines()] == ["::error", "::warning"]
+
+
+def test_the_help_of_run_and_the_readme_name_every_exit_code_of_a_night():
+    root: Any = typer.main.get_command(app)
+    _, _, told = root.commands["regress"].commands["run"].epilog.partition("Exit codes: ")
+    readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+    _, _, said_there = readme.partition("its exit code is ")
+    for text in (told, said_there.partition("\n\n")[0]):
+        codes = (OK, REGRESSION, USAGE, NO_DEVICE, NOTHING_MEASURED, INTERRUPTED)
+        assert [int(code) for code in re.findall(r"\b\d+\b", text)] == list(codes)
 
 
 def test_help_is_quick_because_nothing_heavy_is_imported():
