@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from typing import Final
 
 from reports.figures.text import safe
+from reports.figures.verdict_marks import kind_html
 from reports.formatting import markdown_text
 from reports.front_rows import COLUMNS, front_cells, layout_cells, wanted_first
 from reports.front_verdicts import FrontKind, FrontVerdict
@@ -18,6 +19,8 @@ HOW: Final = (
     "nights that stood elsewhere; DIFFERS: it was never otherwise, and the study's one measurement may have been off. "
     "A front that moved fails nothing by itself."
 )
+_WORDS: Final = ("what", "note")
+_SHORT: Final = tuple(name for name in COLUMNS if name not in _WORDS)
 
 
 def fronts_html(verdicts: Sequence[FrontVerdict]) -> Iterator[str]:
@@ -25,13 +28,11 @@ def fronts_html(verdicts: Sequence[FrontVerdict]) -> Iterator[str]:
     if not verdicts:
         return
     ordered = wanted_first(verdicts)
-    cells = [list(front_cells(one).values()) for one in ordered]
-    wide = {COLUMNS.index("what"), COLUMNS.index("note")}
-    yield f"<section><h2>Fronts of studies</h2><p>{safe(HOW)}</p>{_html(COLUMNS, cells, wide)}"
+    yield f"<section><h2>Fronts of studies</h2><p>{safe(HOW)}</p>{_fronts_html(ordered)}"
     for one in ordered:
-        heads, rows = layout_cells(one)
         opened = "" if one.kind is FrontKind.HELD else " open"
-        yield f"<details{opened}><summary>{safe(title_of(one))}</summary>{_html(heads, rows, {2})}</details>"
+        named = f"{kind_html(one.kind)}: {safe(_where(one))}"
+        yield f"<details{opened}><summary>{named}</summary>{_layouts_html(one)}</details>"
     yield "</section>"
 
 
@@ -50,16 +51,40 @@ def fronts_markdown(verdicts: Sequence[FrontVerdict]) -> Iterator[str]:
 
 def title_of(verdict: FrontVerdict) -> str:
     """Which front, and the verdict; not safe yet."""
-    where = f"{verdict.device}: {verdict.front.study} {verdict.workload} {verdict.precision}"
-    return f"{where}: {verdict.kind}"
+    return f"{_where(verdict)}: {verdict.kind}"
 
 
-def _html(heads: Sequence[str], rows: Sequence[Sequence[str]], wide: set[int]) -> str:
-    head = "".join(f"<th class=text>{safe(name)}</th>" for name in heads)
+def _where(verdict: FrontVerdict) -> str:
+    return f"{verdict.device}: {verdict.front.study} {verdict.workload} {verdict.precision}"
+
+
+def _fronts_html(verdicts: Sequence[FrontVerdict]) -> str:
+    """Two rows for each, as verdicts on series have them: what is short, and the words below over the whole width."""
     lines = []
-    for row in rows:
-        cells = (f"<td class={'why' if at in wide else 'text'}>{safe(cell)}</td>" for at, cell in enumerate(row))
-        lines.append(f"<tr>{''.join(cells)}</tr>")
+    for one in verdicts:
+        cells = front_cells(one)
+        shown = "".join(_cell(name, kind_html(one.kind) if name == "verdict" else safe(cells[name])) for name in _SHORT)
+        words = "".join(f"<div>{safe(cells[name])}</div>" for name in _WORDS if cells[name])
+        lines.append(f"<tr class=numbers>{shown}</tr><tr><td class=why colspan={len(_SHORT)}>{words}</td></tr>")
+    return _table(_SHORT, lines, numbers={"front"})
+
+
+def _cell(name: str, html: str) -> str:
+    kind = {"front": "", "verdict": " class=verdict", "device": " class=device"}.get(name, " class=text")
+    return f"<td{kind}>{html}</td>"
+
+
+def _layouts_html(verdict: FrontVerdict) -> str:
+    heads, rows = layout_cells(verdict)
+    lines = []
+    for title, study, tonight, *numbers in rows:
+        words = f"<td class=what>{safe(title)}</td><td class=text>{safe(study)}</td><td class=what>{safe(tonight)}</td>"
+        lines.append(f"<tr>{words}{''.join(f'<td>{safe(number)}</td>' for number in numbers)}</tr>")
+    return _table(heads, lines, numbers=set(verdict.front.objectives))
+
+
+def _table(heads: Sequence[str], lines: Sequence[str], *, numbers: Set[str]) -> str:
+    head = "".join(f"<th{'' if name in numbers else ' class=text'}>{safe(name)}</th>" for name in heads)
     return f"<div class=scroll><table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
 
 

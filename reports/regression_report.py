@@ -10,7 +10,7 @@ from reports.errors import ReportError
 from reports.figures.history import history_figure
 from reports.figures.text import safe
 from reports.figures.theme import THEMES
-from reports.figures.verdict_marks import MARKS, color_of, level_color
+from reports.figures.verdict_marks import MARKS, kind_html, level_color
 from reports.formatting import change_text, clean, moment
 from reports.front_sections import fronts_html
 from reports.front_verdicts import FrontVerdict
@@ -28,10 +28,13 @@ _STYLE = """
 td.text, th.text { text-align: left; }
 tr.numbers td { border-bottom: 0; padding-top: .5rem; }
 td.why { text-align: left; white-space: normal; color: #4b5261; padding: 0 .7rem .5rem; }
-td.what { text-align: left; white-space: normal; min-width: 16ch; }
+td.why > div { max-width: min(110ch, calc(100vw - 6rem)); position: sticky; left: 0; overflow-wrap: anywhere; }
+td.what, td.device { text-align: left; white-space: normal; overflow-wrap: anywhere; min-width: 16ch; }
+td.device { min-width: 10ch; } dd, h3, h3 + p, summary { overflow-wrap: anywhere; }
 td.verdict { text-align: left; } th { white-space: normal; vertical-align: bottom; }
-.history { height: 460px; margin: .2rem 0 0; } details { border-top: 1px solid #e6e8ec; padding: .35rem 0; }
-summary { cursor: pointer; } h3 { font-size: 1rem; margin: 1.6rem 0 .1rem; } h3 + p { max-width: 110ch; }
+.history { height: 460px; margin: 0; } details { border-top: 1px solid #e6e8ec; padding: .35rem 0; }
+summary { cursor: pointer; } h3 { font-size: 1rem; margin: 1.6rem 0 .1rem; }
+h3 + p { max-width: 110ch; margin-bottom: 0; }
 .zero { color: #8a909c; }
 """
 # Figures are drawn when somebody comes to see them, so that a page of hundreds opens at once.
@@ -124,7 +127,7 @@ def _devices_html(verdicts: Sequence[Verdict]) -> str:
         counts = [*one.levels.values(), *one.kinds.values()]
         cells = "".join(f"<td{'' if count else ' class=zero'}>{count}</td>" for count in counts)
         lines.append(
-            f"<tr><td class=text>{safe(one.device)}</td><td class=text>{_level_html(one.level)}</td>{cells}</tr>"
+            f"<tr><td class=device>{safe(one.device)}</td><td class=text>{_level_html(one.level)}</td>{cells}</tr>"
         )
     return _table(head, lines)
 
@@ -136,16 +139,16 @@ def _verdicts_html(verdicts: Sequence[Verdict]) -> str:
     for verdict in verdicts:
         cells = verdict_cells(verdict)
         lines.append(f"<tr class=numbers>{''.join(_cells(verdict, cells))}</tr>")
-        lines.append(f"<tr><td class=why colspan={len(_SIDE_BY_SIDE)}>{safe(cells['why'])}</td></tr>")
+        lines.append(f"<tr><td class=why colspan={len(_SIDE_BY_SIDE)}><div>{safe(cells['why'])}</div></td></tr>")
     return _table(head, lines)
 
 
 def _cells(verdict: Verdict, cells: Mapping[str, str]) -> Iterator[str]:
     for name in _SIDE_BY_SIDE:
         if name == "verdict":
-            yield f"<td class=verdict>{_kind_html(verdict.kind)} {_level_html(verdict.level)}</td>"
-        elif name == "what":
-            yield f"<td class=what>{safe(cells[name])}</td>"
+            yield f"<td class=verdict>{kind_html(verdict.kind)} {_level_html(verdict.level)}</td>"
+        elif name in ("what", "device"):
+            yield f"<td class={name}>{safe(cells[name])}</td>"
         else:
             yield f"<td{'' if name in NUMBER_COLUMNS else ' class=text'}>{safe(cells[name])}</td>"
 
@@ -158,21 +161,18 @@ def _level_html(level: Level) -> str:
     return str(level) if level is Level.FINE else f'<b style="color:{level_color(level, THEMES["light"])}">{level}</b>'
 
 
-def _kind_html(kind: Kind) -> str:
-    return f'<span style="color:{color_of(kind, THEMES["light"])}">{MARKS[kind].glyph}</span> {safe(kind)}'
-
-
 def _named(verdict: Verdict) -> str:
     change = "" if verdict.effect is None else f" {change_text(verdict.effect.value)}"
     level = "" if verdict.level is Level.FINE else f" {_level_html(verdict.level)}"
     name = f"{safe(verdict.series.device)}: {safe(title_of(verdict))}"
-    return f"{_kind_html(verdict.kind)}{level}{change}: {name}"
+    return f"{kind_html(verdict.kind)}{level}{change}: {name}"
 
 
 def _shown(verdict: Verdict, history: History | None) -> str:
     since = "" if verdict.since is None else f"Since {moment(verdict.since)}. "
     points = "" if history is None or not history.points else f" Change points: {point_words(history.points)}."
-    return f"<h3>{_named(verdict)}</h3><p>{safe(f'{since}{verdict.why}.{points}')}</p>{_figure(history)}"
+    why = f"{verdict.why[:1].upper()}{verdict.why[1:]}."
+    return f"<h3>{_named(verdict)}</h3><p>{safe(f'{since}{why}{points}')}</p>{_figure(history)}"
 
 
 def _figure(history: History | None) -> str:

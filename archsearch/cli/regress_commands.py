@@ -35,8 +35,9 @@ def _root() -> None:
     "run",
     epilog="Examples: `archsearch regress run --devices devices.yaml --suite shipped.yaml`; two versions of "
     "onnxruntime on purpose: `archsearch regress run --compare-runtimes 1.30.0 1.31.1`. Exit codes: 0 fine (a WARN "
-    "too), 1 regression (a FAIL; of runtimes SLOWER or INVALID), 3 no usable device, or another night is being "
-    "measured, 5 nothing was measured. "
+    "too), 1 regression (a FAIL; of runtimes SLOWER or INVALID), 2 wrong input, or a report or JUnit file could not be "
+    "written (what was measured is kept), 3 no usable device, or another night is being measured, 5 nothing was "
+    "measured, 130 stopped by Ctrl-C or SIGTERM. "
     "A front of a study that MOVED changes none of them: a layout that got slower fails by its own series.",
 )
 def run(

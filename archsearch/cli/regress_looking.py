@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 _MEASURE = "archsearch regress run --devices devices.yaml"
 _LONGEST = 60
+_TIME_OF_DAY = re.compile(r"[T ](?P<clock>[\d:.,]+)")
+"""The clock's part of a time, without the zone."""
 
 
 def history_command(
@@ -66,10 +69,11 @@ def report_command(out: Path, *, at: str | None, store: str | None, runs: Path) 
 
 
 def night_at(text: str, series: Sequence[Series]) -> float:
-    """The night that is meant: the last one that began within the day, minute or second that is named.
+    """The night that is meant: the last one that began within the day, hour, minute or second that is named.
 
     Args:
-        text: ``2026-03-01``, ``2026-03-01 02:30``, ``2026-03-01T02:30:05`` (local time), or seconds since 1970.
+        text: ``2026-03-01``, ``2026-03-01T02``, ``2026-03-01 02:30`` or ``2026-03-01T02:30:05`` (local time, or with a
+            zone: ``+00:00``), or seconds since 1970.
         series: All that are stored.
 
     Raises:
@@ -97,12 +101,18 @@ def _span(text: str) -> tuple[float, float]:
             return seconds - 0.5, seconds + 0.5  # tables may have rounded it
     try:
         begin = datetime.fromisoformat(text)
-        length = timedelta(days=1) if len(text) <= len("2026-03-01") else timedelta(minutes=1)
-        if text.count(":") > 1:
-            length = timedelta(seconds=1)
-        return begin.timestamp(), (begin + length).timestamp()
+        return begin.timestamp(), (begin + _precision(text)).timestamp()
     except (ValueError, OverflowError, OSError) as error:
         raise CommandError(f"--at {text!r} is no night", hint="2026-03-01 or '2026-03-01 02:30'") from error
+
+
+def _precision(text: str) -> timedelta:
+    """How long what a time in ISO 8601 names lasts: a day, an hour, a minute or a second."""
+    time_of_day = _TIME_OF_DAY.search(text)
+    if time_of_day is None:
+        return timedelta(days=1)
+    digits = sum(letter.isdigit() for letter in time_of_day["clock"])
+    return timedelta(hours=1) if digits <= 2 else timedelta(minutes=1) if digits <= 4 else timedelta(seconds=1)
 
 
 def _stored(*, store: str | None, runs: Path) -> list[Series]:

@@ -33,6 +33,11 @@ if TYPE_CHECKING:
 DAY_S = 86_400.0
 _BESIDE = 0.22
 """How far right of its night a fresh run is drawn, in nights."""
+_MARGIN_PX = 14
+_POINT_PX = 17
+"""Height of a row of change points."""
+_LAST_SHARE = 0.9
+"""What is said of a night after this share of the time stands to the left of it, as the figure ends soon."""
 _GAP = 1.6
 """Nights further apart than so many usual distances are not joined."""
 
@@ -75,10 +80,10 @@ def history_figure(
     _values(figure, series, nights, by_time, ink)
     dressed(figure, theme, height=height)
     lanes = add_lanes(figure, series, list(by_time.values()), environment_changes(nights), nights, ink)
-    _point_marks(figure, points, ink)
+    above_px = lanes.names_px + _point_marks(figure, points, nights, lanes.names_px, ink)
     known = quantities().get(series.quantity)
     label = series.quantity if known is None else f"{known.label}, {known.unit}" if known.unit else known.label
-    figure.update_layout(margin={"t": 52 if lanes.labelled else 24}, yaxis={"title": {"text": safe(label)}})
+    figure.update_layout(margin={"t": _MARGIN_PX + above_px}, yaxis={"title": {"text": safe(label)}})
     figure.update_xaxes(type="date", title_text="night", hoverformat="%Y-%m-%d %H:%M")
     if not any(trace.name and trace.showlegend is not False for trace in figure.data):
         figure.update_layout(showlegend=False)
@@ -150,20 +155,25 @@ def _levels(figure: Figure, nights: Sequence[Night], points: Sequence[ChangePoin
     )  # fmt: skip
 
 
-def _point_marks(figure: Figure, points: Sequence[ChangePoint], ink: Theme) -> None:
+def _point_marks(figure: Figure, points: Sequence[ChangePoint], nights: Sequence[Night], at_px: int, ink: Theme) -> int:
+    """Lines, and above the values what each comes to, so that nothing is hidden; the height of that."""
+    if not nights:
+        return 0
     for at, point in enumerate(points):
         when = moment(point.time, seconds=True)
         figure.add_shape(
             type="line", x0=when, x1=when, y0=0, y1=1, xref="x", yref="y domain",
             line={"color": ink.text, "width": 1.2, "dash": "dash"},
         )  # fmt: skip
-        rises = point.effect > 0
+        last = point.time - nights[0].time > _LAST_SHARE * (nights[-1].time - nights[0].time)
         figure.add_annotation(
-            x=when, y=0.99 - 0.09 * (at % 2), xref="x", yref="y domain", xanchor="left", yanchor="top", showarrow=False,
-            text=f"<b>{'▲' if rises else '▼'} {change_text(point.effect)}</b>", bgcolor=ink.background, opacity=0.9,
-            font={"size": 12, "color": ink.series[1] if point.worse else ink.series[2]}, xshift=3,
+            x=when, y=1, xref="x", yref="y domain", xanchor="right" if last else "left", yanchor="bottom",
+            yshift=at_px + _POINT_PX * (at % 2), showarrow=False,
+            text=f"<b>{'▲' if point.effect > 0 else '▼'} {change_text(point.effect)}</b>",
+            font={"size": 12, "color": ink.series[1] if point.worse else ink.series[2]},
             hovertext=f"change point {moment(point.time)}: {'worse' if point.worse else 'better'}",
         )  # fmt: skip
+    return _POINT_PX * min(2, len(points))
 
 
 def _fresh_runs(figure: Figure, series: Series, nights: Sequence[Night], gap: float, ink: Theme) -> None:

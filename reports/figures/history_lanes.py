@@ -24,6 +24,8 @@ _LANE_SHARE = 0.055
 _MOST_LABELS = 6
 """Changes that are named on the figure itself; of more one is told by hovering."""
 _LONGEST_LABEL = 30
+_NAME_PX = 15
+"""Height of a row of names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,11 +34,11 @@ class Lanes:
 
     Attributes:
         count: How many lanes.
-        labelled: Whether names of what changed stand above the values.
+        names_px: How high the names of what changed stand above the values; 0 without any.
     """
 
     count: int
-    labelled: bool
+    names_px: int
 
 
 def add_lanes(
@@ -91,9 +93,10 @@ def add_lanes(
     for at, change in enumerate(changes if labelled else ()):
         figure.add_annotation(
             x=moment(change.time, seconds=True), y=1, xref="x", yref="y domain", xanchor="left", yanchor="bottom",
-            yshift=15 * (at % 2), showarrow=False, text=safe(_label(change)), font={"size": 11, "color": ink.faint},
+            yshift=_NAME_PX * (at % 2), showarrow=False, text=safe(_label(change)),
+            font={"size": 11, "color": ink.faint},
         )  # fmt: skip
-    return Lanes(count=len(present), labelled=labelled)
+    return Lanes(count=len(present), names_px=_NAME_PX * min(2, len(changes)) if labelled else 0)
 
 
 def _without(figure: Figure, verdicts: Sequence[Verdict], at: int, ink: Theme) -> None:

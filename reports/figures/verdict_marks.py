@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from reports.figures.theme import Theme
+from reports.figures.theme import THEMES, Theme
+from reports.front_verdicts import FrontKind
 from reports.verdict import Kind, Level
 
 
@@ -37,6 +38,13 @@ MARKS: Final[Mapping[Kind, Mark]] = {
     Kind.INVALID: Mark(symbol="x", glyph="✖", series=1),
     Kind.NO_DATA: Mark(symbol="triangle-down", glyph="▼", series=None),
 }
+FRONT_MARKS: Final[Mapping[FrontKind, Mark]] = {
+    FrontKind.MOVED: Mark(symbol="diamond", glyph="◆", series=1),
+    FrontKind.DIFFERS: Mark(symbol="diamond-open", glyph="◇", series=4),
+    FrontKind.AMBIGUOUS: MARKS[Kind.AMBIGUOUS],
+    FrontKind.HELD: MARKS[Kind.SAME],
+    FrontKind.NO_DATA: MARKS[Kind.NO_DATA],
+}
 _LEVEL_SERIES: Final = {Level.FAIL: 1, Level.WARN: 4, Level.FINE: 2}
 
 
@@ -50,8 +58,13 @@ def symbol_of(kind: Kind, level: Level) -> str:
 
 def color_of(kind: Kind, ink: Theme) -> str:
     """Colour of a kind in a theme."""
-    series = MARKS[kind].series
-    return ink.faint if series is None else ink.series[series]
+    return _color(MARKS[kind], ink)
+
+
+def kind_html(kind: Kind | FrontKind) -> str:
+    """A kind with its glyph, on a light page."""
+    mark = MARKS[kind] if isinstance(kind, Kind) else FRONT_MARKS[kind]
+    return f'<span style="color:{_color(mark, THEMES["light"])}">{mark.glyph}</span> {kind}'
 
 
 def level_color(level: Level, ink: Theme) -> str:
@@ -62,3 +75,7 @@ def level_color(level: Level, ink: Theme) -> str:
 def verdict_name(kind: Kind, level: Level) -> str:
     """``SLOWER, FAIL``; the level where it is not fine."""
     return str(kind) if level is Level.FINE else f"{kind}, {level}"
+
+
+def _color(mark: Mark, ink: Theme) -> str:
+    return ink.faint if mark.series is None else ink.series[mark.series]

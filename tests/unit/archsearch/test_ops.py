@@ -192,12 +192,20 @@ def test_the_webhook_posts_a_few_lines(posted: tuple[str, list[Any]], monkeypatc
 def test_the_webhook_posts_of_a_fine_night_only_that_a_front_moved(
     posted: tuple[str, list[Any]], monkeypatch: pytest.MonkeyPatch
 ):
-    rows = [{"study": "search", "device": "board", "kind": kind, "why": "x left"} for kind in ("AMBIGUOUS", "MOVED")]
+    kinds = ("AMBIGUOUS", "DIFFERS", "MOVED")
+    rows = [{"study": "search", "device": "board", "kind": kind, "why": "x left"} for kind in kinds]
     fine = {**summary("fine"), "not_fine": [], "fronts": rows}
     assert post(monkeypatch, fine, posted[0]) == 0
-    [one] = posted[1]
-    assert one["text"].split("\n")[1:] == ["front of search on board MOVED: x left"]
-    assert post(monkeypatch, {**fine, "fronts": rows[:1]}, "") == 0
+    assert [one["text"].split("\n")[1:] for one in posted[1]] == [
+        ["front of search on board MOVED: x left", "front of search on board DIFFERS: x left"]
+    ]
+    assert post(monkeypatch, {**fine, "fronts": rows[:2]}, "") == 0, "what differs does so every night"
+
+
+def test_the_webhook_calls_nobody_and_links_nowhere(posted: tuple[str, list[Any]], monkeypatch: pytest.MonkeyPatch):
+    row = {**summary()["not_fine"][0], "device": "<!channel>", "label": "<https://evil|ok> & co"}
+    assert post(monkeypatch, {**summary(), "not_fine": [row]}, posted[0]) == 0
+    assert "&lt;!channel&gt;: &lt;https://evil|ok&gt; &amp; co" in posted[1][0]["text"]
 
 
 def test_the_webhook_is_silent_of_fine_nights_and_of_its_address(
@@ -207,3 +215,25 @@ def test_the_webhook_is_silent_of_fine_nights_and_of_its_address(
     assert post(monkeypatch, summary(), "http://127.0.0.1:9/hush") == 1
     assert post(monkeypatch, summary(), "file:///hush") == 2
     assert "hush" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("address", "code"),
+    [
+        ("https://chat.example:hush/T0", 1),
+        ("https://chat.example/hush T0", 1),
+        ("https://[hush/T0", 1),
+        ("http://127.0.0.1.evil.example/hush", 2),
+        ("http://localhost@evil.example/hush", 2),
+        ("https:///hush", 2),
+        ("http://[::1]:9/hush", 1),
+        ("http://localhost:9/hush", 1),
+    ],
+)
+def test_the_webhook_never_says_a_wrong_address(
+    address: str, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    assert post(monkeypatch, summary(), address) == code
+    told = capsys.readouterr()
+    assert told.err.startswith("webhook.py: ")
+    assert "hush" not in told.err + told.out

@@ -6,20 +6,33 @@ import csv
 import io
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 import archsearch.regress.series
 from archsearch.cli import regress_looking
 from archsearch.cli.app import app
-from archsearch.cli.exits import CommandError, guarded
+from archsearch.cli.exits import (
+    INTERRUPTED,
+    NO_DEVICE,
+    NOTHING_MEASURED,
+    OK,
+    REGRESSION,
+    USAGE,
+    CommandError,
+    guarded,
+)
 from archsearch.cli.regress_looking import night_at
 from archsearch.cli.regress_telling import Outlets, notify, print_annotations, write_junit
 from archsearch.regress.judged import last_night
@@ -157,6 +170,20 @@ def test_a_night_is_named_by_day_minute_second_or_number():
         night_at("yesterday", SERIES)
 
 
+def test_a_named_time_lasts_as_long_as_it_is_exact():
+    past_the_minute = FIRST + 30 * 60 + 12
+    given = [replace(SERIES[0], nights=(replace(SERIES[0].nights[0], time=past_the_minute),))]
+    local = moment(past_the_minute, seconds=True)
+    zoned = datetime.fromtimestamp(past_the_minute, tz=UTC)
+    found = [local[:10], local[:13], local[:13].replace(" ", "T"), local[:16], local, f"{local}.000"]
+    found += [zoned.strftime(form) for form in ("%Y-%m-%dT%H:%MZ", "%Y-%m-%d %H:%M+00:00", "%Y%m%dT%H%M+0000")]
+    for text in found:
+        assert night_at(text, given) == past_the_minute, text
+    for text in (f"{local[:14]}29", f"{local[:14]}31", f"{local[:17]}11", zoned.strftime("%Y-%m-%dT%H:%M:13+00:00")):
+        with pytest.raises(CommandError, match="no night began then"):
+            night_at(text, given)
+
+
 def test_a_night_from_the_future_is_not_the_latest():
     ahead = Series(
         key=key("ahead").text, device="board", label="x", quantity="decode_ms", direction="min",
@@ -288,6 +315,16 @@ def test_annotations_leave_standard_output_to_programs(capfd: pytest.CaptureFixt
     told = capfd.readouterr()
     assert told.out == ""
     assert [line.partition(" ")[0] for line in told.err.splitlines()] == ["::error", "::warning"]
+
+
+def test_the_help_of_run_and_the_readme_name_every_exit_code_of_a_night():
+    root: Any = typer.main.get_command(app)
+    _, _, told = root.commands["regress"].commands["run"].epilog.partition("Exit codes: ")
+    readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+    _, _, said_there = readme.partition("its exit code is ")
+    for text in (told, said_there.partition("\n\n")[0]):
+        codes = (OK, REGRESSION, USAGE, NO_DEVICE, NOTHING_MEASURED, INTERRUPTED)
+        assert [int(code) for code in re.findall(r"\b\d+\b", text)] == list(codes)
 
 
 def test_help_is_quick_because_nothing_heavy_is_imported():

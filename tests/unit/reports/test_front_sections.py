@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
+from reports.figures.verdict_marks import FRONT_MARKS
 from reports.front_sections import fronts_html, fronts_markdown
-from reports.front_verdicts import FrontVerdict
+from reports.front_verdicts import FrontKind, FrontVerdict
 from reports.regression_markdown import regression_markdown
 from reports.regression_report import write_regression_report
 from reports.study_fronts import Said
@@ -34,9 +36,22 @@ def test_a_report_has_a_section_with_what_moved_and_every_layout(tmp_path: Path)
     section = text.partition("Fronts of studies")[2].partition("</section>")[0]
     assert "left the front" in section
     assert section.count("<tr>") == 1 + 1 + 1 + 4
+    assert section.count("<tr class=numbers>") == 1
     assert "<details open>" in section
     assert "28.00" in section, "tonight's numbers"
     assert "150.00M" in section, "and those that no night changes"
+
+
+def test_a_front_looks_like_a_verdict_and_its_numbers_are_to_the_right():
+    assert set(FRONT_MARKS) == set(FrontKind)
+    assert len({mark.glyph for mark in FRONT_MARKS.values()}) == len(FrontKind)
+    text = "".join(fronts_html([moved()]))
+    assert re.search(r'<td class=verdict><span style="color:#\w{6}">◆</span> MOVED</td>', text)
+    assert re.search(r'<summary><span style="color:#\w{6}">◆</span> MOVED: board', text)
+    assert "<th>decode_ms</th>" in text
+    assert re.search(r"<td>2\.800 ±\S+ ms</td>", text)
+    assert "<td class=what>dominated</td>" in text
+    assert text.count("class=why") == 1, "the words alone"
 
 
 def test_names_are_text():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -134,6 +135,20 @@ def test_change_points_are_drawn_with_their_effect():
     assert "<b>▲ +10.0%</b>" in [note.text for note in figure.layout.annotations]
     level = traces(figure)["level between change points"]
     assert list(level.y) == pytest.approx([10.0, 10.0, 11.0, 11.0], rel=0.01)
+
+
+def test_what_a_change_point_comes_to_stands_above_the_values_and_the_names_of_changes():
+    values = [*QUIET, *(1.1 * value for value in QUIET), *(1.5 * value for value in QUIET[:4])]
+    given = [night(at, value, environment={"os": "a" if at < 20 else "b"}) for at, value in enumerate(values)]
+    figure = drawn(past(*given))
+    notes = [note for note in figure.layout.annotations if note.text.startswith("<b>")]
+    (name,) = [note for note in figure.layout.annotations if note.text == "os"]
+    assert [note.xanchor for note in notes] == ["left", "right"], "the last one would leave the figure"
+    assert all((note.y, note.yref, note.yanchor) == (1, "y domain", "bottom") for note in notes)
+    shifts = [name.yshift, *(note.yshift for note in notes)]
+    assert all(above - below >= 15 for below, above in pairwise(shifts))
+    assert figure.layout.margin.t >= shifts[-1] + 17
+    assert drawn(past(*nights(QUIET))).layout.margin.t == 14
 
 
 def test_numbers_that_none_are_do_no_harm():

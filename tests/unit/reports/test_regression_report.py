@@ -67,6 +67,15 @@ def test_the_page_asks_nobody(tmp_path: Path):
     assert not re.search(r"""(src|href)\s*=|https?://|@import|url\(""", ours)
 
 
+def test_why_stays_within_the_window_and_is_a_sentence_below_the_table(tmp_path: Path):
+    page = written(tmp_path / "a.html", *a_night(one("gone", 10.0, None), one("slower", 12.0, 12.1, device="x" * 99)))
+    assert re.search(r"td\.why > div \{ max-width: [^}]*100vw[^}]*overflow-wrap: anywhere", page)
+    assert "<td class=why colspan=9><div>no number: " in page
+    assert f"<td class=device>{'x' * 99}</td><td class=what>slower</td>" in page
+    assert "<p>No number: measured, with no number." in page
+    assert not re.search(r"<p>(Since [^.]*\. )?[a-z]", body(page).partition("Histories")[2])
+
+
 def test_names_are_text_in_the_page(tmp_path: Path):
     given = series(
         *nights(QUIET), night(21, None, status=HOSTILE, reason=HOSTILE), key=HOSTILE, device=HOSTILE, label=HOSTILE,
