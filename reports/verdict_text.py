@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from reports.formatting import change_text, clean, moment, plain_number, quantity_text, with_interval
-from reports.nights import Series
+from reports.nights import Series, number_of
 from reports.objectives import Quantity, quantities
 from reports.values import Value
 from reports.verdict import Verdict
@@ -46,7 +46,7 @@ def verdict_cells(verdict: Verdict) -> Mapping[str, str]:
         "what": series.label,
         "quantity": series.quantity,
         "since": NONE if verdict.since is None else moment(verdict.since),
-        "tonight": measured_text(series, None if night is None else night.first.value),
+        "tonight": measured_text(series, None if night is None else number_of(night)),
         "change": NONE if effect is None else change_text(effect.value, effect.low, effect.high),
         "baseline": NONE if verdict.baseline is None else baseline_text(verdict),
         "would be seen": NONE if verdict.detectable is None else f"{verdict.detectable:.1%}",
