@@ -18,6 +18,7 @@ from archsearch.cli.output import console
 
 if TYPE_CHECKING:
     from reports.front_verdicts import FrontVerdict
+    from reports.lost_devices import LostDevices
     from reports.nights import Series
     from reports.verdict import Verdict
 
@@ -52,26 +53,33 @@ class Outlets:
         if self.command is not None:
             checked_command(self.command)
 
-    def tell(self, verdicts: Sequence[Verdict], series: Sequence[Series], fronts: Sequence[FrontVerdict] = ()) -> bool:
+    def tell(
+        self,
+        verdicts: Sequence[Verdict],
+        series: Sequence[Series],
+        fronts: Sequence[FrontVerdict] = (),
+        lost: LostDevices | None = None,
+    ) -> bool:
         """Tell all of them, whatever becomes of one; whether all files were written.
 
         Args:
             verdicts: Of the night.
             series: All that are stored; those of the verdicts are shown.
             fronts: Verdicts on the fronts of studies.
+            lost: Devices that could not be measured; of those without a verdict is told that.
         """
         junit, report, command = self.junit, self.report, self.command
         keys = {verdict.series.key for verdict in verdicts}
         written = True
         if junit is not None:
-            written &= _written(lambda: write_junit(junit, verdicts))
+            written &= _written(lambda: write_junit(junit, verdicts, lost))
         if report is not None:
             shown = [one for one in series if one.key in keys]
-            written &= _written(lambda: write_report(report, verdicts, shown, fronts))
+            written &= _written(lambda: write_report(report, verdicts, shown, fronts, lost))
         if self.github:
-            print_annotations(verdicts)
+            print_annotations(verdicts, lost)
         if command is not None:
-            notify(command, verdicts, fronts)
+            notify(command, verdicts, fronts, lost)
         return written
 
 
@@ -84,7 +92,7 @@ def _written(write: Callable[[], None]) -> bool:
     return True
 
 
-def write_junit(path: Path, verdicts: Sequence[Verdict]) -> None:
+def write_junit(path: Path, verdicts: Sequence[Verdict], lost: LostDevices | None = None) -> None:
     """Write verdicts as JUnit XML, in one step.
 
     Raises:
@@ -94,19 +102,19 @@ def write_junit(path: Path, verdicts: Sequence[Verdict]) -> None:
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        junit.write_junit(path, verdicts)
+        junit.write_junit(path, verdicts, lost)
     except OSError as error:
         raise CommandError(f"{error.filename2 or error.filename or path}: {error.strerror}") from error
 
 
-def print_annotations(verdicts: Sequence[Verdict]) -> None:
+def print_annotations(verdicts: Sequence[Verdict], lost: LostDevices | None = None) -> None:
     """Print workflow commands of GitHub Actions.
 
     On standard error: the runner reads them there too, and standard output may be JSON that somebody parses.
     """
     from reports.annotations import workflow_commands
 
-    for line in workflow_commands(verdicts):
+    for line in workflow_commands(verdicts, lost):
         print(line, file=sys.stderr)
     sys.stderr.flush()
 
@@ -123,7 +131,11 @@ def checked_report(path: Path) -> Path:
 
 
 def write_report(
-    path: Path, verdicts: Sequence[Verdict], series: Sequence[Series], fronts: Sequence[FrontVerdict] = ()
+    path: Path,
+    verdicts: Sequence[Verdict],
+    series: Sequence[Series],
+    fronts: Sequence[FrontVerdict] = (),
+    lost: LostDevices | None = None,
 ) -> None:
     """Write a night as a page or as Markdown.
 
@@ -132,6 +144,7 @@ def write_report(
         verdicts: Of the night.
         series: All that were judged together, whose histories are shown.
         fronts: Verdicts on the fronts of studies.
+        lost: Devices that could not be measured.
 
     Raises:
         CommandError: It cannot be written.
@@ -143,7 +156,7 @@ def write_report(
     checked_report(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_regression_report(path, verdicts, histories(series, at=at), fronts)
+        write_regression_report(path, verdicts, histories(series, at=at), fronts, lost)
     except OSError as error:
         raise CommandError(f"{error.filename2 or error.filename or path}: {error.strerror}") from error
 
@@ -169,6 +182,7 @@ def notify(
     command: str,
     verdicts: Sequence[Verdict],
     fronts: Sequence[FrontVerdict] = (),
+    lost: LostDevices | None = None,
     *,
     timeout_s: float = NOTIFY_TIMEOUT_S,
 ) -> bool:
@@ -185,7 +199,7 @@ def notify(
 
     words = checked_command(command)
     said = console(stderr=True)
-    text = json.dumps(summary(verdicts, fronts), ensure_ascii=True, allow_nan=False).encode()
+    text = json.dumps(summary(verdicts, fronts, lost), ensure_ascii=True, allow_nan=False).encode()
     sys.stderr.flush()
     try:
         process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=2, start_new_session=True)

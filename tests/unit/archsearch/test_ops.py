@@ -200,6 +200,12 @@ def test_the_webhook_posts_of_a_fine_night_only_that_a_front_moved(
     assert post(monkeypatch, {**fine, "fronts": rows[:1]}, "") == 0
 
 
+def test_the_webhook_posts_that_a_device_has_no_verdict(posted: tuple[str, list[Any]], monkeypatch: pytest.MonkeyPatch):
+    lost = {**summary("WARN"), "not_fine": [], "lost": [{"device": "board", "reason": "no answer"}]}
+    assert post(monkeypatch, lost, posted[0]) == 0
+    assert posted[1][0]["text"].split("\n")[1:] == ["WARN board: no verdict: no answer"]
+
+
 def test_the_webhook_is_silent_of_fine_nights_and_of_its_address(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

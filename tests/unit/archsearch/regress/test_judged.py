@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -9,12 +10,15 @@ from typing import Any
 
 import pytest
 
-from archsearch.cli.exits import NO_DEVICE, NOTHING_MEASURED, OK, REGRESSION
+from archsearch.cli.exits import INTERRUPTED, NO_DEVICE, NOTHING_MEASURED, OK, REGRESSION
+from archsearch.cli.regress import _told as told
 from archsearch.cli.regress import exit_code
 from archsearch.cli.regress_tables import summary
+from archsearch.cli.regress_telling import Outlets
 from archsearch.errors import StudyError
 from archsearch.regress.accepting import accept, meant, pattern_text, since_when
 from archsearch.regress.judged import current, judge_night, latest_verdicts
+from archsearch.regress.night import Ended
 from archsearch.regress.notes import STUDY
 from archsearch.regress.series import load_series
 from archsearch.regress.series_key import SeriesKey
@@ -226,3 +230,21 @@ def test_nights_as_people_write_them(store: Store, text: str):
 def test_what_is_no_night(store: Store, text: str):
     with pytest.raises(StudyError, match="no night"):
         since_when(text, verdict(store, 0))
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_night_that_was_stopped_is_told(before: bool, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    ended = Ended(lost={}, interrupted=True, measured=0)
+    outlets = Outlets(junit=tmp_path / "junit.xml", github=True)
+    with Store.open(tmp_path / "study.db") as nights:
+        nights.create_study(STUDY, {})
+        if before:
+            block(nights, night(0))
+        plan(nights, night(1))
+        assert told(nights, night(1), ended, ["local"], "json", "", outlets) == INTERRUPTED
+    out, err = capfd.readouterr()
+    assert {row["kind"] for row in json.loads(out)} == ({"NO-DATA"} if before else set())
+    assert "WARN: " in err
+    assert "::warning title=archsearch%3A local%3A" in err
+    text = (tmp_path / "junit.xml").read_text()
+    assert ("the run was stopped before anything of it was measured" in text) is not before
