@@ -13,6 +13,7 @@ from archsearch.cli.layouts import lowering_options
 from archsearch.cli.opening import chosen_devices, open_devices, stop_on_signals
 from archsearch.cli.output import console, one_of
 from archsearch.cli.regress_fronts import told_fronts
+from archsearch.cli.regress_series import say_damaged
 from archsearch.cli.regress_tables import print_verdicts, summary
 from archsearch.cli.run import place_options, seconds
 from archsearch.cli.studies import REGRESS_STUDY, open_store
@@ -163,6 +164,7 @@ def _told(
             f"stopped by you; {ended.measured} measurements of this night are kept. A block whose anchor was not "
             "measured again is not judged"
         )
+    say_damaged(database)
     series = load_series(database)
     verdicts = judge_night(series, night)
     print_verdicts(verdicts, output_format)

@@ -82,4 +82,17 @@ def nights(*, store: str | None, runs: Path) -> Iterator[Store]:
     with open_store(REGRESS_STUDY, store=store, runs=runs, create=False) as database:
         if database.study(REGRESS_STUDY) is None or not database.events(REGRESS_STUDY, NIGHT):
             raise CommandError(f"no night was measured yet in {database.where}", hint=hint)
+        say_damaged(database)
         yield database
+
+
+def say_damaged(database: Store) -> None:
+    """Say in a line how many events are passed over, where some are."""
+    from archsearch.regress.events import damaged
+
+    if count := damaged(database):
+        events = "1 event" if count == 1 else f"{count} events"
+        console(stderr=True).print(
+            f"archsearch: {events} of nights in {database.where} cannot be read and {'is' if count == 1 else 'are'} "
+            "passed over"
+        )
