@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from archsearch.cli.exits import INTERRUPTED, NO_DEVICE, NOTHING_MEASURED, OK, REGRESSION
+from archsearch.cli.exits import INTERRUPTED, NO_DEVICE, NOTHING_MEASURED, OK, REGRESSION, CommandError
 from archsearch.cli.regress import _told as told
 from archsearch.cli.regress import exit_code
+from archsearch.cli.regress_series import series_command
 from archsearch.cli.regress_tables import summary
 from archsearch.cli.regress_telling import Outlets
 from archsearch.errors import StudyError
@@ -195,8 +196,10 @@ def test_accepting_a_level(store: Store):
     assert found.accepted.reason == "wider"
     with pytest.raises(StudyError, match="with a reason"):
         accept(store, series, since=since, reason=" ", pinned=None)
-    with pytest.raises(StudyError, match="above zero"):
-        accept(store, series, since=since, reason="x", pinned=-1.0)
+    for pinned in (-3.0, 0.0, float("nan")):
+        with pytest.raises(StudyError, match=r"--pin .*above zero") as caught:
+            accept(store, series, since=since, reason="x", pinned=pinned)
+        assert "--pin" in str(caught.value.hint)
 
 
 def test_a_pinned_level(store: Store):
@@ -219,6 +222,17 @@ def test_which_series_are_meant(store: Store):
         meant("nothing", series)
     with pytest.raises(StudyError, match="there are none"):
         meant("x", [])
+    short = SeriesKey.parse(series[0].key).id[:2]
+    with pytest.raises(StudyError, match=f"'{short}' is too short for an id, of which 3 digits are needed"):
+        meant(short, series)
+
+
+def test_the_list_of_nights_that_measured_nothing_is_no_empty_table(tmp_path: Path):
+    with Store.open(tmp_path / "regress" / "study.db") as nights:
+        nights.create_study(STUDY, {})
+        plan(nights, night(0))
+    with pytest.raises(CommandError, match="no night has measured anything yet"):
+        series_command(every=False, output_format="json", store=None, runs=tmp_path)
 
 
 @pytest.mark.parametrize("text", ["2027-01-15", "2027-01-15 04:00", " 2027-01-15T04:00:01 "])
