@@ -29,6 +29,8 @@ def text_of(summary: dict[str, Any]) -> str:
         lines.append(f"{row['level']} {row['device']}: {row['label']} {row['quantity']} {row['kind']}{change}{since}")
     if len(summary["not_fine"]) > _NAMED:
         lines.append(f"and {len(summary['not_fine']) - _NAMED} more")
+    for row in summary.get("lost", ())[:_NAMED]:
+        lines.append(f"WARN {row['device']}: no verdict: {row['reason']}")
     for row in _other_fronts(summary)[:_NAMED]:
         lines.append(f"front of {row['study']} on {row['device']} {row['kind']}: {row['why']}")
     return html.escape("\n".join(lines), quote=False)

@@ -1,7 +1,8 @@
 """Verdicts as workflow commands of GitHub Actions, which shows them beside a run.
 
 Few: a run shows ten of each level, and nobody reads more. Each device has at most one ``error`` (FAIL), one ``warning``
-(WARN) and one ``notice`` (FASTER), which names the three worst and says how many more there are.
+(WARN) and one ``notice`` (FASTER), which names the three worst and says how many more there are. A device without any
+verdict has a ``warning``.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from reports.formatting import clean
+from reports.lost_devices import LostDevices, untold
 from reports.verdict import Kind, Level, Verdict
 from reports.verdict_summary import by_device, headline
 
@@ -22,7 +24,7 @@ _COMMANDS: Final[Sequence[tuple[str, str, Callable[[Verdict], bool]]]] = (
 )
 
 
-def workflow_commands(verdicts: Sequence[Verdict]) -> list[str]:
+def workflow_commands(verdicts: Sequence[Verdict], lost: LostDevices | None = None) -> list[str]:
     """Lines to print, all errors first; within a level the worst device first."""
     devices = by_device(verdicts)
     found = []
@@ -32,6 +34,10 @@ def workflow_commands(verdicts: Sequence[Verdict]) -> list[str]:
             if some:
                 title = f"archsearch: {clean(device.device)}: {len(some)} {name}"
                 found.append(f"::{command} title={_property(title)}::{_data(_message(some))}")
+        if command == "warning":
+            for name_of, why in untold(lost, verdicts).items():
+                title = f"archsearch: {clean(name_of)}: no verdict"
+                found.append(f"::{command} title={_property(title)}::{_data(_short(clean(why)))}")
     return found
 
 

@@ -1,7 +1,8 @@
 """Verdicts as JUnit XML, which every CI server reads: a test suite for each device, a test case for each series.
 
 FAIL is a failure and INVALID an error; NO-DATA and AMBIGUOUS that are no FAIL are skipped, since nobody knows; all else
-passed, a WARN too, as a run with a WARN ends well. Why is in every case's ``system-out``.
+passed, a WARN too, as a run with a WARN ends well. Why is in every case's ``system-out``. A device without any verdict
+is a test suite with one error.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from reports.formatting import clean, moment
+from reports.lost_devices import LostDevices, untold
 from reports.verdict import Kind, Level, Verdict
 from reports.verdict_rows import series_id
 from reports.verdict_summary import DeviceSummary, by_device, headline, title_of
@@ -25,7 +27,7 @@ _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff
 _SKIPPED = frozenset({Kind.NO_DATA, Kind.AMBIGUOUS})
 
 
-def junit(verdicts: Sequence[Verdict]) -> str:
+def junit(verdicts: Sequence[Verdict], lost: LostDevices | None = None) -> str:
     """The XML document, the worst device and the worst series first."""
     root = ET.Element("testsuites", name="archsearch regress")
     total: Counter[str] = Counter()
@@ -33,6 +35,9 @@ def junit(verdicts: Sequence[Verdict]) -> str:
         suite, counted = _suite(one)
         root.append(suite)
         total += counted
+    for device, why in untold(lost, verdicts).items():
+        root.append(_lost_suite(device, why))
+        total += Counter(tests=1, errors=1)
     for name in ("tests", "failures", "errors", "skipped"):
         root.set(name, str(total[name]))
     root.set("time", "0")
@@ -40,7 +45,7 @@ def junit(verdicts: Sequence[Verdict]) -> str:
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{ET.tostring(root, encoding="unicode")}\n'
 
 
-def write_junit(path: Path, verdicts: Sequence[Verdict]) -> None:
+def write_junit(path: Path, verdicts: Sequence[Verdict], lost: LostDevices | None = None) -> None:
     """Write the document in one step.
 
     Raises:
@@ -48,7 +53,7 @@ def write_junit(path: Path, verdicts: Sequence[Verdict]) -> None:
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        beside.write_text(junit(verdicts), encoding="utf-8", newline="\n")
+        beside.write_text(junit(verdicts, lost), encoding="utf-8", newline="\n")
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
@@ -68,6 +73,16 @@ def _suite(one: DeviceSummary) -> tuple[ET.Element, Counter[str]]:
     if (at := _timestamp(max(verdict.time for verdict in one.verdicts))) is not None:
         suite.set("timestamp", at)
     return suite, counted
+
+
+def _lost_suite(device: str, why: str) -> ET.Element:
+    name = _text(device)
+    suite = ET.Element("testsuite", name=name, tests="1", failures="0", errors="1", skipped="0", time="0")
+    case = ET.SubElement(suite, "testcase", classname=name, name="the device", time="0")
+    error = ET.SubElement(case, "error", message=_text(f"no verdict: {why}"), type="lost")
+    error.text = _text(f"{device} was not measured")
+    ET.SubElement(case, "system-out").text = _text(why)
+    return suite
 
 
 def _case(verdict: Verdict, *, repeated: bool) -> tuple[ET.Element, str]:

@@ -8,6 +8,7 @@ from reports.formatting import markdown_text
 from reports.front_sections import fronts_markdown
 from reports.front_verdicts import FrontVerdict
 from reports.histories import History
+from reports.lost_devices import LostDevices
 from reports.regression_words import NOTES, facts, page_title, point_words
 from reports.verdict import Verdict
 from reports.verdict_rows import KINDS, LEVELS, worst_first
@@ -16,16 +17,21 @@ from reports.verdict_text import NUMBER_COLUMNS, VERDICT_COLUMNS, verdict_cells
 
 
 def regression_markdown(
-    verdicts: Sequence[Verdict], histories: Sequence[History], fronts: Sequence[FrontVerdict] = ()
+    verdicts: Sequence[Verdict],
+    histories: Sequence[History],
+    fronts: Sequence[FrontVerdict] = (),
+    lost: LostDevices | None = None,
 ) -> str:
     """The whole text, which ends with a newline."""
-    return "\n".join(_lines(verdicts, histories, fronts)) + "\n"
+    return "\n".join(_lines(verdicts, histories, fronts, lost)) + "\n"
 
 
-def _lines(verdicts: Sequence[Verdict], histories: Sequence[History], fronts: Sequence[FrontVerdict]) -> Iterator[str]:
-    yield f"# {markdown_text(page_title(verdicts))}"
+def _lines(
+    verdicts: Sequence[Verdict], histories: Sequence[History], fronts: Sequence[FrontVerdict], lost: LostDevices | None
+) -> Iterator[str]:
+    yield f"# {markdown_text(page_title(verdicts, lost))}"
     yield ""
-    yield from (f"- {name}: {markdown_text(text)}" for name, text in facts(verdicts).items())
+    yield from (f"- {name}: {markdown_text(text)}" for name, text in facts(verdicts, lost).items())
     yield from ("", "## Devices", "")
     heads = ["device", "worst", *map(str, LEVELS), *map(str, KINDS)]
     rows = ([one.device, one.level, *one.levels.values(), *one.kinds.values()] for one in by_device(verdicts))

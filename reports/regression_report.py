@@ -15,6 +15,7 @@ from reports.formatting import change_text, clean, moment
 from reports.front_sections import fronts_html
 from reports.front_verdicts import FrontVerdict
 from reports.histories import History
+from reports.lost_devices import LostDevices
 from reports.page import CONFIG, facts_html, notes_html, write_document
 from reports.regression_markdown import regression_markdown
 from reports.regression_words import NOTES, facts, page_title, point_words
@@ -56,7 +57,11 @@ addEventListener('beforeprint', () => {
 
 
 def write_regression_report(
-    path: Path, verdicts: Sequence[Verdict], histories: Sequence[History], fronts: Sequence[FrontVerdict] = ()
+    path: Path,
+    verdicts: Sequence[Verdict],
+    histories: Sequence[History],
+    fronts: Sequence[FrontVerdict] = (),
+    lost: LostDevices | None = None,
 ) -> None:
     """Write a night, as HTML or Markdown by the name of the file.
 
@@ -65,6 +70,7 @@ def write_regression_report(
         verdicts: Of the night.
         histories: Of the series; a series without one has no figure.
         fronts: Verdicts on the fronts of studies.
+        lost: Devices that could not be measured: those without a verdict are named.
 
     Raises:
         ReportError: The file's name ends otherwise.
@@ -72,10 +78,10 @@ def write_regression_report(
     """
     kind = path.suffix.lower()
     if kind == ".md":
-        path.write_text(regression_markdown(verdicts, histories, fronts), encoding="utf-8")
+        path.write_text(regression_markdown(verdicts, histories, fronts, lost), encoding="utf-8")
     elif kind in (".html", ".htm"):
         write_document(
-            path, title=page_title(verdicts), body=_body(verdicts, histories, fronts), style=_STYLE,
+            path, title=page_title(verdicts, lost), body=_body(verdicts, histories, fronts, lost), style=_STYLE,
             script=_SCRIPT.replace("CONFIG", json.dumps(CONFIG)),
         )  # fmt: skip
     else:
@@ -93,11 +99,13 @@ def write_histories(path: Path, histories: Sequence[History]) -> None:
     write_document(path, title=title, body=body, style=_STYLE, script=_SCRIPT.replace("CONFIG", json.dumps(CONFIG)))
 
 
-def _body(verdicts: Sequence[Verdict], histories: Sequence[History], fronts: Sequence[FrontVerdict]) -> Iterator[str]:
+def _body(
+    verdicts: Sequence[Verdict], histories: Sequence[History], fronts: Sequence[FrontVerdict], lost: LostDevices | None
+) -> Iterator[str]:
     known = {one.series.key: one for one in histories}
     ordered = worst_first(verdicts)
-    yield f"<h1>{safe(page_title(verdicts))}</h1>"
-    yield facts_html(facts(verdicts))
+    yield f"<h1>{safe(page_title(verdicts, lost))}</h1>"
+    yield facts_html(facts(verdicts, lost))
     yield f"<section><h2>Devices</h2>{_devices_html(verdicts)}</section>"
     yield (
         "<section><h2>Verdicts</h2><p>The worst first. Change: relative to the baseline, with its 95% interval. Would "

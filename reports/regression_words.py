@@ -9,6 +9,7 @@ from typing import Final
 from reports.change_points import SEGMENT, ChangePoint
 from reports.formatting import change_text, moment
 from reports.gate import FIRST_DEVIATIONS, FIRST_NIGHTS, WINDOW
+from reports.lost_devices import LostDevices, night_time, untold
 from reports.verdict import Verdict
 from reports.verdict_summary import counts_text
 
@@ -29,24 +30,26 @@ NOTES: Final = (
 )
 
 
-def page_title(verdicts: Sequence[Verdict]) -> str:
+def page_title(verdicts: Sequence[Verdict], lost: LostDevices | None = None) -> str:
     """Of which night."""
-    at = max((verdict.time for verdict in verdicts), default=None)
+    at = night_time(verdicts, lost)
     return "archsearch: no night yet" if at is None else f"archsearch: the night of {moment(at)}"
 
 
-def facts(verdicts: Sequence[Verdict]) -> Mapping[str, str]:
+def facts(verdicts: Sequence[Verdict], lost: LostDevices | None = None) -> Mapping[str, str]:
     """What the night comes to, by heading."""
     devices = dict.fromkeys(verdict.series.device for verdict in verdicts)
     since = min((verdict.since for verdict in verdicts if verdict.since is not None), default=None)
     found = {
-        "verdicts": counts_text(verdicts),
+        "verdicts": counts_text(verdicts, lost),
         "devices": ", ".join(devices) or "none",
         "series": f"{len(verdicts)}, of which {sum(verdict.series.anchor for verdict in verdicts)} are anchors",
     }
+    if unseen := untold(lost, verdicts):
+        found["without a verdict"] = "; ".join(f"{device}: {why}" for device, why in unseen.items())
     if since is not None:
         found["oldest change"] = f"since {moment(since)}"
-    if at := max((verdict.time for verdict in verdicts), default=None):
+    if at := night_time(verdicts, lost):
         found["times"] = clock_text(at)
     return found
 

@@ -10,6 +10,7 @@ from typing import Any
 from reports.formatting import change_text, moment
 from reports.front_rows import front_row, wanted_first
 from reports.front_verdicts import FrontKind, FrontVerdict
+from reports.lost_devices import LostDevices, night_time, untold
 from reports.verdict import Kind, Level, Verdict
 from reports.verdict_rows import KINDS, LEVELS, verdict_row, worst_first
 
@@ -53,15 +54,17 @@ def by_device(verdicts: Sequence[Verdict]) -> tuple[DeviceSummary, ...]:
     return tuple(sorted(found, key=lambda one: [-one.levels[level] for level in LEVELS[:2]]))
 
 
-def worst_level(verdicts: Sequence[Verdict]) -> Level:
-    """The worst level there is; fine where there are no verdicts."""
-    return min((verdict.level for verdict in verdicts), key=LEVELS.index, default=Level.FINE)
+def worst_level(verdicts: Sequence[Verdict], lost: LostDevices | None = None) -> Level:
+    """The worst level there is, WARN for a device without a verdict; fine where there is neither."""
+    levels = [verdict.level for verdict in verdicts] + [Level.WARN] * bool(untold(lost, verdicts))
+    return min(levels, key=LEVELS.index, default=Level.FINE)
 
 
-def counts_text(verdicts: Sequence[Verdict]) -> str:
-    """``1 FAIL, 2 WARN, 40 fine``; levels that nothing has are left out."""
+def counts_text(verdicts: Sequence[Verdict], lost: LostDevices | None = None) -> str:
+    """``1 FAIL, 2 WARN, 40 fine``; levels that nothing has are left out. Devices without a verdict come last."""
     counted = Counter(verdict.level for verdict in verdicts)
-    return ", ".join(f"{counted[level]} {level}" for level in LEVELS if counted[level]) or "no series"
+    found = [f"{counted[level]} {level}" for level in LEVELS if counted[level]] or ["no series"]
+    return ", ".join([*found, *(f"no verdict on {device}" for device in untold(lost, verdicts))])
 
 
 def title_of(verdict: Verdict) -> str:
@@ -76,15 +79,17 @@ def headline(verdict: Verdict) -> str:
     return f"{title_of(verdict)} {verdict.kind}{change}{since}"
 
 
-def summary(verdicts: Sequence[Verdict], fronts: Sequence[FrontVerdict] = ()) -> dict[str, Any]:
-    """Counts, all verdicts that are not fine, and fronts that have not held, as JSON holds them."""
-    at = max((verdict.time for verdict in verdicts), default=None)
+def summary(
+    verdicts: Sequence[Verdict], fronts: Sequence[FrontVerdict] = (), lost: LostDevices | None = None
+) -> dict[str, Any]:
+    """As JSON holds it: counts, verdicts that are not fine, fronts that have not held, devices without a verdict."""
+    at = night_time(verdicts, lost)
     devices = by_device(verdicts)
     return {
         "night": None if at is None else moment(at),
         "night_unix": at,
-        "level": str(worst_level(verdicts)),
-        "text": counts_text(verdicts),
+        "level": str(worst_level(verdicts, lost)),
+        "text": counts_text(verdicts, lost),
         "devices": [
             {
                 "device": one.device,
@@ -96,4 +101,5 @@ def summary(verdicts: Sequence[Verdict], fronts: Sequence[FrontVerdict] = ()) ->
         ],
         "not_fine": [verdict_row(verdict) for verdict in worst_first(verdicts) if verdict.level is not Level.FINE],
         "fronts": [front_row(one) for one in wanted_first(fronts) if one.kind is not FrontKind.HELD],
+        "lost": [{"device": device, "reason": why} for device, why in untold(lost, verdicts).items()],
     }

@@ -6,13 +6,14 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from archsearch.cli.exits import INTERRUPTED, NO_DEVICE, NOTHING_MEASURED, OK, REGRESSION, USAGE, CommandError
 from archsearch.cli.layouts import lowering_options
 from archsearch.cli.opening import chosen_devices, open_devices, stop_on_signals
 from archsearch.cli.output import console, one_of
 from archsearch.cli.regress_fronts import told_fronts
+from archsearch.cli.regress_series import say_damaged
 from archsearch.cli.regress_tables import print_verdicts, summary
 from archsearch.cli.run import place_options, seconds
 from archsearch.cli.studies import REGRESS_STUDY, open_store
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from archsearch.regress.suite import Suite
     from archsearch.store import Store
     from reports.verdict import Verdict
+
+_STOPPED: Final = "the run was stopped before anything of it was measured"
 
 
 def run_command(
@@ -56,18 +59,29 @@ def run_command(
     read = load_suite(suite)
     items = tuple(resolve_suite(read, places=Places(store=store, runs=runs), lowerings=pins, seed=seed))
     database = open_store(REGRESS_STUDY, store=store, runs=runs, create=True)
-    log = console(stderr=True)
+    log, where = console(stderr=True), place_options(store, runs)
     with database, stop_on_signals() as cancel:
         try:
             with only_night(database, wait_s=wait_s, cancel=cancel, say=log.print):
                 settings = _settings(read, items, seed)
                 ended = _measure(settings, names, database, devices, device, tune, cancel, store=store, runs=runs)
+        except _UnusableError as error:
+            _told(database, settings.night, error.ended, names, output_format, where, outlets)
+            raise CommandError(str(error), code=error.code, hint=error.hint) from error
         except NightAtWork as error:
             raise CommandError(str(error), code=NO_DEVICE, hint=error.hint) from error
         except Stopped:
             log.print("stopped by you; nothing was measured")
             return INTERRUPTED
-        return _told(database, settings.night, ended, output_format, place_options(store, runs), outlets)
+        return _told(database, settings.night, ended, names, output_format, where, outlets)
+
+
+class _UnusableError(CommandError):
+    """A night that began, and could not be measured."""
+
+    def __init__(self, why: CommandError, ended: Ended) -> None:
+        super().__init__(str(why), code=why.code, hint=why.hint)
+        self.ended = ended
 
 
 def _settings(suite: Suite, items: tuple[Item, ...], seed: int) -> NightSettings:
@@ -94,7 +108,11 @@ def _measure(
     store: str | None,
     runs: Path,
 ) -> Ended:
-    """Measure the night; a device that cannot be used is kept with the reason."""
+    """Measure the night; a device that cannot be used is kept with the reason.
+
+    Raises:
+        _UnusableError: None can be used.
+    """
     from archsearch.measuring import Measurer
     from archsearch.regress.device_night import NIGHT_PROTOCOL
     from archsearch.regress.night import Ended, begin_night, lose, run_night
@@ -119,17 +137,26 @@ def _measure(
                 for session in sessions
             ]  # fmt: skip
             ended = run_night(settings, measurers, store=database, telling=panel, cancel=cancel)
-    except CommandError:
+    except CommandError as error:
         for name, reason in unopened.items():  # none can be used: that is what the night has to say
             lose(database, settings, name, reason)
-        raise
+        raise _UnusableError(error, Ended(lost=unopened, interrupted=cancel.is_set(), measured=0)) from error
     return Ended(lost={**unopened, **ended.lost}, interrupted=ended.interrupted, measured=ended.measured)
 
 
-def _told(database: Store, night: float, ended: Ended, output_format: str, where: str, outlets: Outlets) -> int:
-    """Print the verdicts and what they come to; the exit code."""
+def _told(
+    database: Store,
+    night: float,
+    ended: Ended,
+    names: Sequence[str],
+    output_format: str,
+    where: str,
+    outlets: Outlets,
+) -> int:
+    """Print the verdicts and what they come to, and tell the outlets; the exit code."""
     from archsearch.regress.judged import judge_night
     from archsearch.regress.series import load_series
+    from reports.lost_devices import LostDevices
 
     log = console(stderr=True)
     if ended.interrupted:
@@ -137,15 +164,19 @@ def _told(database: Store, night: float, ended: Ended, output_format: str, where
             f"stopped by you; {ended.measured} measurements of this night are kept. A block whose anchor was not "
             "measured again is not judged"
         )
-        return INTERRUPTED
+    say_damaged(database)
     series = load_series(database)
     verdicts = judge_night(series, night)
     print_verdicts(verdicts, output_format)
-    for line in summary(verdicts, ended.lost):
+    reasons = {**dict.fromkeys(names, _STOPPED), **ended.lost} if ended.interrupted else ended.lost
+    lost = LostDevices(night=night, reasons=reasons)
+    for line in summary(verdicts, {**lost.untold(verdicts), **ended.lost}):
         log.print(line)
     if any(verdict.level == "FAIL" for verdict in verdicts):
         log.print(f"to accept a level: archsearch regress accept SERIES --reason TEXT{where}")
-    written = outlets.tell(verdicts, series, told_fronts(database, series, night))
+    written = outlets.tell(verdicts, series, told_fronts(database, series, night), lost)
+    if ended.interrupted:
+        return INTERRUPTED
     return exit_code(verdicts, ended.lost) or (OK if written else USAGE)
 
 

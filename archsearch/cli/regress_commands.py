@@ -119,7 +119,11 @@ def series(
 )
 def accept(
     which: Annotated[
-        str, typer.Argument(metavar="SERIES", help="Beginning of a series' id, or a pattern of `DEVICE WHAT QUANTITY`.")
+        str,
+        typer.Argument(
+            metavar="SERIES",
+            help="Beginning of a series' id (at least 3 digits), or a pattern of `DEVICE WHAT QUANTITY`.",
+        ),
     ],
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, for those who come later.")],
     since: Annotated[

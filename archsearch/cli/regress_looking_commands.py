@@ -29,7 +29,7 @@ def history(
         str | None,
         typer.Argument(
             metavar="SERIES",
-            help="Beginning of an id, or a pattern of `DEVICE WHAT QUANTITY`. Default: a list.",
+            help="Beginning of an id (at least 3 digits), or a pattern of `DEVICE WHAT QUANTITY`. Default: a list.",
         ),
     ] = None,
     figure: Annotated[Path | None, typer.Option("--figure", metavar="FILE.html", help="Draw it, too.")] = None,

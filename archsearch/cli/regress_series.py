@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from archsearch.cli.exits import CommandError
 from archsearch.cli.output import console, one_of
@@ -16,9 +16,15 @@ from archsearch.cli.studies import DATABASE, REGRESS_STUDY, open_store
 if TYPE_CHECKING:
     from archsearch.store import Store
 
+_MEASURE: Final = "archsearch regress run --devices devices.yaml"
+
 
 def series_command(*, every: bool, output_format: str, store: str | None, runs: Path) -> None:
-    """List series with their latest verdicts, in the order in which they first occurred."""
+    """List series with their latest verdicts, in the order in which they first occurred.
+
+    Raises:
+        CommandError: No night has measured anything yet.
+    """
     from archsearch.regress.judged import current, latest_verdicts
     from archsearch.regress.series import load_series
     from reports.tables import FORMATS
@@ -26,6 +32,8 @@ def series_command(*, every: bool, output_format: str, store: str | None, runs: 
     one_of(output_format, FORMATS, "--format")
     with nights(store=store, runs=runs) as database:
         found = load_series(database)
+    if not any(one.nights for one in found):
+        raise CommandError("no night has measured anything yet", hint=_MEASURE)
     shown = {one.key for one in (found if every else current(found))}
     print_series([one for one in latest_verdicts(found) if one.series.key in shown], output_format)
 
@@ -76,10 +84,22 @@ def nights(*, store: str | None, runs: Path) -> Iterator[Store]:
     """
     from archsearch.regress.notes import NIGHT
 
-    hint = "archsearch regress run --devices devices.yaml"
     if store is None and not (runs / REGRESS_STUDY / DATABASE).exists():
-        raise CommandError(f"no night was measured yet in {runs}", hint=hint)
+        raise CommandError(f"no night was measured yet in {runs}", hint=_MEASURE)
     with open_store(REGRESS_STUDY, store=store, runs=runs, create=False) as database:
         if database.study(REGRESS_STUDY) is None or not database.events(REGRESS_STUDY, NIGHT):
-            raise CommandError(f"no night was measured yet in {database.where}", hint=hint)
+            raise CommandError(f"no night was measured yet in {database.where}", hint=_MEASURE)
+        say_damaged(database)
         yield database
+
+
+def say_damaged(database: Store) -> None:
+    """Say in a line how many events are passed over, where some are."""
+    from archsearch.regress.events import damaged
+
+    if count := damaged(database):
+        events = "1 event" if count == 1 else f"{count} events"
+        console(stderr=True).print(
+            f"archsearch: {events} of nights in {database.where} cannot be read and {'is' if count == 1 else 'are'} "
+            "passed over"
+        )

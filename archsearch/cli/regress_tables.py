@@ -93,7 +93,8 @@ def summary(verdicts: Sequence[Verdict], lost: Mapping[str, str]) -> list[str]:
     levels = Counter(str(verdict.level) for verdict in verdicts)
     lines = [f"archsearch: {device} has no verdicts of its own: {why}" for device, why in lost.items()]
     told = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common()) or "nothing to judge"
-    outcome = "FAIL" if levels["FAIL"] else "WARN" if levels["WARN"] else "fine"
+    judged = {verdict.series.device for verdict in verdicts}
+    outcome = "FAIL" if levels["FAIL"] else "WARN" if levels["WARN"] or lost.keys() - judged else "fine"
     counted = "1 series" if len(verdicts) == 1 else f"{len(verdicts)} series"
     lines.append(f"{outcome}: {counted}: {told}; {levels['FAIL']} FAIL, {levels['WARN']} WARN")
     return lines

@@ -18,6 +18,7 @@ from archsearch.cli.output import console
 
 if TYPE_CHECKING:
     from reports.front_verdicts import FrontVerdict
+    from reports.lost_devices import LostDevices
     from reports.nights import Series
     from reports.verdict import Verdict
 
@@ -52,24 +53,31 @@ class Outlets:
         if self.command is not None:
             checked_command(self.command)
 
-    def tell(self, verdicts: Sequence[Verdict], series: Sequence[Series], fronts: Sequence[FrontVerdict] = ()) -> bool:
+    def tell(
+        self,
+        verdicts: Sequence[Verdict],
+        series: Sequence[Series],
+        fronts: Sequence[FrontVerdict] = (),
+        lost: LostDevices | None = None,
+    ) -> bool:
         """Tell all of them, whatever becomes of one; whether all files were written.
 
         Args:
             verdicts: Of the night.
             series: All that are stored; those of the verdicts are shown.
             fronts: Verdicts on the fronts of studies.
+            lost: Devices that could not be measured; of those without a verdict is told that.
         """
         junit, report, command = self.junit, self.report, self.command
         written = True
         if junit is not None:
-            written &= _written(lambda: write_junit(junit, verdicts))
+            written &= _written(lambda: write_junit(junit, verdicts, lost))
         if report is not None:
-            written &= _written(lambda: write_report(report, verdicts, series, fronts))
+            written &= _written(lambda: write_report(report, verdicts, series, fronts, lost))
         if self.github:
-            print_annotations(verdicts)
+            print_annotations(verdicts, lost)
         if command is not None:
-            notify(command, verdicts, fronts)
+            notify(command, verdicts, fronts, lost)
         return written
 
 
@@ -82,7 +90,7 @@ def _written(write: Callable[[], None]) -> bool:
     return True
 
 
-def write_junit(path: Path, verdicts: Sequence[Verdict]) -> None:
+def write_junit(path: Path, verdicts: Sequence[Verdict], lost: LostDevices | None = None) -> None:
     """Write verdicts as JUnit XML, in one step.
 
     Raises:
@@ -92,19 +100,19 @@ def write_junit(path: Path, verdicts: Sequence[Verdict]) -> None:
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        junit.write_junit(path, verdicts)
+        junit.write_junit(path, verdicts, lost)
     except OSError as error:
         raise CommandError(f"{error.filename2 or error.filename or path}: {error.strerror}") from error
 
 
-def print_annotations(verdicts: Sequence[Verdict]) -> None:
+def print_annotations(verdicts: Sequence[Verdict], lost: LostDevices | None = None) -> None:
     """Print workflow commands of GitHub Actions.
 
     On standard error: the runner reads them there too, and standard output may be JSON that somebody parses.
     """
     from reports.annotations import workflow_commands
 
-    for line in workflow_commands(verdicts):
+    for line in workflow_commands(verdicts, lost):
         print(line, file=sys.stderr)
     sys.stderr.flush()
 
@@ -121,7 +129,11 @@ def checked_report(path: Path) -> Path:
 
 
 def write_report(
-    path: Path, verdicts: Sequence[Verdict], series: Sequence[Series], fronts: Sequence[FrontVerdict] = ()
+    path: Path,
+    verdicts: Sequence[Verdict],
+    series: Sequence[Series],
+    fronts: Sequence[FrontVerdict] = (),
+    lost: LostDevices | None = None,
 ) -> None:
     """Write a night as a page or as Markdown.
 
@@ -130,6 +142,7 @@ def write_report(
         verdicts: Of the night.
         series: All that are stored; the histories of those with a verdict are shown.
         fronts: Verdicts on the fronts of studies.
+        lost: Devices that could not be measured.
 
     Raises:
         CommandError: It cannot be written.
@@ -142,7 +155,7 @@ def write_report(
     checked_report(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_regression_report(path, verdicts, histories(series, at=at, shown=keys), fronts)
+        write_regression_report(path, verdicts, histories(series, at=at, shown=keys), fronts, lost)
     except OSError as error:
         raise CommandError(f"{error.filename2 or error.filename or path}: {error.strerror}") from error
 
@@ -168,6 +181,7 @@ def notify(
     command: str,
     verdicts: Sequence[Verdict],
     fronts: Sequence[FrontVerdict] = (),
+    lost: LostDevices | None = None,
     *,
     timeout_s: float = NOTIFY_TIMEOUT_S,
 ) -> bool:
@@ -184,7 +198,7 @@ def notify(
 
     words = checked_command(command)
     said = console(stderr=True)
-    text = json.dumps(summary(verdicts, fronts), ensure_ascii=True, allow_nan=False).encode()
+    text = json.dumps(summary(verdicts, fronts, lost), ensure_ascii=True, allow_nan=False).encode()
     sys.stderr.flush()
     try:
         process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=2, start_new_session=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import math
 import socket
 import time
 from collections.abc import Sequence
@@ -29,14 +30,15 @@ def pattern_text(key: SeriesKey) -> str:
 
 
 def meant(which: str, series: Sequence[Series]) -> list[Series]:
-    """The series of which the id begins so, or whose text matches a pattern; of followers the last.
+    """The series of which the id begins so (3 digits or more), or whose text matches a pattern; of followers the last.
 
     Raises:
         StudyError: None does, or the beginning is that of several ids.
     """
     word = which.strip()
     keys = {one.key: SeriesKey.parse(one.key) for one in series}
-    if word and len(word) >= _SHORTEST_ID and set(word) <= set("0123456789abcdef"):
+    as_id = bool(word) and set(word) <= set("0123456789abcdef")
+    if as_id and len(word) >= _SHORTEST_ID:
         found = [one for one in series if keys[one.key].id.startswith(word)]
         if len(found) == 1:
             return found
@@ -50,9 +52,11 @@ def meant(which: str, series: Sequence[Series]) -> list[Series]:
     if not matching:
         some = [pattern_text(keys[one.key]) for one in current(series)]
         more = f" and {len(some) - _NAMED} more" if len(some) > _NAMED else ""
+        wrong = f"no series has an id that begins with {word!r}, or matches it"
+        if as_id and len(word) < _SHORTEST_ID:
+            wrong = f"{word!r} is too short for an id, of which {_SHORTEST_ID} digits are needed, and matches no series"
         raise StudyError(
-            f"no series has an id that begins with {word!r}, or matches it; there are "
-            f"{', '.join(some[:_NAMED]) + more if some else 'none'}",
+            f"{wrong}; there are {', '.join(some[:_NAMED]) + more if some else 'none'}",
             hint="`archsearch regress series` lists them with their ids; a pattern such as '*lfm2.5* ttft_ms'",
         )
     return matching
@@ -98,6 +102,11 @@ def accept(store: Store, series: Series, *, since: float, reason: str, pinned: f
         StudyError: Without a reason, or with a value that nothing can be compared with.
         StoreError: It cannot be written.
     """
+    if pinned is not None and not (math.isfinite(pinned) and pinned > 0):
+        raise StudyError(
+            f"--pin {pinned:g}: nothing can be compared with that; it must be above zero",
+            hint="--pin with a value in the series' own unit, such as --pin 12.5",
+        )
     try:
         acceptance = Acceptance(time=since, reason=reason.strip(), by=who(), pinned=pinned)
     except ValueError as error:

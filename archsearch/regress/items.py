@@ -12,6 +12,7 @@ from archsearch.candidates import prepare
 from archsearch.errors import ArchsearchError, StoreError, StudyError
 from archsearch.layout_ids import find_layout
 from archsearch.measurement import NIGHTLY
+from archsearch.objectives import objectives
 from archsearch.onnx_files import foreign_subject, onnx_file
 from archsearch.ranked import ranked, read_study
 from archsearch.regress.fronts import item_name, told_front
@@ -218,6 +219,7 @@ class _Resolving:
             if "objectives" not in study.config:
                 raise StoreError(f"study {name!r} holds single measurements, and has no front")
             found = ranked(database, study)
+            self._check_measured(name, found.objectives)
             entries = [one for one in found.ranking.entries if one.rank and not one.anchor]
             layouts = {m.layout.layout_id: m.layout for m in study.measurements if m.layout is not None}
         front = [one for one in entries if one.front == "on"]
@@ -228,6 +230,17 @@ class _Resolving:
         made = told_front(found, chosen, name=called), [layouts[one.key[0]] for one in chosen]
         self._fronts[name, neighbours, called] = made
         return made
+
+    def _check_measured(self, name: str, ranked_by: Iterable[str]) -> None:
+        """Whether a study's front can be judged by what the suite measures."""
+        known, own = objectives(), self._suite.file.quantities
+        missing = [one for one in ranked_by if one in known and known[one].measured and one not in own]
+        if missing:
+            them = "it" if len(missing) == 1 else "them"
+            raise StudyError(
+                f"study {name} ranks by {', '.join(missing)}, which the suite does not measure; "
+                f"add {them} to `quantities:`"
+            )
 
     def _study_store(self, name: str) -> Store:
         store, runs = self._places.store, self._places.runs

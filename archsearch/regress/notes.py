@@ -8,7 +8,7 @@ any instant leaves nothing half said.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
@@ -117,15 +117,21 @@ class Plan:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Plan:
-        """The inverse of `to_json`."""
-        asked: Sequence[Any] = data["asked"]
+        """The inverse of `to_json`; `archsearch.regress.events.plan_of` passes over what is damaged.
+
+        Raises:
+            KeyError, TypeError, ValueError, OverflowError, WorkloadError: `to_json` did not write it.
+        """
+        night, asked, devices = float(data["night"]), data["asked"], data["devices"]
+        if not math.isfinite(night) or not isinstance(asked, list) or not isinstance(devices, list):
+            raise ValueError("no plan of a night")
         return cls(
-            night=float(data["night"]),
-            suite=data["suite"],
-            devices=tuple(data["devices"]),
+            night=night,
+            suite=str(data["suite"]),
+            devices=tuple(map(str, devices)),
             asked=tuple(
                 Asked(
-                    item=item, identity=identity, anchor=anchor, precision=precision,
+                    item=str(item), identity=str(identity), anchor=bool(anchor), precision=str(precision),
                     points=tuple(map(Point.from_list, points)),
                 )
                 for item, identity, anchor, precision, points in asked

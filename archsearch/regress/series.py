@@ -12,7 +12,8 @@ from typing import Any
 from archsearch.measurement import MeasuredPoint, Measurement
 from archsearch.objectives import Objective, objectives
 from archsearch.records import load_measurements
-from archsearch.regress.notes import ACCEPTED, LOST, NIGHT, STUDY, Asked, Note, Plan
+from archsearch.regress.events import acceptance_of, loss_of, plan_of
+from archsearch.regress.notes import ACCEPTED, LOST, NIGHT, STUDY, Asked, Note
 from archsearch.regress.rounds import MISSING, Counted, by_night, counted
 from archsearch.regress.series_key import SeriesKey
 from archsearch.store import Store
@@ -54,7 +55,7 @@ def load_series(store: Store, *, until: float | None = None) -> list[Series]:
     """All series of a store, in the order in which they first occurred.
 
     A night that was to measure a thing and has nothing of it (the device was lost, the run was stopped) is a night
-    without a number, with the reason. `SeriesKey.parse` reads a series' key.
+    without a number, with the reason. `SeriesKey.parse` reads a series' key. Events that are damaged are passed over.
 
     Args:
         store: Where they are.
@@ -162,8 +163,8 @@ def _environment(note: Note, measurement: Measurement) -> dict[str, str]:
 
 def _add_unmeasured(growing: Mapping[SeriesKey, _Growing], store: Store, limit: float) -> None:
     """Give the latest series of what a night was to measure, and did not, that night without a number."""
-    lost = {(event["night"], event["device"]): str(event["reason"]) for _, _, event in store.events(STUDY, LOST)}
-    plans = [Plan.from_json(event) for _, _, event in store.events(STUDY, NIGHT)]
+    lost = dict(loss for _, _, event in store.events(STUDY, LOST) if (loss := loss_of(event)) is not None)
+    plans = [plan for _, _, event in store.events(STUDY, NIGHT) if (plan := plan_of(event)) is not None]
     for plan in sorted(plans, key=lambda plan: plan.night):
         if plan.night > limit:
             continue
@@ -202,8 +203,8 @@ def _acceptances(store: Store) -> dict[str, tuple[Acceptance, ...]]:
     """What was accepted, by the key of its series."""
     found: dict[str, tuple[Acceptance, ...]] = {}
     for _, _, event in store.events(STUDY, ACCEPTED):
-        acceptance = Acceptance(
-            time=float(event["time"]), reason=event["reason"], by=event["by"], pinned=event.get("pinned")
-        )
-        found[event["series"]] = (*found.get(event["series"], ()), acceptance)
+        accepted = acceptance_of(event)
+        if accepted is not None:
+            key, acceptance = accepted
+            found[key] = (*found.get(key, ()), acceptance)
     return found

@@ -46,3 +46,21 @@ def test_a_night_is_told_and_looked_back_on(cli: Cli):
     cli("regress", "report", "-o", "night.md")
     assert "attention" in (cli.folder / "night.md").read_text(encoding="utf-8")
     assert "--notify is empty" in cli.refused("regress", "run", "--suite", "suite.yaml", "--notify", "")
+
+
+def test_a_night_without_a_device_is_told_too(cli: Cli):
+    cli.devices("python: /nowhere/python3")
+    (cli.folder / "suite.yaml").write_text(SUITE, encoding="utf-8")
+    (cli.folder / "tell.py").write_text("import sys; open('told.json', 'w').write(sys.stdin.read())", encoding="utf-8")
+    (cli.folder / "junit.xml").write_text("<testsuites/>", encoding="utf-8")
+    told = ("--junit", "junit.xml", "--report", "night.md", "--github", "--notify", f"{sys.executable} tell.py")
+    done = cli("regress", "run", "--suite", "suite.yaml", "--no-tune", "--format", "json", *told, code=3)
+    assert done.json() == []
+    assert "no device can be used" in done.err
+    assert "WARN: 0 series: nothing to judge" in done.err
+    assert "::warning title=archsearch%3A local%3A no verdict::" in done.err
+    assert ET.parse(cli.folder / "junit.xml").getroot().attrib["errors"] == "1"
+    assert "local" in (cli.folder / "night.md").read_text(encoding="utf-8")
+    summary = json.loads((cli.folder / "told.json").read_text())
+    assert (summary["level"], [one["device"] for one in summary["lost"]]) == ("WARN", ["local"])
+    assert summary["night_unix"] > 0

@@ -208,6 +208,12 @@ def test_the_webhook_calls_nobody_and_links_nowhere(posted: tuple[str, list[Any]
     assert "&lt;!channel&gt;: &lt;https://evil|ok&gt; &amp; co" in posted[1][0]["text"]
 
 
+def test_the_webhook_posts_that_a_device_has_no_verdict(posted: tuple[str, list[Any]], monkeypatch: pytest.MonkeyPatch):
+    lost = {**summary("WARN"), "not_fine": [], "lost": [{"device": "board", "reason": "no answer"}]}
+    assert post(monkeypatch, lost, posted[0]) == 0
+    assert posted[1][0]["text"].split("\n")[1:] == ["WARN board: no verdict: no answer"]
+
+
 def test_the_webhook_is_silent_of_fine_nights_and_of_its_address(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

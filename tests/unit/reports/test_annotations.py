@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reports.annotations import workflow_commands
+from reports.lost_devices import LostDevices
 from reports.nights import Series
 from reports.verdicts import Verdict, judge
 from tests.unit.reports.nightly import DAY, QUIET, nights, series
@@ -50,6 +51,11 @@ def test_the_three_worst_are_named_and_the_rest_counted():
 def test_a_fine_night_says_nothing():
     assert workflow_commands(judged(one("same", 10.0, 10.0))) == []
     assert workflow_commands(()) == []
+
+
+def test_a_device_without_a_verdict_has_a_warning():
+    lost = LostDevices(night=1.0, reasons={"gone": "no answer\nat all"})
+    assert workflow_commands((), lost) == ["::warning title=archsearch%3A gone%3A no verdict::no answer at all"]
 
 
 def test_percent_is_escaped_once():

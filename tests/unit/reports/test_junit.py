@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reports.junit import junit, write_junit
+from reports.lost_devices import LostDevices
 from reports.nights import Night, Run, Series
 from reports.verdicts import Verdict, judge
 from tests.unit.reports.nightly import DAY, QUIET, night, nights, series
@@ -93,6 +94,18 @@ def test_nothing_to_judge_is_a_document_too():
     root = ET.fromstring(junit(()))
     check_schema(root)
     assert root.attrib["tests"] == "0"
+
+
+def test_a_device_without_a_verdict_is_an_error():
+    lost = LostDevices(night=1.0, reasons={"gone": "no answer", "board": "lost later"})
+    root = ET.fromstring(junit((), lost))
+    check_schema(root)
+    assert [case[0].attrib["message"] for case in root.iter("testcase")] == [
+        "no verdict: no answer", "no verdict: lost later",
+    ]  # fmt: skip
+    assert root.attrib["errors"] == "2"
+    verdicts = judged(one("a", device="board"))
+    assert [suite.attrib["name"] for suite in ET.fromstring(junit(verdicts, lost))] == ["board", "gone"]
 
 
 def test_two_series_of_one_name_are_two_cases():

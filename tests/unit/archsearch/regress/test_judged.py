@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,12 +11,16 @@ from typing import Any
 
 import pytest
 
-from archsearch.cli.exits import NO_DEVICE, NOTHING_MEASURED, OK, REGRESSION
+from archsearch.cli.exits import INTERRUPTED, NO_DEVICE, NOTHING_MEASURED, OK, REGRESSION, CommandError
+from archsearch.cli.regress import _told as told
 from archsearch.cli.regress import exit_code
+from archsearch.cli.regress_series import series_command
 from archsearch.cli.regress_tables import summary
+from archsearch.cli.regress_telling import Outlets
 from archsearch.errors import StudyError
 from archsearch.regress.accepting import accept, meant, pattern_text, since_when
 from archsearch.regress.judged import current, judge_night, latest_verdicts
+from archsearch.regress.night import Ended
 from archsearch.regress.notes import STUDY
 from archsearch.regress.series import load_series
 from archsearch.regress.series_key import SeriesKey
@@ -219,8 +224,10 @@ def test_accepting_a_level(store: Store):
     assert found.accepted.reason == "wider"
     with pytest.raises(StudyError, match="with a reason"):
         accept(store, series, since=since, reason=" ", pinned=None)
-    with pytest.raises(StudyError, match="above zero"):
-        accept(store, series, since=since, reason="x", pinned=-1.0)
+    for pinned in (-3.0, 0.0, float("nan")):
+        with pytest.raises(StudyError, match=r"--pin .*above zero") as caught:
+            accept(store, series, since=since, reason="x", pinned=pinned)
+        assert "--pin" in str(caught.value.hint)
 
 
 def test_a_pinned_level(store: Store):
@@ -243,6 +250,17 @@ def test_which_series_are_meant(store: Store):
         meant("nothing", series)
     with pytest.raises(StudyError, match="there are none"):
         meant("x", [])
+    short = SeriesKey.parse(series[0].key).id[:2]
+    with pytest.raises(StudyError, match=f"'{short}' is too short for an id, of which 3 digits are needed"):
+        meant(short, series)
+
+
+def test_the_list_of_nights_that_measured_nothing_is_no_empty_table(tmp_path: Path):
+    with Store.open(tmp_path / "regress" / "study.db") as nights:
+        nights.create_study(STUDY, {})
+        plan(nights, night(0))
+    with pytest.raises(CommandError, match="no night has measured anything yet"):
+        series_command(every=False, output_format="json", store=None, runs=tmp_path)
 
 
 @pytest.mark.parametrize("text", ["2027-01-15", "2027-01-15 04:00", " 2027-01-15T04:00:01 "])
@@ -260,3 +278,21 @@ def test_words_that_would_change_nothing_are_refused(store: Store, text: str):
 def test_what_is_no_night(store: Store, text: str):
     with pytest.raises(StudyError, match="no night"):
         since_when(text, verdict(store, 0))
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_night_that_was_stopped_is_told(before: bool, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    ended = Ended(lost={}, interrupted=True, measured=0)
+    outlets = Outlets(junit=tmp_path / "junit.xml", github=True)
+    with Store.open(tmp_path / "study.db") as nights:
+        nights.create_study(STUDY, {})
+        if before:
+            block(nights, night(0))
+        plan(nights, night(1))
+        assert told(nights, night(1), ended, ["local"], "json", "", outlets) == INTERRUPTED
+    out, err = capfd.readouterr()
+    assert {row["kind"] for row in json.loads(out)} == ({"NO-DATA"} if before else set())
+    assert "WARN: " in err
+    assert "::warning title=archsearch%3A local%3A" in err
+    text = (tmp_path / "junit.xml").read_text()
+    assert ("the run was stopped before anything of it was measured" in text) is not before

@@ -159,6 +159,10 @@ def test_the_front_of_a_study_and_the_next_by_rank(write: Write, tmp_path: Path)
     after = [one.key[0] for one in entries if one.front != "on"][:1]
     assert [one.identity for one in found] == [*front, *after]
     assert found[0].name == f"best {found[0].identity[:6]}"
+    path = write(f'anchors: ["{TINY}"]\nquantities: [ttft_ms]\nmeasure:\n  - {{study: s}}\n')
+    said = r":4: study s ranks by decode_ms, which the suite does not measure; add it to `quantities:`"
+    with pytest.raises(ConfigError, match=said):
+        resolve_suite(load_suite(path), places=places, lowerings={}, seed=0)
     with pytest.raises(ConfigError, match=r"there is no study 'other' in .*; there are s"):
         resolve_suite(
             load_suite(write("measure: [{study: other}]\n")), places=places, lowerings={}, seed=0
