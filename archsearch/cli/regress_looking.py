@@ -15,6 +15,7 @@ from archsearch.cli.regress_series import nights
 from archsearch.cli.regress_telling import checked_report, write_report
 
 if TYPE_CHECKING:
+    from archsearch.store import Store
     from reports.histories import History
     from reports.nights import Series
 
@@ -56,10 +57,10 @@ def report_command(out: Path, *, at: str | None, store: str | None, runs: Path) 
     from archsearch.regress.series import load_series
 
     checked_report(out)
-    found = _stored(store=store, runs=runs)
-    night = last_night(found) if at is None else night_at(at, found)
-    assert night is not None
     with nights(store=store, runs=runs) as database:
+        found = _loaded(database)
+        night = last_night(found) if at is None else night_at(at, found)
+        assert night is not None
         if at is not None:  # as it was told then, when nobody knew of later nights
             found = load_series(database, until=night)
         verdicts = judge_night(found, night)
@@ -116,10 +117,14 @@ def _precision(text: str) -> timedelta:
 
 
 def _stored(*, store: str | None, runs: Path) -> list[Series]:
+    with nights(store=store, runs=runs) as database:
+        return _loaded(database)
+
+
+def _loaded(database: Store) -> list[Series]:
     from archsearch.regress.series import load_series
 
-    with nights(store=store, runs=runs) as database:
-        found = load_series(database)
+    found = load_series(database)
     if not any(one.nights for one in found):
         raise CommandError("no night has measured anything yet", hint=_MEASURE)
     return found
