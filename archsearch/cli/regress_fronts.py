@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from archsearch.cli.exits import CommandError
 from archsearch.cli.output import console, one_of, print_list
 from archsearch.cli.regress_series import nights
 
@@ -21,19 +20,13 @@ def fronts_command(*, at: str | None, output_format: str, store: str | None, run
     Raises:
         CommandError: No night was measured, or none began then.
     """
-    from archsearch.cli.regress_looking import night_at
+    from archsearch.cli.regress_looking import night_meant
     from archsearch.regress.front_nights import front_verdicts
-    from archsearch.regress.judged import last_night
-    from archsearch.regress.series import load_series
     from reports.tables import FORMATS
 
     one_of(output_format, FORMATS, "--format")
     with nights(store=store, runs=runs) as database:
-        series = load_series(database)
-        if not any(one.nights for one in series):
-            raise CommandError("no night has measured anything yet", hint="archsearch regress run --suite FILE")
-        night = last_night(series) if at is None else night_at(at, series)
-        assert night is not None
+        night, series = night_meant(database, at)
         found = front_verdicts(database, series, night)
     print_fronts(found, output_format)
     if not found:

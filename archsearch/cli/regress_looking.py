@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from archsearch.cli.exits import CommandError
 from archsearch.cli.output import Row, console, one_of, print_list
-from archsearch.cli.regress_series import nights
+from archsearch.cli.regress_series import measured_series, nights
 from archsearch.cli.regress_telling import checked_report, write_report
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from reports.histories import History
     from reports.nights import Series
 
-_MEASURE = "archsearch regress run --devices devices.yaml"
 _LONGEST = 60
 _TIME_OF_DAY = re.compile(r"[T ](?P<clock>[\d:.,]+)")
 """The clock's part of a time, without the zone."""
@@ -35,7 +34,8 @@ def history_command(
     from reports.tables import FORMATS
 
     one_of(output_format, FORMATS, "--format")
-    found = _stored(store=store, runs=runs)
+    with nights(store=store, runs=runs) as database:
+        found = measured_series(database)
     past = histories(found, at=last_night(found))
     if which is not None:
         keys = {one.key for one in meant(which, found)}
@@ -53,16 +53,11 @@ def history_command(
 def report_command(out: Path, *, at: str | None, store: str | None, runs: Path) -> None:
     """Write a night as a page or as Markdown."""
     from archsearch.regress.front_nights import front_verdicts
-    from archsearch.regress.judged import judge_night, last_night
-    from archsearch.regress.series import load_series
+    from archsearch.regress.judged import judge_night
 
     checked_report(out)
     with nights(store=store, runs=runs) as database:
-        found = _loaded(database)
-        night = last_night(found) if at is None else night_at(at, found)
-        assert night is not None
-        if at is not None:  # as it was told then, when nobody knew of later nights
-            found = load_series(database, until=night)
+        night, found = night_meant(database, at)
         verdicts = judge_night(found, night)
         fronts = front_verdicts(database, found, night)
     write_report(out, verdicts, found, fronts)
@@ -116,18 +111,22 @@ def _precision(text: str) -> timedelta:
     return timedelta(hours=1) if digits <= 2 else timedelta(minutes=1) if digits <= 4 else timedelta(seconds=1)
 
 
-def _stored(*, store: str | None, runs: Path) -> list[Series]:
-    with nights(store=store, runs=runs) as database:
-        return _loaded(database)
+def night_meant(database: Store, at: str | None) -> tuple[float, list[Series]]:
+    """A night, the latest by default, and all series as they were known then: later nights are left out of a named one.
 
-
-def _loaded(database: Store) -> list[Series]:
+    Raises:
+        CommandError: Nothing was measured yet, or `at` names no night.
+    """
+    from archsearch.regress.judged import last_night
     from archsearch.regress.series import load_series
 
-    found = load_series(database)
-    if not any(one.nights for one in found):
-        raise CommandError("no night has measured anything yet", hint=_MEASURE)
-    return found
+    found = measured_series(database)
+    if at is not None:
+        night = night_at(at, found)
+        return night, load_series(database, until=night)
+    latest = last_night(found)
+    assert latest is not None
+    return latest, found
 
 
 def _write_figure(path: Path, past: Sequence[History]) -> None:

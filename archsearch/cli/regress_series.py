@@ -15,6 +15,7 @@ from archsearch.cli.studies import DATABASE, REGRESS_STUDY, open_store
 
 if TYPE_CHECKING:
     from archsearch.store import Store
+    from reports.nights import Series
 
 _MEASURE: Final = "archsearch regress run --devices devices.yaml"
 
@@ -26,14 +27,11 @@ def series_command(*, every: bool, output_format: str, store: str | None, runs: 
         CommandError: No night has measured anything yet.
     """
     from archsearch.regress.judged import current, latest_verdicts
-    from archsearch.regress.series import load_series
     from reports.tables import FORMATS
 
     one_of(output_format, FORMATS, "--format")
     with nights(store=store, runs=runs) as database:
-        found = load_series(database)
-    if not any(one.nights for one in found):
-        raise CommandError("no night has measured anything yet", hint=_MEASURE)
+        found = measured_series(database)
     shown = {one.key for one in (found if every else current(found))}
     print_series([one for one in latest_verdicts(found) if one.series.key in shown], output_format)
 
@@ -103,3 +101,17 @@ def say_damaged(database: Store) -> None:
             f"archsearch: {events} of nights in {database.where} cannot be read and {'is' if count == 1 else 'are'} "
             "passed over"
         )
+
+
+def measured_series(database: Store) -> list[Series]:
+    """All series of an open store.
+
+    Raises:
+        CommandError: No night has measured anything yet.
+    """
+    from archsearch.regress.series import load_series
+
+    found = load_series(database)
+    if not any(one.nights for one in found):
+        raise CommandError("no night has measured anything yet", hint=_MEASURE)
+    return found
