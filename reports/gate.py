@@ -133,8 +133,12 @@ class Gate:
 
     def accept(self, acceptance: Acceptance) -> None:
         """Nights from now on are compared as somebody said; how much the series scatters is still known."""
-        self._levels.clear()
+        self.relearn()
         self._pinned = None if acceptance.pinned is None else self._sign * math.log(acceptance.pinned)
+
+    def relearn(self) -> None:
+        """The nights so far were of something else; how much the series scatters is still known."""
+        self._levels.clear()
         self._forget_streak()
 
     def limits(self) -> Limits | None:

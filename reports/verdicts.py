@@ -5,7 +5,8 @@ of all devices are led through their nights in order of time, and what one shows
 that have the same quantity.
 
 An anchor that moved excuses nothing when the device's settings (`reports.nights.SETTINGS`) are others since the last
-good night: half the threads make all slower, the anchor too, and that is what was changed and not the device.
+good night: half the threads make all slower, the anchor too, and that is what was changed and not the device. For the
+same reason a level is never learned from nights of two settings.
 
 Nights that say nothing (NO-DATA, INVALID, device-wide, a wide interval, an alarm without its fresh run) neither count
 as nights of an alarm nor end it. Anchors that moved while nothing else of their device did are judged as any series.
@@ -163,11 +164,14 @@ def _verdict(one: _Tonight, anchors: _Anchors) -> Verdict:
     track.without.clear()
     gate = track.gate
     if look.limits is None:
+        other = reasons.settings(track.last_good, look.night)
+        if other:
+            gate.relearn()
         missing = gate.missing
         gate.good(look)
         track.last_good = look.night
         level = Level.WARN if track.future else Level.FINE
-        return _made(one, Kind.AMBIGUOUS, level, reasons.learning(missing, track.accepted))
+        return _made(one, Kind.AMBIGUOUS, level, reasons.learning(missing, track.accepted, other))
     if look.vague:
         level = Level.FAIL if track.failed else Level.FINE
         return _made(one, Kind.AMBIGUOUS, level, reasons.vague(look) + reasons.standing(failed=track.failed))

@@ -1,4 +1,4 @@
-"""Earlier nights for the tests of `archsearch regress`: drawn with replacement from the processes of a measured one."""
+"""Earlier nights for the tests of `archsearch regress`, made of a measured one: from its processes, or from numbers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from random import Random
+from statistics import median
 from typing import Any
 
 from archsearch.store import MeasurementRecord, Store
@@ -40,6 +41,42 @@ def add_earlier(store: Store, count: int, *, seed: int = 0) -> Sequence[float]:
         for record in records:
             assert store.add_measurement(resampled(record, time, number, random))
     return times
+
+
+def add_calm(store: Store, count: int, *, scatter: float = 0.02) -> None:
+    """As `add_earlier`, of nights of a machine on which nothing else runs.
+
+    Every process of a night takes as long as the median of the measured one's, anchors before and after taken together,
+    times a normally distributed factor of the night.
+
+    Args:
+        scatter: Standard deviation of the factor.
+    """
+    random = Random(0)
+    records = store.measurements("regress")
+    [night] = {record.info["notes"]["night"] for record in records}
+    repeats: dict[str, list[dict[str, Any]]] = {}
+    for record in records:
+        repeats.setdefault(record.info["notes"]["identity"], []).extend(_repeats(record))
+    for number in range(count):
+        times = {
+            identity: (
+                median(repeat["ttft_ns"] for repeat in those) / 1e6 * random.gauss(1.0, scatter),
+                median(one for repeat in those for one in repeat["decode_ns"]) / 1e6 * random.gauss(1.0, scatter),
+            )
+            for identity, those in repeats.items()
+        }
+        for record in records:
+            made = resampled(record, night - DAY_S * (count - number), number, random)
+            assert made.result is not None
+            result = timed(json.loads(made.result), *times[record.info["notes"]["identity"]])
+            assert store.add_measurement(replace(made, result=result))
+
+
+def _repeats(record: MeasurementRecord) -> Sequence[dict[str, Any]]:
+    assert record.result is not None
+    processes = json.loads(record.result)["processes"]
+    return [repeat for process in processes for point in process.get("points") or () for repeat in point["repeats"]]
 
 
 def add_given(store: Store, night: float, times: Mapping[str, tuple[float, float]]) -> None:

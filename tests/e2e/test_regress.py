@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import Cli, Done, wait_until
-from tests.e2e.regress_nights import add_earlier
+from tests.e2e.regress_nights import add_calm, add_earlier
 
 SUITE = """\
 anchors: ["CC:width=64,vocab=512,ffn=128"]
@@ -198,24 +198,34 @@ def test_a_store_of_another_version_is_refused(nights: Cli):
 
 @pytest.mark.long  # needs the machine for itself: elsewhere with given numbers, in tests/unit/archsearch/regress
 def test_half_the_threads_are_slower(cli: Cli):
+    """Two threads of a machine with two cores meet whatever else runs there, so some nights say nothing, and say so."""
     cli.devices()
     one = (cli.folder / "devices.yaml").read_text()
     two = one.replace("threads: 1", "threads: 2")
-    suite = SUITE.replace("minimum_effect: 1.0", "minimum_effect: 0.2").replace("width=64", "width=256")
-    (cli.folder / "suite.yaml").write_text(suite.replace("ffn=128", "ffn=1024").replace("ffn=64", "ffn=1024"))
+    suite = SUITE.replace("minimum_effect: 1.0", "minimum_effect: 0.25").replace("width=64", "width=512")
+    (cli.folder / "suite.yaml").write_text(suite.replace("ffn=128", "ffn=2048").replace("ffn=64", "ffn=2048"))
     (cli.folder / "devices.yaml").write_text(two)
     cli(*TONIGHT, *FAST)
     with cli.store("regress") as store:
-        add_earlier(store, 15)
-    same = cli(*TONIGHT, *FAST)
-    assert {row["kind"] for row in same.json()} <= {"SAME", "AMBIGUOUS"}, same.out
+        add_calm(store, 15)
+    same = cli(*TONIGHT, *FAST, code=None)
+    assert {row["kind"] for row in same.json()} <= {"SAME", "AMBIGUOUS", "NO-DATA"}, same.out
 
     (cli.folder / "devices.yaml").write_text(one)
-    for level, code in (("WARN", 0), ("FAIL", 1)):
-        slow = cli(*TONIGHT, *FAST, code=code)
-        rows = [row for row in slow.json() if row["quantity"] == "ttft_ms"]
-        assert len(rows) == 2, "the anchor, and what it stands beside"
-        for row in rows:
-            assert (row["kind"], row["level"]) == ("SLOWER", level), row
-            assert row["change"] > 0.2
-            assert "threads 2 -> 1" in row["why"]
+    seen: dict[bool, list[str]] = {False: [], True: []}  # of the anchor, and of what stands beside it
+    for _ in range(6):
+        slow = cli(*TONIGHT, *FAST, code=None)
+        rows = {row["anchor"]: row for row in slow.json() if row["quantity"] == "ttft_ms"}
+        for anchor, row in rows.items():
+            if row["kind"] == "SLOWER":
+                assert row["change"] > 0.25
+                assert "threads 2 -> 1" in row["why"]
+                seen[anchor].append(row["level"])
+            else:
+                assert row["kind"] == "NO-DATA" or "says nothing" in row["why"] or "not confirmed" in row["why"], row
+        assert slow.code == int(any(row["level"] == "FAIL" for row in slow.json())), slow.out
+        if all("FAIL" in levels for levels in seen.values()):
+            break
+    for levels in seen.values():
+        assert levels[0] == "WARN", "the first night"
+        assert levels[-1] == "FAIL", seen

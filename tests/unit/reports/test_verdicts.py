@@ -241,6 +241,17 @@ class TestTheAnchor:
             assert {verdict.level for verdict in found} == {Level.FAIL if kind == Kind.SLOWER else Level.WARN}
             assert ("threads 2 -> 1" in found[0].why) == (kind == Kind.SLOWER)
 
+    def test_a_level_is_not_learned_from_nights_of_two_settings(self):
+        learned = nights([10.0] * 13 + [20.0] * 3)
+        two = [
+            replace(night, environment={"threads": "1" if index > 12 else "2"}) for index, night in enumerate(learned)
+        ]
+        found = [verdict for _, (verdict,) in replay([series(*two)])]
+        assert "other settings (threads 2 -> 1), so the level is learned anew" in found[13].why
+        assert "5 more good nights (this one included)" in found[13].why
+        assert [verdict.good_nights for verdict in found[12:]] == [13, 1, 2, 3]
+        assert {verdict.kind for verdict in found} == {Kind.AMBIGUOUS}
+
     def test_what_moves_by_much_more_is_not(self):
         found = self.judged([13.0, 13.0], [11.0, 11.0])
         assert found == [(Kind.SLOWER, Level.FAIL), (Kind.DEVICE_WIDE, Level.WARN)]
