@@ -13,7 +13,7 @@ from archsearch.errors import StoreError
 from archsearch.measurement import BLOCKS, Evidence, Measurement, conditions
 from archsearch.store import MeasurementRecord, Outline, Store
 from archsearch.timing import POOLS, RUN_STARTED
-from profiler.errors import ResultError
+from profiler.errors import ResultError, WorkloadError
 from profiler.jobs import MeasurementKey
 from profiler.results import Result, read_result
 from profiler.summary import read_summary, write_summary
@@ -98,6 +98,13 @@ def _points(sizes: tuple[tuple[int, ...], ...]) -> tuple[Point, ...]:
 
 
 def _measurement(record: MeasurementRecord, layouts: Mapping[str, Layout], evidence: Evidence | None) -> Measurement:
+    try:
+        return _made(record, layouts, evidence)
+    except (KeyError, TypeError, ValueError, AttributeError, WorkloadError) as error:
+        raise StoreError(f"measurement {record.job_id} is damaged: {type(error).__name__}: {error}") from error
+
+
+def _made(record: MeasurementRecord, layouts: Mapping[str, Layout], evidence: Evidence | None) -> Measurement:
     foreign = record.info.get("foreign_state_bytes")
     return Measurement(
         job_id=record.job_id,

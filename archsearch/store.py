@@ -8,7 +8,6 @@ Times are Unix seconds. A `Store` may be used from several threads.
 
 from __future__ import annotations
 
-import json
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,6 +35,7 @@ from archsearch.store_records import (
     decode_study,
     decode_trial,
     dump,
+    parse,
 )
 from archsearch.store_tables import BUSY_S, begin_sqlite, insert_missing, prepare_sqlite
 from profiler.summary import SUMMARY_VERSION
@@ -151,7 +151,7 @@ class Store:
         query = sa.select(t.layouts.c.layout_id, t.layouts.c.layout)
         if prefix:
             query = query.where(t.layouts.c.layout_id.startswith(prefix, autoescape=True))
-        return dict(self._read(query, lambda record: (record.layout_id, json.loads(record.layout))))
+        return dict(self._read(query, lambda record: (record.layout_id, parse(record.layout))))
 
     # -- trials ------------------------------------------------------------------------------------------------------
 
@@ -390,7 +390,7 @@ class Store:
         query = sa.select(t.events).where(t.events.c.study == study).order_by(t.events.c.sequence)
         if kind is not None:
             query = query.where(t.events.c.kind == kind)
-        return self._read(query, lambda record: (record.created_unix, record.kind, json.loads(record.data)))
+        return self._read(query, lambda record: (record.created_unix, record.kind, parse(record.data)))
 
     # -- inside ------------------------------------------------------------------------------------------------------
 

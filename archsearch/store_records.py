@@ -107,21 +107,21 @@ class Check:
 
 def decode_study(record: Any) -> StudyRecord:
     """A row of `studies`."""
-    return StudyRecord(name=record.name, created_unix=record.created_unix, config=json.loads(record.config))
+    return StudyRecord(name=record.name, created_unix=record.created_unix, config=parse(record.config))
 
 
 def decode_trial(record: Any) -> TrialRecord:
     """A row of `trials`."""
     return TrialRecord(
         study=record.study, number=record.number, layout_id=record.layout_id, state=record.state,
-        choices=json.loads(record.choices),
+        choices=parse(record.choices),
     )  # fmt: skip
 
 
 def decode_measurement(record: Any) -> MeasurementRecord:
     """A row of `measurements`."""
     values = {name: getattr(record, name) for name in MeasurementRecord.__slots__}
-    values["key"], values["info"] = json.loads(record.key), json.loads(record.info)
+    values["key"], values["info"] = parse(record.key), parse(record.info)
     values["result"] = None if record.result is None else zlib.decompress(record.result)
     return MeasurementRecord(**values)
 
@@ -130,10 +130,22 @@ def decode_outline(record: Any) -> Outline:
     """A row of `measurements` without its result, with `ran` and maybe `summary`."""
     values = dict(record._mapping)
     ran, summary = bool(values.pop("ran")), values.pop("summary", None)
-    values["key"], values["info"] = from_json(values["key"]), from_json(values["info"])
+    values["key"], values["info"] = parse(values["key"]), parse(values["info"])
     return Outline(record=MeasurementRecord(**values), ran=ran, summary=summary)
 
 
 def dump(value: Mapping[str, Any]) -> str:
     """JSON as the store keeps it."""
     return json.dumps(value, separators=(",", ":"), sort_keys=True, allow_nan=False)
+
+
+def parse(text: str) -> dict[str, Any]:
+    """The inverse of `dump`.
+
+    Raises:
+        ValueError: It is no JSON object.
+    """
+    value = from_json(text)
+    if not isinstance(value, dict):
+        raise ValueError(f"no JSON object: {text[:60]!r}")  # noqa: TRY004 - as of JSON that is none
+    return value

@@ -7,7 +7,6 @@ is a test suite with one error.
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+from reports.files import write_whole
 from reports.formatting import clean, moment
 from reports.lost_devices import LostDevices, untold
 from reports.verdict import Kind, Level, Verdict
@@ -51,12 +51,7 @@ def write_junit(path: Path, verdicts: Sequence[Verdict], lost: LostDevices | Non
     Raises:
         OSError: It cannot be written.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_text(junit(verdicts, lost), encoding="utf-8", newline="\n")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    write_whole(path, junit(verdicts, lost))
 
 
 def _suite(one: DeviceSummary) -> tuple[ET.Element, Counter[str]]:

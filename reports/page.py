@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 from reports.figures.cloud import CSS as CLOUD_CSS
 from reports.figures.text import Colors, place, safe, strip, value_text
 from reports.figures.theme import FONT, MONOSPACE, THEMES
+from reports.files import write_whole
 from reports.objectives import quantity
 from reports.values import Row
 
@@ -43,7 +43,7 @@ def write_page(figure: Figure, path: Path) -> None:
     Raises:
         OSError: It cannot be written.
     """
-    _write(path, figure.to_html(include_plotlyjs=True, full_html=True, config=CONFIG))
+    write_whole(path, figure.to_html(include_plotlyjs=True, full_html=True, config=CONFIG))
 
 
 def write_sections(
@@ -117,7 +117,7 @@ th {{ position: sticky; top: 0; background: {ink.surface}; text-align: right; fo
 tr.anchor td {{ font-style: italic; }}
 td.reason {{ text-align: left; color: #4b5261; white-space: normal; min-width: 24ch; }}
 """
-    _write(
+    write_whole(
         path,
         "<!doctype html>\n<html lang=en><head><meta charset=utf-8>"
         '<meta name=viewport content="width=device-width, initial-scale=1">'
@@ -156,13 +156,3 @@ def table_html(rows: Sequence[Row], objectives: Sequence[str], colors: Colors) -
         cells.append(f"<td class=reason>{safe(row.get('reason') or '')}</td>")
         lines.append(f'<tr class="{"anchor" if row.get("anchor") else ""}">{"".join(cells)}</tr>')
     return f"<div class=scroll><table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)

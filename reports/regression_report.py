@@ -11,6 +11,7 @@ from reports.figures.history import history_figure
 from reports.figures.text import safe
 from reports.figures.theme import THEMES
 from reports.figures.verdict_marks import MARKS, kind_html, level_color
+from reports.files import write_whole
 from reports.formatting import change_text, clean, moment
 from reports.front_sections import fronts_html
 from reports.front_verdicts import FrontVerdict
@@ -78,7 +79,7 @@ def write_regression_report(
     """
     kind = path.suffix.lower()
     if kind == ".md":
-        path.write_text(regression_markdown(verdicts, histories, fronts, lost), encoding="utf-8")
+        write_whole(path, regression_markdown(verdicts, histories, fronts, lost))
     elif kind in (".html", ".htm"):
         write_document(
             path, title=page_title(verdicts, lost), body=_body(verdicts, histories, fronts, lost), style=_STYLE,

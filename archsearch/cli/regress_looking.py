@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +10,7 @@ from archsearch.cli.exits import CommandError
 from archsearch.cli.output import Row, console, one_of, print_list
 from archsearch.cli.regress_series import measured_series, nights
 from archsearch.cli.regress_telling import checked_report, write_report
+from archsearch.cli.when import named_time
 
 if TYPE_CHECKING:
     from archsearch.store import Store
@@ -20,8 +18,6 @@ if TYPE_CHECKING:
     from reports.nights import Series
 
 _LONGEST = 60
-_TIME_OF_DAY = re.compile(r"[T ](?P<clock>[\d:.,]+)")
-"""The clock's part of a time, without the zone."""
 
 
 def history_command(
@@ -64,53 +60,6 @@ def report_command(out: Path, *, at: str | None, store: str | None, runs: Path) 
     console(stderr=True).print(f"written: {out}")
 
 
-def night_at(text: str, series: Sequence[Series]) -> float:
-    """The night that is meant: the last one that began within the day, hour, minute or second that is named.
-
-    Args:
-        text: ``2026-03-01``, ``2026-03-01T02``, ``2026-03-01 02:30`` or ``2026-03-01T02:30:05`` (local time, or with a
-            zone: ``+00:00``), or seconds since 1970.
-        series: All that are stored.
-
-    Raises:
-        CommandError: It is no time, or no night began then.
-    """
-    times = sorted({night.time for one in series for night in one.nights})
-    first, behind = _span(text.strip())
-    found = [at for at in times if first <= at < behind]
-    if found:
-        return found[-1]
-    from reports.formatting import moment
-
-    nearest = min(times, key=lambda at: abs(at - first))
-    raise CommandError(f"--at {text!r}: no night began then", hint=f"--at '{moment(nearest)}', which is the nearest")
-
-
-def _span(text: str) -> tuple[float, float]:
-    """From when until before when."""
-    try:
-        seconds = float(text)
-    except ValueError:
-        pass
-    else:
-        if math.isfinite(seconds):
-            return seconds - 0.5, seconds + 0.5  # tables may have rounded it
-    try:
-        begin = datetime.fromisoformat(text)
-        return begin.timestamp(), (begin + _precision(text)).timestamp()
-    except (ValueError, OverflowError, OSError) as error:
-        raise CommandError(f"--at {text!r} is no night", hint="2026-03-01 or '2026-03-01 02:30'") from error
-
-
-def _precision(text: str) -> timedelta:
-    """How long what a time in ISO 8601 names lasts: a day, an hour, a minute or a second."""
-    time_of_day = _TIME_OF_DAY.search(text)
-    if time_of_day is None:
-        return timedelta(days=1)
-    digits = sum(letter.isdigit() for letter in time_of_day["clock"])
-    return timedelta(hours=1) if digits <= 2 else timedelta(minutes=1) if digits <= 4 else timedelta(seconds=1)
-
-
 def night_meant(database: Store, at: str | None) -> tuple[float, list[Series]]:
     """A night, the latest by default, and all series as they were known then: later nights are left out of a named one.
 
@@ -122,7 +71,7 @@ def night_meant(database: Store, at: str | None) -> tuple[float, list[Series]]:
 
     found = measured_series(database)
     if at is not None:
-        night = night_at(at, found)
+        night = named_time(at, [night.time for one in found for night in one.nights])
         return night, load_series(database, until=night)
     latest = last_night(found)
     assert latest is not None

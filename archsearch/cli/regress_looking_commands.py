@@ -1,4 +1,4 @@
-"""`archsearch regress history`, `report` and `fronts`: names, options and help; see `archsearch.cli.app`."""
+"""`archsearch regress history`, `report`, `fronts`, `runtimes`: names, options, help; see `archsearch.cli.app`."""
 
 from __future__ import annotations
 
@@ -22,6 +22,11 @@ def add_to(regress_app: typer.Typer) -> None:
         "nights that agree, after four that stood elsewhere; else it DIFFERS from the study. It changes no exit code: "
         "a layout that got slower fails by its own series.",
     )(fronts)
+    regress_app.command(
+        "runtimes",
+        epilog="Examples: `archsearch regress runtimes`; `... runtimes --at 2026-03-01 --format md`. Measured by "
+        "`archsearch regress run --compare-runtimes A B`.",
+    )(runtimes)
 
 
 def history(
@@ -73,3 +78,18 @@ def fronts(
     from archsearch.cli.regress_fronts import fronts_command
 
     fronts_command(at=at, output_format=output_format, store=store, runs=runs)
+
+
+def runtimes(
+    at: Annotated[
+        str | None,
+        typer.Option("--at", metavar="TIME", help="Such as 2026-03-01 or '2026-03-01 02:30'. Default: the latest."),
+    ] = None,
+    output_format: FormatOption = "table",
+    store: StoreOption = None,
+    runs: RunsOption = Path("runs"),
+) -> None:
+    """Show a comparison of two runtimes again."""
+    from archsearch.cli.regress_compared import compared_command
+
+    compared_command(at=at, output_format=output_format, store=store, runs=runs)

@@ -81,7 +81,10 @@ def compare_command(
             log.print("stopped by you; nothing was measured")
             return INTERRUPTED
     if ended.interrupted:
-        log.print(f"stopped by you; {ended.measured} measurements of this comparison are kept, and not judged")
+        log.print(
+            f"stopped by you; {ended.measured} measurements of this comparison are kept; what they say so far: "
+            "archsearch regress runtimes"
+        )
         return INTERRUPTED
     if not ended.verdicts and ended.lost:
         lines = [f"{name}: {why}" for name, why in ended.lost.items()]

@@ -71,6 +71,14 @@ def accept_command(
     log = console(stderr=True)
     how = "the nights from then on" if pin is None else f"{pin:g}"
     log.print(f"accepted for {len(accepted)} series; later nights are compared with {how}")
+    waiting = [key for key, word in accepted.items() if word.time > after[key].time]
+    if waiting:
+        which_ones = (
+            "it" if len(accepted) == 1 else "all" if len(waiting) == len(accepted) else f"{len(waiting)} of them"
+        )
+        log.print(
+            f"this holds from the next night on for {which_ones}; the verdict on the last night stands until then"
+        )
 
 
 @contextmanager
@@ -82,12 +90,25 @@ def nights(*, store: str | None, runs: Path) -> Iterator[Store]:
     """
     from archsearch.regress.notes import NIGHT
 
+    with study_of_nights(store=store, runs=runs) as database:
+        if not database.events(REGRESS_STUDY, NIGHT):
+            raise CommandError(f"no night was measured yet in {database.where}", hint=_MEASURE)
+        say_damaged(database)
+        yield database
+
+
+@contextmanager
+def study_of_nights(*, store: str | None, runs: Path) -> Iterator[Store]:
+    """The store in which nights and comparisons of runtimes are kept, which must exist.
+
+    Raises:
+        CommandError: Neither was measured yet.
+    """
     if store is None and not (runs / REGRESS_STUDY / DATABASE).exists():
         raise CommandError(f"no night was measured yet in {runs}", hint=_MEASURE)
     with open_store(REGRESS_STUDY, store=store, runs=runs, create=False) as database:
-        if database.study(REGRESS_STUDY) is None or not database.events(REGRESS_STUDY, NIGHT):
+        if database.study(REGRESS_STUDY) is None:
             raise CommandError(f"no night was measured yet in {database.where}", hint=_MEASURE)
-        say_damaged(database)
         yield database
 
 

@@ -58,6 +58,7 @@ def write_study(
     """
     from archsearch.ranked import ranked, read_study
     from archsearch.snapshot import snapshot
+    from reports.files import write_whole
     from reports.report import write_report
     from reports.tables import render
 
@@ -71,7 +72,7 @@ def write_study(
         path.parent.mkdir(parents=True, exist_ok=True)
         write_report(path, snapshot(found), table)
         for kind, file in beside.items():
-            file.write_text(render(table, shown, kind), encoding="utf-8")
+            write_whole(file, render(table, shown, kind))
     except OSError as error:
         raise CommandError(f"{error.filename2 or error.filename or path}: {error.strerror}") from error
     return [path, *beside.values()]

@@ -1,19 +1,19 @@
-"""A night on all devices, each in a thread of its own: one that is lost takes nothing from the others."""
+"""A night on all devices at the same time."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from threading import Event
 
-from archsearch.measuring import Interrupted, Measurer
+from archsearch.measuring import Measurer
 from archsearch.regress.device_night import DeviceNight, NightSettings
 from archsearch.regress.fronts import keep_fronts
 from archsearch.regress.notes import LOST, NIGHT, STUDY, Plan
+from archsearch.regress.side_by_side import side_by_side
 from archsearch.regress.taking import Telling
 from archsearch.store import Store
-from profiler.errors import DeviceUnavailable, TransportError
+from profiler.errors import DeviceUnavailable, ProfilerError, TransportError
 
 MOST_REASON = 2000
 """Characters of a reason that are kept."""
@@ -63,26 +63,17 @@ def run_night(
     Raises:
         StoreError: Something could not be stored; all devices are stopped then.
     """
-    lost: dict[str, str] = {}
-    interrupted = False
+    reasons: dict[str, str] = {}
     nights = {measurer.session.device.name: DeviceNight(measurer, settings, telling) for measurer in measurers}
-    failure: Exception | None = None
-    with ThreadPoolExecutor(max_workers=len(nights), thread_name_prefix="device") as threads:
-        names = {threads.submit(night.run): name for name, night in nights.items()}
-        for future in as_completed(names):
-            name = names[future]
-            try:
-                future.result()
-            except Interrupted:
-                interrupted = True
-            except (TransportError, DeviceUnavailable) as error:
-                lost[name] = str(error)
-                telling.idle(name)
-                telling.say(f"{name} is left out from now on: {error}")
-                lose(store, settings, name, str(error))
-            except Exception as error:  # noqa: BLE001 - raised below, once no device measures for nobody
-                failure = failure or error
-                cancel.set()
-    if failure is not None:
-        raise failure
-    return Ended(lost=lost, interrupted=interrupted, measured=sum(night.measured for night in nights.values()))
+
+    def lost(name: str, error: ProfilerError) -> None:
+        reasons[name] = str(error)
+        telling.idle(name)
+        telling.say(f"{name} is left out from now on: {error}")
+        lose(store, settings, name, str(error))
+
+    interrupted = side_by_side(
+        {name: night.run for name, night in nights.items()}, cancel=cancel,
+        losing=(TransportError, DeviceUnavailable), lost=lost,
+    )  # fmt: skip
+    return Ended(lost=reasons, interrupted=interrupted, measured=sum(night.measured for night in nights.values()))

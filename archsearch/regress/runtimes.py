@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from threading import Event, Lock
 
 from archsearch.measuring import Interrupted, Measurer
@@ -15,6 +15,7 @@ from archsearch.regress.notes import STUDY
 from archsearch.regress.runtime_judged import judged
 from archsearch.regress.runtime_notes import COMPARED, UNCOMPARED
 from archsearch.regress.runtime_pairs import Noted
+from archsearch.regress.side_by_side import side_by_side
 from archsearch.regress.taking import Telling
 from archsearch.store import Store
 from profiler.devices import Device
@@ -99,31 +100,17 @@ class _Comparison:
         self._cancel = cancel
         self._opening = opening
         self._noted: list[Noted] = []
+        self._lost: dict[str, str] = {}
         self._keeping = Lock()
 
     def run(self, devices: Sequence[Device]) -> Compared:
         self._begin(devices)
-        lost: dict[str, str] = {}
-        interrupted = False
-        failure: Exception | None = None
-        with ThreadPoolExecutor(max_workers=len(devices), thread_name_prefix="device") as threads:
-            names = {threads.submit(self._on, device): device.name for device in devices}
-            for future in as_completed(names):
-                name = names[future]
-                try:
-                    future.result()
-                except Interrupted:
-                    interrupted = True
-                except ProfilerError as error:
-                    lost[name] = f"{error} (try: {error.hint})" if error.hint else str(error)
-                    self._lose(name, lost[name])
-                except Exception as error:  # noqa: BLE001 - raised below, once no device measures for nobody
-                    failure = failure or error
-                    self._cancel.set()
-        if failure is not None:
-            raise failure
+        interrupted = side_by_side(
+            {device.name: partial(self._on, device) for device in devices}, cancel=self._cancel,
+            losing=(ProfilerError,), lost=self._lose,
+        )  # fmt: skip
         return Compared(
-            verdicts=judged(self._noted), lost=lost, interrupted=interrupted, measured=len(self._noted)
+            verdicts=judged(self._noted), lost=self._lost, interrupted=interrupted, measured=len(self._noted)
         )  # fmt: skip
 
     def _on(self, device: Device) -> None:
@@ -172,7 +159,8 @@ class _Comparison:
             "devices": [device.name for device in devices], "asked": things, "pairs": settings.pairs,
         })  # fmt: skip
 
-    def _lose(self, device: str, reason: str) -> None:
+    def _lose(self, device: str, error: ProfilerError) -> None:
+        self._lost[device] = reason = f"{error} (try: {error.hint})" if error.hint else str(error)
         self._telling.idle(device)
         self._telling.say(f"{device} is left out from now on: {reason}")
         event = {"compared": self._settings.compared, "device": device, "reason": reason[:MOST_REASON]}

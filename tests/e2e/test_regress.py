@@ -124,6 +124,8 @@ def test_nothing_changed_then_a_slower_lowering_then_it_is_accepted(nights: Cli)
     assert len(listed) == 6
     assert listed[row["series"]]["night_unix"] == night
     assert listed[row["series"]]["kind"] == "AMBIGUOUS", "a level that is learned"
+    later = nights("regress", "accept", "*windows* decode_ms", "--reason", "a new driver", "--since", "now")
+    assert "from the next night on for it; the verdict on the last night stands until then" in later.err
 
 
 def test_a_device_that_others_use_is_no_regression(nights: Cli):
@@ -205,16 +207,16 @@ def test_half_the_threads_are_slower(cli: Cli):
     suite = SUITE.replace("minimum_effect: 1.0", "minimum_effect: 0.25").replace("width=64", "width=512")
     (cli.folder / "suite.yaml").write_text(suite.replace("ffn=128", "ffn=2048").replace("ffn=64", "ffn=2048"))
     (cli.folder / "devices.yaml").write_text(two)
-    cli(*TONIGHT, *FAST)
+    cli(*TONIGHT, *FAST, timeout=400)
     with cli.store("regress") as store:
         add_calm(store, 15)
-    same = cli(*TONIGHT, *FAST, code=None)
+    same = cli(*TONIGHT, *FAST, code=None, timeout=400)
     assert {row["kind"] for row in same.json()} <= {"SAME", "AMBIGUOUS", "NO-DATA"}, same.out
 
     (cli.folder / "devices.yaml").write_text(one)
     seen: dict[bool, list[str]] = {False: [], True: []}  # of the anchor, and of what stands beside it
     for _ in range(6):
-        slow = cli(*TONIGHT, *FAST, code=None)
+        slow = cli(*TONIGHT, *FAST, code=None, timeout=400)  # what lies between anchors that moved is measured again
         rows = {row["anchor"]: row for row in slow.json() if row["quantity"] == "ttft_ms"}
         for anchor, row in rows.items():
             if row["kind"] == "SLOWER":

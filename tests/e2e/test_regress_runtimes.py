@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 from collections import Counter
@@ -25,6 +26,8 @@ from profiler.jobs import Protocol
 from profiler.workloads import parse_workload
 from search_space.notation import resolve
 from tests.e2e.conftest import Cli, wait_until
+from tests.e2e.test_three_ways import PHONE
+from tests.phone import Phone
 from tests.sshd import SSHD, Sshd
 
 OLD, NEW = "1.30.0", "1.31.0"
@@ -85,6 +88,20 @@ def test_both_versions_run_the_same_graph_in_turns(installed: Cli):
         for record in store.measurements("regress"):
             assert json.loads(record.result or b"{}")["environment"]["onnxruntime"] == record.key["runtime_version"]
     assert "no night was measured yet" in installed.refused("regress", "series")
+
+
+def test_a_comparison_is_shown_again(installed: Cli):
+    out, err, _ = json.loads((installed.folder / "said").read_text())
+    with installed.store("regress") as store:
+        killed, measured, *_ = (one["compared"] for _, _, one in store.events("regress", "runtimes compared"))
+    shown = installed("regress", "runtimes", "--format", "json", "--at", str(measured))
+    assert shown.json() == json.loads(out)
+    assert err.splitlines()[-1] in shown.err
+    assert "others: " in shown.err
+    nothing = installed("regress", "runtimes", "--format", "json", "--at", str(killed))
+    assert nothing.json() == []
+    assert "nothing to judge" in nothing.err
+    assert "no comparison began then" in installed.refused("regress", "runtimes", "--at", "2001-01-01")
 
 
 def test_what_is_installed_is_used_again_stopped_kept_and_cleaned(installed: Cli):
@@ -150,3 +167,27 @@ def test_what_cannot_be_compared(cli: Cli):
     assert "pip index versions onnxruntime" in done.err
     assert [path.name for path in cli.work.glob("runtimes/*")] == []
     assert cli.measurements("regress") == []
+
+
+@pytest.mark.long  # two bundles are made, and an emulated processor installs and measures
+@pytest.mark.needs("phone")
+def test_on_a_phone(cli: Cli, phone: Phone):
+    cli.devices("enabled: false")
+    file = cli.folder / "devices.yaml"
+    file.write_text(file.read_text() + PHONE.format(port=phone.port))
+    (cli.folder / "suite.yaml").write_text(SUITE, encoding="utf-8")
+    try:
+        done = cli(*COMPARE, "--format", "json", timeout=1500)
+        assert {row["quantity"] for row in done.json()} == {"ttft_ms", "decode_ms"}
+        for row in done.json():
+            assert (row["device"], row["runtime_a"], row["runtime_b"]) == ("phone", OLD, NEW)
+            assert row["kind"] in ("SAME", "AMBIGUOUS"), row
+            assert row["pairs"] >= 4
+        with cli.store("regress") as store:
+            told = [json.loads(record.result or b"{}")["environment"] for record in store.measurements("regress")]
+        assert Counter(one["onnxruntime"] for one in told) == {OLD: len(told) // 2, NEW: len(told) // 2}
+        assert {one["machine"] for one in told} == {"aarch64"}
+        cli("devices", "clean", "phone", "--yes", "--force")
+        assert not (phone.data / "archsearch").exists()
+    finally:
+        shutil.rmtree(phone.data / "archsearch", ignore_errors=True)

@@ -73,6 +73,14 @@ def test_a_damaged_result_is_told_with_its_job(store: Store):
         load_measurements(store, "s")
 
 
+@pytest.mark.parametrize("info", ["{}", '{"points": 7}', '{"points": [[1]]}'])
+def test_a_damaged_record_is_told_with_its_job(store: Store, info: str):
+    keep(store, measurement(1, job_id="bad-one"))
+    changed(store, f"UPDATE measurements SET info = '{info}'")
+    with pytest.raises(StoreError, match="bad-one is damaged"):
+        load_measurements(store, "s")
+
+
 def changed(store: Store, *statements: str) -> list[tuple[object, ...]]:
     """What a statement gives on the database itself."""
     with closing(sqlite3.connect(store.where)) as database, database:

@@ -76,15 +76,15 @@ def test_a_damaged_file_is_said_to_be_damaged(tmp_path):
     assert "recover" in caught.value.hint
 
 
-@pytest.mark.parametrize("column", ["result", "info"])
-def test_a_damaged_measurement_is_an_error_in_one_line(tmp_path, column):
+@pytest.mark.parametrize(
+    ("column", "value"), [("result", b"\xff{"), ("info", "{"), ("info", "7"), ("key", "[]"), ("key", "")]
+)
+def test_a_damaged_measurement_is_an_error_in_one_line(tmp_path, column, value):
     with Store.open(tmp_path / "study.db") as store:
         store.create_study("s", {})
         store.add_measurement(record())
         with store._write() as connection:
-            connection.exec_driver_sql(
-                f"UPDATE measurements SET {column} = ?", (b"\xff{" if column == "result" else "{",)
-            )
+            connection.exec_driver_sql(f"UPDATE measurements SET {column} = ?", (value,))
         with pytest.raises(StoreError, match="damaged data"):
             store.measurements()
 

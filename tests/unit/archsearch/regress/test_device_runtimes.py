@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from archsearch.errors import StoreError
+from archsearch.regress.compared import comparisons, verdicts_of
 from archsearch.regress.device_runtimes import RETAKEN, CompareSettings
 from archsearch.regress.items import Places, resolve_suite
 from archsearch.regress.notes import STUDY
@@ -128,6 +130,8 @@ def test_what_differs_is_measured_again(bench: Bench):
     assert stages == ["pairs"] * 8 + ["fresh pairs"] * 8
     assert bench.told.has("fresh pairs decide: one")
     assert bench.told.expected == bench.told.done == 16
+    assert verdicts_of(bench.store, bench.settings.compared) == list(ended.verdicts), "as the store has it"
+    assert verdicts_of(bench.store, bench.settings.compared + 1) == []
 
 
 def test_one_lost_device_takes_nothing_from_the_others(bench: Bench):
@@ -137,6 +141,12 @@ def test_one_lost_device_takes_nothing_from_the_others(bench: Bench):
     assert {one.device for one in ended.verdicts} == {"a"}
     [(_, _, lost)] = bench.store.events(STUDY, UNCOMPARED)
     assert (lost["device"], lost["reason"]) == ("old", "there is no wheel (try: another version)")
+    for damaged in ({}, {"compared": "x"}, {"compared": math.nan, "suite": "mine", "runtimes": ["1", "2"]}):
+        bench.store.add_event(STUDY, COMPARED, damaged)
+        bench.store.add_event(STUDY, UNCOMPARED, damaged)
+    [kept] = comparisons(bench.store)
+    assert (kept.compared, kept.suite, kept.runtimes) == (bench.settings.compared, "mine", VERSIONS)
+    assert kept.lost == ended.lost
 
 
 def test_a_device_that_is_lost_on_the_way_keeps_what_was_measured(bench: Bench):
