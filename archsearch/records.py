@@ -100,12 +100,16 @@ def _points(sizes: tuple[tuple[int, ...], ...]) -> tuple[Point, ...]:
 def _measurement(record: MeasurementRecord, layouts: Mapping[str, Layout], evidence: Evidence | None) -> Measurement:
     try:
         return _made(record, layouts, evidence)
-    except (KeyError, TypeError, ValueError, AttributeError, WorkloadError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, WorkloadError) as error:
         raise StoreError(f"measurement {record.job_id} is damaged: {type(error).__name__}: {error}") from error
 
 
 def _made(record: MeasurementRecord, layouts: Mapping[str, Layout], evidence: Evidence | None) -> Measurement:
     foreign = record.info.get("foreign_state_bytes")
+    points = _points(tuple(map(tuple, record.info["points"])))
+    lowerings, notes = record.info.get("lowerings", {}), record.info.get("notes", {})
+    if not points or not isinstance(lowerings, Mapping) or not isinstance(notes, Mapping):
+        raise ValueError("no points, lowerings or notes of a measurement")
     return Measurement(
         job_id=record.job_id,
         role=record.role,
@@ -114,7 +118,7 @@ def _made(record: MeasurementRecord, layouts: Mapping[str, Layout], evidence: Ev
         label=record.label,
         device=record.device,
         workload=record.workload,
-        points=_points(tuple(map(tuple, record.info["points"]))),
+        points=points,
         precision=record.precision,
         status=record.status,
         reason=record.reason,
@@ -123,12 +127,12 @@ def _made(record: MeasurementRecord, layouts: Mapping[str, Layout], evidence: Ev
         bytes_sent=record.bytes_sent,
         created_unix=record.created_unix,
         trial=record.trial,
-        lowerings=record.info.get("lowerings", {}),
+        lowerings=lowerings,
         conditions=conditions(record.key),
         foreign_state_bytes=None if foreign is None else tuple(foreign),
         group=record.info.get("group", ""),
         seed=record.info.get("seed"),
-        notes=record.info.get("notes", {}),
+        notes=notes,
     )
 
 

@@ -11,7 +11,7 @@ Deviations: of each night its distance from the median of the good nights before
 Spread: S = q / 1.645 with q the 90% quantile of the last `MEMORY` absolute deviations: the standard deviation where
     noise is normal. A tenth of the nights may be outliers, and a second mode of a fifth of the nights is seen.
 Threshold: T = max(minimum effect, 2.6 S (1 + 7/n)) with n deviations: (1 + 7/n) is for the error of a quantile of few.
-    A baseline of m nights, fewer than w = `WINDOW` after an acceptance, widens S by
+    A baseline of m nights, fewer than w = `WINDOW` after an acceptance or other settings, widens S by
     sqrt((1 + pi/2m) / (1 + pi/2w)), pi/2m being the variance of a median of m.
 Alarm: tonight's effect is beyond T. Confirmed: a fresh run of the same night is beyond 2/3 T on the same side. The
     first run was picked for being large, so the second one is not asked for as much.
@@ -48,7 +48,8 @@ WINDOW: Final = 14
 FIRST_NIGHTS: Final = 4
 """Fewest good nights that have a median worth comparing with."""
 FIRST_DEVIATIONS: Final = 10
-"""Fewest deviations that have a spread. A new series is therefore judged from its 15th good night."""
+"""Fewest deviations that have a spread. A new series is therefore judged from its 15th good night, or later where its
+settings changed before that."""
 MEMORY: Final = 60
 """Deviations behind a spread."""
 CONFIRMED: Final = 2 / 3
@@ -113,6 +114,11 @@ class Gate:
         return max(0, baseline, lacking + to_first if lacking > 0 else 0)
 
     @property
+    def young(self) -> bool:
+        """Whether it is not known yet how much the series scatters."""
+        return len(self._deviations) < FIRST_DEVIATIONS
+
+    @property
     def since(self) -> float | None:
         """Time of the first night of the alarms that last."""
         return self._since
@@ -126,6 +132,11 @@ class Gate:
     def established(self) -> int:
         """1 or -1 while a change is established, and which way it went; else 0."""
         return self._established
+
+    @property
+    def minimum_effect(self) -> float:
+        """Relative change below which nothing is an alarm."""
+        return math.expm1(self._floor)
 
     def cost_factor(self, effect: float) -> float:
         """The factor by which the quantity itself changes with an effect; of a level, the quantity."""

@@ -2,14 +2,15 @@
 
 | kind | level | when |
 |---|---|---|
-| SAME | fine | no alarm, and a change of `TOO_NOISY` would be seen |
+| SAME | fine | no alarm, and a change of `TOO_NOISY` or of twice the minimum effect would be seen |
 | FASTER | fine | a confirmed alarm to the better side (faster, smaller); stays until accepted, as SLOWER does |
 | SLOWER | WARN | a confirmed alarm to the worse side, for the first night, or while the anchors say nothing |
 | SLOWER | FAIL | the same, established (`reports.gate`), until somebody accepts it or it goes back |
 | device-wide | WARN | a confirmed alarm, and most anchors moved to that side too: by that much less the threshold |
 | AMBIGUOUS | fine | there is a number, and nothing can be said: the series is learned; the alarm was not confirmed; |
-| | | the interval is several times as wide as usual; or only a change beyond `TOO_NOISY` would be seen |
-| AMBIGUOUS | WARN | an alarm whose fresh run was not taken or has no number; too few nights, a clock having jumped |
+| | | the interval is several times as wide as usual; or only a change beyond what SAME asks for would be seen |
+| AMBIGUOUS | WARN | an alarm whose fresh run was not taken or has no number; too few nights, a clock having jumped or |
+| | | the device's settings having changed |
 | INVALID | FAIL | wrong output, or a number that no measurement can have |
 | NO-DATA | WARN | no number tonight |
 | NO-DATA | FAIL | of a series that had good nights: out of memory, infeasible or timed out, two nights in a row |
@@ -27,7 +28,8 @@ from reports.nights import Acceptance, Series
 from reports.values import Value
 
 TOO_NOISY: Final = 0.25
-"""A series in which only larger changes would be seen is not called SAME."""
+"""A series in which only larger changes would be seen is not called SAME; where twice the minimum effect is more, that
+is the limit."""
 
 
 class Kind(StrEnum):

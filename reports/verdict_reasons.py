@@ -27,13 +27,14 @@ def absent(run: Run | None, nights: int) -> str:
     return f"no number: {status}{_because(run.reason)}{_row(nights)}"
 
 
-def learning(missing: int, accepted: Acceptance | None, anew: Sequence[str] = ()) -> str:
+def learning(missing: int, accepted: Acceptance | None, gate: Gate, anew: Sequence[str] = ()) -> str:
     """Of a series that has too few good nights, which begin again with other settings."""
     since = "" if accepted is None else f" since {clean(accepted.by)} accepted a new level"
     nights = (
         "one more good night (this one) is" if missing == 1 else f"{missing} more good nights (this one included) are"
     )
-    other = f"; the nights before had other settings ({', '.join(anew)}), so the level is learned anew" if anew else ""
+    what = "scatter" if gate.pinned else "level"
+    other = f"; the nights before had other settings ({', '.join(anew)}), so the {what} is learned anew" if anew else ""
     return f"nothing can be said yet: {nights} needed{since}{other}"
 
 

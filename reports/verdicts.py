@@ -5,8 +5,8 @@ of all devices are led through their nights in order of time, and what one shows
 that have the same quantity.
 
 An anchor that moved excuses nothing when the device's settings (`reports.nights.SETTINGS`) are others since the last
-good night: half the threads make all slower, the anchor too, and that is what was changed and not the device. For the
-same reason a level is never learned from nights of two settings.
+good night: half the threads make all slower, the anchor too, and that is what was changed and not the device. A
+series that is young begins to learn anew with other settings, which is a WARN: its level would be one of both.
 
 Nights that say nothing (NO-DATA, INVALID, device-wide, a wide interval, an alarm without its fresh run) neither count
 as nights of an alarm nor end it. Anchors that moved while nothing else of their device did are judged as any series.
@@ -164,14 +164,14 @@ def _verdict(one: _Tonight, anchors: _Anchors) -> Verdict:
     track.without.clear()
     gate = track.gate
     if look.limits is None:
-        other = reasons.settings(track.last_good, look.night)
+        other = reasons.settings(track.last_good, look.night) if gate.young else []
         if other:
             gate.relearn()
         missing = gate.missing
         gate.good(look)
         track.last_good = look.night
-        level = Level.WARN if track.future else Level.FINE
-        return _made(one, Kind.AMBIGUOUS, level, reasons.learning(missing, track.accepted, other))
+        level = Level.WARN if track.future or other else Level.FINE
+        return _made(one, Kind.AMBIGUOUS, level, reasons.learning(missing, track.accepted, gate, other))
     if look.vague:
         level = Level.FAIL if track.failed else Level.FINE
         return _made(one, Kind.AMBIGUOUS, level, reasons.vague(look) + reasons.standing(failed=track.failed))
@@ -222,7 +222,7 @@ def _without_alarm(one: _Tonight, look: Look) -> Verdict:
     assert look.limits is not None
     went_back = bool(gate.established)
     why = reasons.quiet(look, gate, went_back=went_back)
-    noisy = math.expm1(look.limits.detectable) > TOO_NOISY
+    noisy = math.expm1(look.limits.detectable) > max(TOO_NOISY, 2 * gate.minimum_effect)
     gate.good(look)
     track.last_good = look.night
     track.failed = False

@@ -22,7 +22,7 @@ from archsearch.cli.options import (
 regress_app = typer.Typer(
     no_args_is_help=True,
     help="Did anything that we ship get slower, bigger or wrong on our devices, and since when? run, series, accept, "
-    "history, report, fronts.",
+    "history, report, fronts, runtimes.",
 )
 
 

@@ -13,7 +13,7 @@ from archsearch.cli.exits import INTERRUPTED, NO_DEVICE, NOTHING_MEASURED, OK, R
 from archsearch.cli.layouts import lowering_options
 from archsearch.cli.opening import chosen_devices, stop_on_signals
 from archsearch.cli.output import Row, console, one_of, print_list
-from archsearch.cli.run import seconds
+from archsearch.cli.run import place_options, seconds
 from archsearch.cli.studies import REGRESS_STUDY, open_store
 
 if TYPE_CHECKING:
@@ -81,10 +81,9 @@ def compare_command(
             log.print("stopped by you; nothing was measured")
             return INTERRUPTED
     if ended.interrupted:
-        log.print(
-            f"stopped by you; {ended.measured} measurements of this comparison are kept; what they say so far: "
-            "archsearch regress runtimes"
-        )
+        said = f"archsearch regress runtimes{place_options(store, runs)}"
+        shown = f"; what is known so far: {said}" if ended.measured else ""
+        log.print(f"stopped by you; {ended.measured} of its measurements are kept{shown}")
         return INTERRUPTED
     if not ended.verdicts and ended.lost:
         lines = [f"{name}: {why}" for name, why in ended.lost.items()]
@@ -165,14 +164,16 @@ def verdict_row(verdict: RuntimeVerdict) -> dict[str, Any]:
 
 def print_verdicts(verdicts: Sequence[RuntimeVerdict], runtimes: tuple[str, str], output_format: str) -> None:
     """Print verdicts, in their order."""
+    from reports.formatting import clean
+
     columns: dict[str, Callable[[Row], Any]] = {
         "device": lambda row: row["device"],
         "what": lambda row: row["what"],
         "workload": lambda row: row["workload"],
         "precision": lambda row: row["precision"],
         "quantity": lambda row: row["quantity"],
-        f"A {runtimes[0]}": lambda row: _number(row, "value_a"),
-        f"B {runtimes[1]}": lambda row: _number(row, "value_b"),
+        f"A {clean(runtimes[0])}": lambda row: _number(row, "value_a"),
+        f"B {clean(runtimes[1])}": lambda row: _number(row, "value_b"),
         "change": _change,
         "would see": lambda row: "" if row["detectable"] is None else f"{row['detectable']:.1%}",
         "verdict": lambda row: row["kind"],
@@ -195,11 +196,13 @@ def _change(row: Row) -> str:
 
 def summary(verdicts: Sequence[RuntimeVerdict], lost: Mapping[str, str], runtimes: tuple[str, str]) -> list[str]:
     """What a comparison comes to: a line for each lost device, then one for all."""
+    from reports.formatting import clean
+
     kinds = Counter(str(verdict.kind) for verdict in verdicts)
     lines = [f"archsearch: {device} was lost: {why}" for device, why in lost.items()]
     counted = "1 quantity" if len(verdicts) == 1 else f"{len(verdicts)} quantities"
     told = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common()) or "nothing to judge"
-    lines.append(f"onnxruntime B = {runtimes[1]} against A = {runtimes[0]}: {counted}: {told}")
+    lines.append(clean(f"onnxruntime B = {runtimes[1]} against A = {runtimes[0]}: {counted}: {told}"))
     return lines
 
 

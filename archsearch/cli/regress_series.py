@@ -50,6 +50,7 @@ def accept_command(
     from archsearch.regress.accepting import accept, meant, since_when
     from archsearch.regress.judged import latest_verdicts
     from archsearch.regress.series import load_series
+    from reports.formatting import moment
     from reports.tables import FORMATS
 
     one_of(output_format, FORMATS, "--format")
@@ -71,13 +72,12 @@ def accept_command(
     log = console(stderr=True)
     how = "the nights from then on" if pin is None else f"{pin:g}"
     log.print(f"accepted for {len(accepted)} series; later nights are compared with {how}")
-    waiting = [key for key, word in accepted.items() if word.time > after[key].time]
-    if waiting:
-        which_ones = (
-            "it" if len(accepted) == 1 else "all" if len(waiting) == len(accepted) else f"{len(waiting)} of them"
-        )
+    later = [word.time for key, word in accepted.items() if word.time > after[key].time]
+    if later:
+        which_ones = "this" if len(later) == len(accepted) else f"for {len(later)} of them this"
         log.print(
-            f"this holds from the next night on for {which_ones}; the verdict on the last night stands until then"
+            f"{which_ones} holds from the first night after {moment(max(later))} on; until then the verdict on "
+            "the last night stands"
         )
 
 
@@ -90,7 +90,7 @@ def nights(*, store: str | None, runs: Path) -> Iterator[Store]:
     """
     from archsearch.regress.notes import NIGHT
 
-    with study_of_nights(store=store, runs=runs) as database:
+    with study_of_nights(store=store, runs=runs, what="no night was measured yet", hint=_MEASURE) as database:
         if not database.events(REGRESS_STUDY, NIGHT):
             raise CommandError(f"no night was measured yet in {database.where}", hint=_MEASURE)
         say_damaged(database)
@@ -98,17 +98,17 @@ def nights(*, store: str | None, runs: Path) -> Iterator[Store]:
 
 
 @contextmanager
-def study_of_nights(*, store: str | None, runs: Path) -> Iterator[Store]:
-    """The store in which nights and comparisons of runtimes are kept, which must exist.
+def study_of_nights(*, store: str | None, runs: Path, what: str, hint: str) -> Iterator[Store]:
+    """The store in which nights and comparisons of runtimes are kept.
 
     Raises:
-        CommandError: Neither was measured yet.
+        CommandError: There is none: `what`, where, and `hint`.
     """
     if store is None and not (runs / REGRESS_STUDY / DATABASE).exists():
-        raise CommandError(f"no night was measured yet in {runs}", hint=_MEASURE)
+        raise CommandError(f"{what} in {runs}", hint=hint)
     with open_store(REGRESS_STUDY, store=store, runs=runs, create=False) as database:
         if database.study(REGRESS_STUDY) is None:
-            raise CommandError(f"no night was measured yet in {database.where}", hint=_MEASURE)
+            raise CommandError(f"{what} in {database.where}", hint=hint)
         yield database
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 from archsearch.cli.exits import CommandError
@@ -26,17 +27,33 @@ def named_time(text: str, times: Iterable[float], *, what: str = "night") -> flo
         CommandError: It is no time, or none of `times` is within.
     """
     known = sorted(set(times))
-    first, behind = _span(text.strip(), what)
-    found = [at for at in known if first <= at < behind]
-    if found:
-        return found[-1]
+    first, behind = _span(text.strip())
+    meant = _last_within(first, behind, known)
+    if meant is not None:
+        return meant
+    nearest = min(known, key=lambda at: abs(at - first))
+    raise CommandError(
+        f"--at {text!r}: no {what} began then", hint=f"--at '{name_of(nearest, known)}', which is the nearest"
+    )
+
+
+def name_of(time: float, times: Iterable[float]) -> str:
+    """How to type a time so that it is meant, and none of the other `times`."""
     from reports.formatting import moment
 
-    nearest = min(known, key=lambda at: abs(at - first))
-    raise CommandError(f"--at {text!r}: no {what} began then", hint=f"--at '{moment(nearest)}', which is the nearest")
+    known = sorted(set(times))
+    for text in (moment(time), moment(time, seconds=True)):
+        with suppress(CommandError):
+            if _last_within(*_span(text), known) == time:
+                return text
+    return repr(time)
 
 
-def _span(text: str, what: str) -> tuple[float, float]:
+def _last_within(first: float, behind: float, known: Sequence[float]) -> float | None:
+    return next((at for at in reversed(known) if first <= at < behind), None)
+
+
+def _span(text: str) -> tuple[float, float]:
     """From when until before when."""
     try:
         seconds = float(text)
@@ -44,12 +61,13 @@ def _span(text: str, what: str) -> tuple[float, float]:
         pass
     else:
         if math.isfinite(seconds):
-            return seconds - 0.5, seconds + 0.5  # tables may have rounded it
+            # Tables may have rounded it; of a huge one a half is nothing.
+            return seconds - 0.5, max(seconds + 0.5, math.nextafter(seconds, math.inf))
     try:
         begin = datetime.fromisoformat(text)
         return begin.timestamp(), (begin + _precision(text)).timestamp()
     except (ValueError, OverflowError, OSError) as error:
-        raise CommandError(f"--at {text!r} is no {what}", hint="2026-03-01 or '2026-03-01 02:30'") from error
+        raise CommandError(f"--at {text!r} is no time", hint="2026-03-01 or '2026-03-01 02:30'") from error
 
 
 def _precision(text: str) -> timedelta:

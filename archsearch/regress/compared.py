@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from archsearch.records import load_measurements
+from archsearch.regress.events import comparison_loss_of, comparison_of
 from archsearch.regress.notes import STUDY
 from archsearch.regress.runtime_judged import judged
 from archsearch.regress.runtime_notes import COMPARED, UNCOMPARED, RuntimeNote
@@ -40,11 +39,16 @@ def comparisons(store: Store) -> list[Comparison]:
     """
     lost: dict[float, dict[str, str]] = {}
     for _, _, event in store.events(STUDY, UNCOMPARED):
-        match event:
-            case {"compared": float(at) | int(at), "device": str(device), "reason": str(reason)}:
-                lost.setdefault(at, {})[device] = reason
-    begun = (_begun(event, lost) for _, _, event in store.events(STUDY, COMPARED))
-    return sorted((one for one in begun if one is not None), key=lambda one: one.compared)
+        if (known := comparison_loss_of(event)) is not None:
+            at, device, reason = known
+            lost.setdefault(at, {})[device] = reason
+    found = [
+        Comparison(compared=at, suite=suite, runtimes=runtimes, lost=lost.get(at, {}))
+        for _, _, event in store.events(STUDY, COMPARED)
+        if (begun := comparison_of(event)) is not None
+        for at, suite, runtimes in (begun,)
+    ]
+    return sorted(found, key=lambda one: one.compared)
 
 
 def verdicts_of(store: Store, compared: float) -> list[RuntimeVerdict]:
@@ -57,10 +61,3 @@ def verdicts_of(store: Store, compared: float) -> list[RuntimeVerdict]:
     return judged(
         (note, measurement) for note, measurement in noted if note is not None and note.compared == compared
     )  # fmt: skip
-
-
-def _begun(event: Mapping[str, Any], lost: Mapping[float, Mapping[str, str]]) -> Comparison | None:
-    match event:
-        case {"compared": float(at) | int(at), "suite": str(suite), "runtimes": [str(a), str(b)]} if math.isfinite(at):
-            return Comparison(compared=at, suite=suite, runtimes=(a, b), lost=lost.get(at, {}))
-    return None

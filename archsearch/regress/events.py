@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
 from archsearch.regress.notes import ACCEPTED, LOST, NIGHT, STUDY, Plan
+from archsearch.regress.runtime_notes import COMPARED, UNCOMPARED
 from archsearch.store import Store
 from profiler.errors import WorkloadError
 from reports.nights import Acceptance
@@ -32,14 +33,26 @@ def acceptance_of(event: Mapping[str, Any]) -> tuple[str, Acceptance] | None:
     return _read(_accepted, event)
 
 
+def comparison_of(event: Mapping[str, Any]) -> tuple[float, str, tuple[str, str]] | None:
+    """When two runtimes were compared, of what suite, and which; None for what is no such event."""
+    return _read(_compared, event)
+
+
+def comparison_loss_of(event: Mapping[str, Any]) -> tuple[float, str, str] | None:
+    """Comparison, device, and the reason for which it could not be used; None for what is no such event."""
+    return _read(
+        lambda data: (_finite(data["compared"]), _text(data["device"]), _text(data["reason"])), event
+    )  # fmt: skip
+
+
 def damaged(store: Store) -> int:
-    """How many events of nights are passed over.
+    """How many events of nights and comparisons are passed over.
 
     Raises:
         StoreError: They cannot be read.
     """
     readers: Mapping[str, Callable[[Mapping[str, Any]], object]] = {
-        NIGHT: plan_of, LOST: loss_of, ACCEPTED: acceptance_of,
+        NIGHT: plan_of, LOST: loss_of, ACCEPTED: acceptance_of, COMPARED: comparison_of, UNCOMPARED: comparison_loss_of,
     }  # fmt: skip
     return sum(reader(event) is None for kind, reader in readers.items() for _, _, event in store.events(STUDY, kind))
 
@@ -59,8 +72,13 @@ def _accepted(event: Mapping[str, Any]) -> tuple[str, Acceptance]:
     )  # fmt: skip
 
 
+def _compared(event: Mapping[str, Any]) -> tuple[float, str, tuple[str, str]]:
+    a, b = event["runtimes"]
+    return _finite(event["compared"]), _text(event["suite"]), (_text(a), _text(b))
+
+
 def _finite(value: Any) -> float:
-    if not math.isfinite(value):
+    if isinstance(value, bool) or not math.isfinite(value):
         raise ValueError("no finite number")
     return float(value)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from statistics import median
 
+from archsearch.regress.series import CORE_COUNT
 from archsearch.regress.series_key import SeriesKey
 from reports.formatting import clean, plain_number
 from reports.gate import WINDOW
@@ -16,7 +17,7 @@ from reports.verdict import Kind, Verdict
 from reports.verdict_rows import worst_first
 from reports.verdicts import judge, replay
 
-_FIXED = ("machine", "cpu_model", "cores", "os", "libc", "governor")
+_FIXED = ("machine", "cpu_model", CORE_COUNT, "os", "libc", "governor")
 """What of a device's environment is part of its fingerprint."""
 _TOMORROW_S = 86_400.0
 _VERSION = re.compile(r"[0-9][0-9A-Za-z.+!-]{0,63}")

@@ -75,7 +75,7 @@ class Note:
                 "round": int(notes["round"]), "quantities": tuple(map(str, notes["quantities"])),
                 "minimum_effect": float(notes["minimum_effect"]), "archsearch": str(notes["archsearch"]),
             })  # fmt: skip
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             return None
         return note if math.isfinite(note.night) and 0 < note.minimum_effect < math.inf else None
 

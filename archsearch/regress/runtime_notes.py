@@ -67,6 +67,6 @@ class RuntimeNote:
                 "quantities": tuple(map(str, values["quantities"])), "archsearch": str(notes["archsearch"]),
                 "minimum_effect": float(notes["minimum_effect"]),
             })  # fmt: skip
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             return None
         return note if math.isfinite(note.compared) and 0 < note.minimum_effect < math.inf else None

@@ -23,6 +23,8 @@ from reports.nights import OK, Acceptance, Night, Run, Series
 from reports.values import Value
 from search_space.layout import by_kind
 
+CORE_COUNT = "core count"
+"""In a night's environment: how many cores the device has."""
 UNREACHED = "lost"
 """Status of what a night was to measure on a device that could not be used."""
 _NOT_REACHED = "the run ended before this was measured"
@@ -158,7 +160,10 @@ def _environment(note: Note, measurement: Measurement) -> dict[str, str]:
     }
     found |= {f"lowering of {kind}": name for kind, name in by_kind(measurement.lowerings).items()}
     told = measurement.notes.get("environment")
-    return found | ({str(name): str(value) for name, value in told.items()} if isinstance(told, Mapping) else {})
+    there = {str(name): str(value) for name, value in told.items()} if isinstance(told, Mapping) else {}
+    if "cores" in there:  # how many the device has; `cores` is those that it may use
+        there[CORE_COUNT] = there.pop("cores")
+    return there | found
 
 
 def _add_unmeasured(growing: Mapping[SeriesKey, _Growing], store: Store, limit: float) -> None:

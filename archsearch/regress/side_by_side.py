@@ -40,6 +40,8 @@ def side_by_side(
                 try:
                     future.result()
                 except losing as error:
+                    if cancel.is_set():  # it may have been given up because of that
+                        raise Interrupted from error
                     lost(names[future], error)
             except Interrupted:
                 interrupted = True

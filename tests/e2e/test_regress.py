@@ -125,7 +125,7 @@ def test_nothing_changed_then_a_slower_lowering_then_it_is_accepted(nights: Cli)
     assert listed[row["series"]]["night_unix"] == night
     assert listed[row["series"]]["kind"] == "AMBIGUOUS", "a level that is learned"
     later = nights("regress", "accept", "*windows* decode_ms", "--reason", "a new driver", "--since", "now")
-    assert "from the next night on for it; the verdict on the last night stands until then" in later.err
+    assert "this holds from the first night after" in later.err
 
 
 def test_a_device_that_others_use_is_no_regression(nights: Cli):

@@ -73,7 +73,13 @@ def test_a_damaged_result_is_told_with_its_job(store: Store):
         load_measurements(store, "s")
 
 
-@pytest.mark.parametrize("info", ["{}", '{"points": 7}', '{"points": [[1]]}'])
+@pytest.mark.parametrize(
+    "info",
+    [
+        "{}", '{"points": 7}', '{"points": [[1]]}', '{"points": []}', '{"points": [[1, 16, 4]], "notes": [1]}',
+        '{"points": [[1, 16, 4]], "lowerings": null}',
+    ],
+)  # fmt: skip
 def test_a_damaged_record_is_told_with_its_job(store: Store, info: str):
     keep(store, measurement(1, job_id="bad-one"))
     changed(store, f"UPDATE measurements SET info = '{info}'")

@@ -11,8 +11,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +31,6 @@ from archsearch.cli.exits import (
     CommandError,
     guarded,
 )
-from archsearch.cli.regress_looking import night_at
 from archsearch.cli.regress_telling import Outlets, notify, print_annotations, write_junit
 from archsearch.regress.judged import last_night
 from archsearch.regress.series_key import SeriesKey
@@ -160,28 +157,6 @@ def test_the_report_of_the_last_night_and_of_an_earlier_one(tmp_path: Path):
     assert "3 fine" in path.read_text()
     said("report", "-o", str(tmp_path / "a.html"))
     assert "Plotly" in (tmp_path / "a.html").read_text()
-
-
-def test_a_night_is_named_by_day_minute_second_or_number():
-    last = FIRST + 21 * DAY
-    for text in (moment(last)[:10], moment(last), moment(last, seconds=True).replace(" ", "T"), str(last)):
-        assert night_at(text, SERIES) == last
-    with pytest.raises(CommandError, match="is no night"):
-        night_at("yesterday", SERIES)
-
-
-def test_a_named_time_lasts_as_long_as_it_is_exact():
-    past_the_minute = FIRST + 30 * 60 + 12
-    given = [replace(SERIES[0], nights=(replace(SERIES[0].nights[0], time=past_the_minute),))]
-    local = moment(past_the_minute, seconds=True)
-    zoned = datetime.fromtimestamp(past_the_minute, tz=UTC)
-    found = [local[:10], local[:13], local[:13].replace(" ", "T"), local[:16], local, f"{local}.000"]
-    found += [zoned.strftime(form) for form in ("%Y-%m-%dT%H:%MZ", "%Y-%m-%d %H:%M+00:00", "%Y%m%dT%H%M+0000")]
-    for text in found:
-        assert night_at(text, given) == past_the_minute, text
-    for text in (f"{local[:14]}29", f"{local[:14]}31", f"{local[:17]}11", zoned.strftime("%Y-%m-%dT%H:%M:13+00:00")):
-        with pytest.raises(CommandError, match="no night began then"):
-            night_at(text, given)
 
 
 def test_a_night_from_the_future_is_not_the_latest():

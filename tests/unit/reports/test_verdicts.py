@@ -37,6 +37,13 @@ class TestASeries:
         assert verdict.why.startswith("+1.0%, within -3.8% and +4.0% of 10.00, the median of 14 good nights")
         assert verdict.since is None
 
+    def test_what_a_minimum_effect_lets_pass_is_no_noise(self):
+        verdict = tonight(11.0, minimum_effect=0.5)
+        assert said(verdict) == (Kind.SAME, Level.FINE)
+        assert 0.5 < verdict.detectable < 1.0
+        scattered = series(*nights([10.0, 16.0] * 10), minimum_effect=0.26)
+        assert judge([scattered])[0].kind is Kind.AMBIGUOUS
+
     def test_a_step_warns_and_fails_on_the_second_night(self):
         first, second = tonight(11.0), tonight(11.0, 11.05)
         assert said(first) == (Kind.SLOWER, Level.WARN)
@@ -251,6 +258,24 @@ class TestTheAnchor:
         assert "5 more good nights (this one included)" in found[13].why
         assert [verdict.good_nights for verdict in found[12:]] == [13, 1, 2, 3]
         assert {verdict.kind for verdict in found} == {Kind.AMBIGUOUS}
+        assert [said(verdict)[1] for verdict in found[12:]] == [Level.FINE, Level.WARN, Level.FINE, Level.FINE]
+
+    def test_with_other_settings_a_pinned_level_stays(self):
+        two = [
+            replace(one, environment={"threads": "1" if at > 5 else "2"}) for at, one in enumerate(nights([10.0] * 8))
+        ]
+        pinned = Acceptance(time=0.0, reason="goal", by="ann", pinned=10.0)
+        found = [verdict for _, (verdict,) in replay([series(*two, acceptances=(pinned,))])]
+        assert "so the scatter is learned anew" in found[6].why
+
+    def test_half_the_threads_after_an_acceptance_are_slower(self):
+        values = [*QUIET, 12.0, 12.0, 12.0, *[20.0] * 6]
+        given = [
+            replace(one, environment={"threads": "1" if one.first.value.value > 15 else "2"}) for one in nights(values)
+        ]
+        accepted = Acceptance(time=given[len(QUIET)].time, reason="wider", by="ann")
+        verdict = judge([series(*given, acceptances=(accepted,))])[0]
+        assert said(verdict) == (Kind.SLOWER, Level.FAIL)
 
     def test_what_moves_by_much_more_is_not(self):
         found = self.judged([13.0, 13.0], [11.0, 11.0])

@@ -67,7 +67,7 @@ def write(
     made = measurement(
         time + number, NIGHTLY, job_id=f"job-{number}", device=device, layout=layout, name=item, trial=None,
         status=status, reason=reason, result=ran, lowerings=lowerings or {}, seed=0, points=points,
-        notes={**note.to_json(), "environment": dict(environment or {"kernel": "6.1"})},
+        notes={**note.to_json(), "environment": dict(environment or {"kernel": "6.1", "cores": "8"})},
     )  # fmt: skip
     key = MeasurementKey(fields={"content": "c", "points": [p.to_list() for p in points], **(under or conditions())})
     raw = None if ran is None else ran.model_dump_json().encode()

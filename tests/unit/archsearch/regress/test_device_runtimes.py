@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ import pytest
 from archsearch.errors import StoreError
 from archsearch.regress.compared import comparisons, verdicts_of
 from archsearch.regress.device_runtimes import RETAKEN, CompareSettings
+from archsearch.regress.events import damaged
 from archsearch.regress.items import Places, resolve_suite
 from archsearch.regress.notes import STUDY
 from archsearch.regress.runtime_notes import COMPARED, UNCOMPARED, RuntimeNote
@@ -141,9 +141,10 @@ def test_one_lost_device_takes_nothing_from_the_others(bench: Bench):
     assert {one.device for one in ended.verdicts} == {"a"}
     [(_, _, lost)] = bench.store.events(STUDY, UNCOMPARED)
     assert (lost["device"], lost["reason"]) == ("old", "there is no wheel (try: another version)")
-    for damaged in ({}, {"compared": "x"}, {"compared": math.nan, "suite": "mine", "runtimes": ["1", "2"]}):
-        bench.store.add_event(STUDY, COMPARED, damaged)
-        bench.store.add_event(STUDY, UNCOMPARED, damaged)
+    for at in ({}, {"compared": "x"}, {"compared": True}, {"compared": 10**400}):
+        bench.store.add_event(STUDY, COMPARED, {"suite": "mine", "runtimes": ["1", "2"], **at})
+        bench.store.add_event(STUDY, UNCOMPARED, {"device": "a", "reason": "x", **at})
+    assert damaged(bench.store) == 8
     [kept] = comparisons(bench.store)
     assert (kept.compared, kept.suite, kept.runtimes) == (bench.settings.compared, "mine", VERSIONS)
     assert kept.lost == ended.lost

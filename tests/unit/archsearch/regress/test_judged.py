@@ -179,7 +179,7 @@ def test_a_clock_that_jumped_back(store: Store):
         ({"under": conditions(method="m-2")}, "agent m-1 -> m-2"),
         ({"identity": "another-model"}, "tiny is another model"),
         (
-            {"under": conditions(device="0" * 16), "environment": {"kernel": "6.1", "governor": "powersave"}},
+            {"under": conditions(device="0" * 16), "environment": {"cores": "8", "governor": "powersave"}},
             "the device is another: governor unknown -> powersave",
         ),
     ],

@@ -79,6 +79,7 @@ def test_what_separates_series(nights: Store, change: dict[str, Any]):
         ({"under": conditions(cores=[0, 1])}, ("cores", "all", "0,1")),
         ({"lowerings": {"swa-1caf185b": "standard"}}, ("lowering of swa", None, "standard")),
         ({"environment": {"kernel": "6.2"}}, ("kernel", "6.1", "6.2")),
+        ({"environment": {"cores": "4"}}, ("core count", "8", "4")),
     ],
 )
 def test_what_a_series_is_measured_with_is_told_and_separates_nothing(
