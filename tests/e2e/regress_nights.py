@@ -1,4 +1,4 @@
-"""Earlier nights for the tests of `archsearch regress`, made of a measured one: from its processes, or from numbers."""
+"""Earlier nights for the tests of `archsearch regress`, made of a measured one."""
 
 from __future__ import annotations
 
@@ -15,36 +15,19 @@ DAY_S = 86_400.0
 _USUAL = (5.0, 1.0)
 
 
-def resampled(record: MeasurementRecord, night: float, number: int, random: Random) -> MeasurementRecord:
-    """A measurement as it might have come out on another night: its timing processes drawn with replacement."""
+def again(record: MeasurementRecord, night: float, **times: float) -> MeasurementRecord:
+    """The same measurement on another night, when it took exactly so long."""
     assert record.result is not None
-    result: dict[str, Any] = json.loads(record.result)
-    timing = [process for process in result["processes"] if process["kind"] == "timing"]
-    others = [process for process in result["processes"] if process["kind"] != "timing"]
-    drawn = [dict(random.choice(timing)) for _ in timing]
-    result["processes"] = [{**process, "index": index} for index, process in enumerate([*drawn, *others])]
-    job = f"{record.job_id}-{number}"
+    job = f"{record.job_id}-{night:.0f}"
     info = {**record.info, "notes": {**record.info["notes"], "night": night}}
     return replace(
         record, job_id=job, info=info, created_unix=night + (record.created_unix - record.info["notes"]["night"]),
-        result=json.dumps({**result, "job_id": job}).encode(),
+        result=timed({**json.loads(record.result), "job_id": job}, **times),
     )  # fmt: skip
 
 
-def add_earlier(store: Store, count: int, *, seed: int = 0) -> Sequence[float]:
-    """Write `count` nights, a day apart, before the only one that the store has; their times, oldest first."""
-    random = Random(seed)
-    records = store.measurements("regress")
-    [night] = {record.info["notes"]["night"] for record in records}
-    times = [night - DAY_S * back for back in range(count, 0, -1)]
-    for number, time in enumerate(times):
-        for record in records:
-            assert store.add_measurement(resampled(record, time, number, random))
-    return times
-
-
-def add_calm(store: Store, count: int, *, scatter: float = 0.02) -> None:
-    """As `add_earlier`, of nights of a machine on which nothing else runs.
+def add_earlier(store: Store, count: int, *, scatter: float = 0.02) -> None:
+    """Write `count` nights, a day apart, before the only one that the store has: of a machine with nothing else to do.
 
     Every process of a night takes as long as the median of the measured one's, anchors before and after taken together,
     times a normally distributed factor of the night.
@@ -60,17 +43,16 @@ def add_calm(store: Store, count: int, *, scatter: float = 0.02) -> None:
         repeats.setdefault(record.info["notes"]["identity"], []).extend(_repeats(record))
     for number in range(count):
         times = {
-            identity: (
-                median(repeat["ttft_ns"] for repeat in those) / 1e6 * random.gauss(1.0, scatter),
-                median(one for repeat in those for one in repeat["decode_ns"]) / 1e6 * random.gauss(1.0, scatter),
-            )
+            identity: {
+                "ttft_ms": median(one["ttft_ns"] for one in those) / 1e6 * random.gauss(1.0, scatter),
+                "decode_ms": median(step for one in those for step in one["decode_ns"]) / 1e6
+                * random.gauss(1.0, scatter),
+            }
             for identity, those in repeats.items()
-        }
+        }  # fmt: skip
         for record in records:
-            made = resampled(record, night - DAY_S * (count - number), number, random)
-            assert made.result is not None
-            result = timed(json.loads(made.result), *times[record.info["notes"]["identity"]])
-            assert store.add_measurement(replace(made, result=result))
+            those = times[record.info["notes"]["identity"]]
+            assert store.add_measurement(again(record, night - DAY_S * (count - number), **those))
 
 
 def _repeats(record: MeasurementRecord) -> Sequence[dict[str, Any]]:
@@ -92,10 +74,8 @@ def add_given(store: Store, night: float, times: Mapping[str, tuple[float, float
     for record in records:
         notes = record.info["notes"]
         if notes["night"] == real:
-            made = resampled(record, night, round(night), Random(0))
-            assert made.result is not None
-            given = times.get(notes["identity"], _USUAL)
-            assert store.add_measurement(replace(made, result=timed(json.loads(made.result), *given)))
+            ttft_ms, decode_ms = times.get(notes["identity"], _USUAL)
+            assert store.add_measurement(again(record, night, ttft_ms=ttft_ms, decode_ms=decode_ms))
 
 
 def timed(result: dict[str, Any], ttft_ms: float, decode_ms: float) -> bytes:

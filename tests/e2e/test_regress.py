@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import Cli, Done, wait_until
-from tests.e2e.regress_nights import add_calm, add_earlier
+from tests.e2e.regress_nights import add_earlier
 
 SUITE = """\
 anchors: ["CC:width=64,vocab=512,ffn=128"]
@@ -209,7 +209,7 @@ def test_half_the_threads_are_slower(cli: Cli):
     (cli.folder / "devices.yaml").write_text(two)
     cli(*TONIGHT, *FAST, timeout=400)
     with cli.store("regress") as store:
-        add_calm(store, 15)
+        add_earlier(store, 15)
     same = cli(*TONIGHT, *FAST, code=None, timeout=400)
     assert {row["kind"] for row in same.json()} <= {"SAME", "AMBIGUOUS", "NO-DATA"}, same.out
 
