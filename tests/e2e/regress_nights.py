@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from random import Random
@@ -10,9 +11,39 @@ from statistics import median
 from typing import Any
 
 from archsearch.store import MeasurementRecord, Store
+from tests.e2e.conftest import Cli, Done
 
 DAY_S = 86_400.0
 _USUAL = (5.0, 1.0)
+
+
+_TRIES = 5
+
+
+def first_night(cli: Cli, *arguments: str) -> Done:
+    """A store's only night, which counts."""
+    return night(cli, *arguments, anew=True)
+
+
+def night(cli: Cli, *arguments: str, anew: bool = False) -> Done:
+    """A night that counts, as `arguments` measure it with ``--format json``.
+
+    Other tests use the same cores meanwhile. A night over which the anchor moved has no numbers and says so; then there
+    is another one, as there would be on the next day.
+
+    Args:
+        anew: Forget nights that do not count.
+    """
+    for _ in range(_TRIES):
+        done = cli(*arguments, code=None, timeout=400)
+        disturbed = [row for row in done.json() if row["kind"] == "NO-DATA"]
+        if not disturbed:
+            assert done.code == 0, done.err
+            return done
+        assert all(row["level"] == "WARN" and "anchor" in row["why"] for row in disturbed), done.out
+        if anew:
+            shutil.rmtree(cli.folder / "runs" / "regress")
+    raise AssertionError(f"{_TRIES} nights, and the anchor moved over all: {done.out}")
 
 
 def again(record: MeasurementRecord, night: float, **times: float) -> MeasurementRecord:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import Cli, Done, wait_until
-from tests.e2e.regress_nights import add_earlier
+from tests.e2e.regress_nights import add_earlier, first_night, night
 
 SUITE = """\
 anchors: ["CC:width=64,vocab=512,ffn=128"]
@@ -71,7 +71,7 @@ def sixteen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cli = Cli(folder=folder, work=folder / "device")
     cli.devices(f"\n  - {{name: gone, transport: local, work_dir: {folder}/gone, python: /nowhere/python3}}")
     folder_of(cli)
-    done = cli(*TONIGHT, *FAST)
+    done = first_night(cli, *TONIGHT, *FAST)
     assert {row["device"] for row in done.json()} == {"local"}
     assert "gone has no verdicts of its own" in done.err
     assert set(kinds(done).values()) == {"AMBIGUOUS"}, "a series of one night"
@@ -98,12 +98,12 @@ def nights(sixteen: Path, tmp_path: Path) -> Iterator[Cli]:
 
 
 def test_nothing_changed_then_a_slower_lowering_then_it_is_accepted(nights: Cli):
-    same = nights(*TONIGHT, *FAST)
+    same = night(nights, *TONIGHT, *FAST)
     for row in same.json():
         assert row["kind"] in ("SAME", "AMBIGUOUS") or "the anchor" in row["why"], row
     assert "fine" in same.err.splitlines()[-1] or "WARN" in same.err.splitlines()[-1]
 
-    slow = nights(*TONIGHT, *SLOW)
+    slow = night(nights, *TONIGHT, *SLOW)
     assert kinds(slow)["ttft_ms"] == "SLOWER", slow.out
     [row] = [row for row in slow.json() if row["quantity"] == "ttft_ms" and not row["anchor"]]
     assert row["level"] == "WARN", "the first night"
@@ -111,7 +111,7 @@ def test_nothing_changed_then_a_slower_lowering_then_it_is_accepted(nights: Cli)
     assert "lowering of swa banded -> standard" in row["why"]
     assert "a fresh run decides: windows" in slow.err
     assert row["night_unix"] == row["since_unix"]
-    night = row["night_unix"]
+    at = row["night_unix"]
     parts = [record.info["notes"]["part"] for record in nights.measurements("regress")]
     assert parts.count("confirmation") >= 2, "of the anchor too"
 
@@ -122,7 +122,7 @@ def test_nothing_changed_then_a_slower_lowering_then_it_is_accepted(nights: Cli)
     assert "@" in accepted["accepted_by"]
     listed = {one["series"]: one for one in nights("regress", "series", "--format", "json").json()}
     assert len(listed) == 6
-    assert listed[row["series"]]["night_unix"] == night
+    assert listed[row["series"]]["night_unix"] == at
     assert listed[row["series"]]["kind"] == "AMBIGUOUS", "a level that is learned"
     later = nights("regress", "accept", "*windows* decode_ms", "--reason", "a new driver", "--since", "now")
     assert "this holds from the first night after" in later.err
@@ -207,7 +207,7 @@ def test_half_the_threads_are_slower(cli: Cli):
     suite = SUITE.replace("minimum_effect: 1.0", "minimum_effect: 0.25").replace("width=64", "width=512")
     (cli.folder / "suite.yaml").write_text(suite.replace("ffn=128", "ffn=2048").replace("ffn=64", "ffn=2048"))
     (cli.folder / "devices.yaml").write_text(two)
-    cli(*TONIGHT, *FAST, timeout=400)
+    first_night(cli, *TONIGHT, *FAST)
     with cli.store("regress") as store:
         add_earlier(store, 15)
     same = cli(*TONIGHT, *FAST, code=None, timeout=400)

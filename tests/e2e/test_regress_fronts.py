@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import TINY, Cli, Done
-from tests.e2e.regress_nights import DAY_S, add_given
+from tests.e2e.regress_nights import DAY_S, add_given, first_night
 
 SUITE = """\
 anchors: ["CC:width=64,vocab=512,ffn=128"]
@@ -32,7 +32,7 @@ def searched(cli: Cli) -> tuple[Cli, Done]:
     (cli.folder / "suite.yaml").write_text(SUITE, encoding="utf-8")
     (cli.folder / "tell.py").write_text("import sys; open('told.json', 'w').write(sys.stdin.read())", encoding="utf-8")
     outlets = ("--report", "night.md", "--notify", f"{sys.executable} tell.py")
-    return cli, cli("regress", "run", "--suite", "suite.yaml", "--no-tune", "--format", "json", *outlets)
+    return cli, first_night(cli, "regress", "run", "--suite", "suite.yaml", "--no-tune", "--format", "json", *outlets)
 
 
 def said(cli: Cli) -> Mapping[str, tuple[float, float]]:
@@ -88,7 +88,7 @@ def test_a_suite_without_a_study_has_no_front(cli: Cli):
     assert "no night was measured yet" in cli.refused("regress", "fronts")
     suite = SUITE.replace("{study: search, neighbours: 2, name: best}", '{layout: "CC:width=64,vocab=512,ffn=64"}')
     (cli.folder / "suite.yaml").write_text(suite, encoding="utf-8")
-    done = cli("regress", "run", "--suite", "suite.yaml", "--no-tune", "--format", "json")
+    done = first_night(cli, "regress", "run", "--suite", "suite.yaml", "--no-tune", "--format", "json")
     assert "front of" not in done.err
     empty = cli("regress", "fronts", "--format", "json")
     assert empty.json() == []

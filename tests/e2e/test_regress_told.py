@@ -7,6 +7,7 @@ import sys
 from xml.etree import ElementTree as ET
 
 from tests.e2e.conftest import Cli
+from tests.e2e.regress_nights import first_night
 
 SUITE = """\
 anchors: ["CC:width=64,vocab=512,ffn=128"]
@@ -32,7 +33,7 @@ def test_a_night_is_told_and_looked_back_on(cli: Cli):
         "--notify",
         f"{sys.executable} tell.py",
     )
-    done = cli("regress", "run", "--suite", "suite.yaml", "--no-tune", "--format", "json", *outlets)
+    done = first_night(cli, "regress", "run", "--suite", "suite.yaml", "--no-tune", "--format", "json", *outlets)
     series = {row["series"] for row in done.json()}
     assert "::error" not in done.err
     root = ET.parse(cli.folder / "new" / "junit.xml").getroot()
