@@ -25,7 +25,7 @@ def compared_command(*, at: str | None, output_format: str, store: str | None, r
     Raises:
         CommandError: No runtimes were compared, or none then.
     """
-    from archsearch.regress.compared import comparisons, verdicts_of
+    from archsearch.regress.compared import compared_verdicts, comparisons
     from reports.formatting import moment
     from reports.tables import FORMATS
 
@@ -39,7 +39,7 @@ def compared_command(*, at: str | None, output_format: str, store: str | None, r
         if at is not None:
             time = named_time(at, [one.compared for one in found], what="comparison")
             shown = next(one for one in found if one.compared == time)
-        verdicts = verdicts_of(database, shown.compared)
+        verdicts = compared_verdicts(database, shown.compared)
     print_verdicts(verdicts, shown.runtimes, output_format)
     log = console(stderr=True)
     log.print(f"compared on {moment(shown.compared, seconds=True)}, suite {shown.suite}")

@@ -83,7 +83,7 @@ def compare_command(
     if ended.interrupted:
         said = f"archsearch regress runtimes{place_options(store, runs)}"
         shown = f"; what is known so far: {said}" if ended.measured else ""
-        log.print(f"stopped by you; {ended.measured} of its measurements are kept{shown}")
+        log.print(f"stopped by you; measurements of this comparison that are kept: {ended.measured}{shown}")
         return INTERRUPTED
     if not ended.verdicts and ended.lost:
         lines = [f"{name}: {why}" for name, why in ended.lost.items()]

@@ -42,16 +42,15 @@ def comparisons(store: Store) -> list[Comparison]:
         if (known := comparison_loss_of(event)) is not None:
             at, device, reason = known
             lost.setdefault(at, {})[device] = reason
-    found = [
-        Comparison(compared=at, suite=suite, runtimes=runtimes, lost=lost.get(at, {}))
-        for _, _, event in store.events(STUDY, COMPARED)
-        if (begun := comparison_of(event)) is not None
-        for at, suite, runtimes in (begun,)
-    ]
+    found: list[Comparison] = []
+    for _, _, event in store.events(STUDY, COMPARED):
+        if (begun := comparison_of(event)) is not None:
+            at, suite, runtimes = begun
+            found.append(Comparison(compared=at, suite=suite, runtimes=runtimes, lost=lost.get(at, {})))
     return sorted(found, key=lambda one: one.compared)
 
 
-def verdicts_of(store: Store, compared: float) -> list[RuntimeVerdict]:
+def compared_verdicts(store: Store, compared: float) -> list[RuntimeVerdict]:
     """Verdicts on the comparison that began then, the worst first, from all that was measured of it.
 
     Raises:

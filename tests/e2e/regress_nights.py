@@ -15,8 +15,6 @@ from tests.e2e.conftest import Cli, Done
 
 DAY_S = 86_400.0
 _USUAL = (5.0, 1.0)
-
-
 _TRIES = 5
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from archsearch.errors import StoreError
-from archsearch.regress.compared import comparisons, verdicts_of
+from archsearch.regress.compared import compared_verdicts, comparisons
 from archsearch.regress.device_runtimes import RETAKEN, CompareSettings
 from archsearch.regress.events import damaged
 from archsearch.regress.items import Places, resolve_suite
@@ -130,8 +130,8 @@ def test_what_differs_is_measured_again(bench: Bench):
     assert stages == ["pairs"] * 8 + ["fresh pairs"] * 8
     assert bench.told.has("fresh pairs decide: one")
     assert bench.told.expected == bench.told.done == 16
-    assert verdicts_of(bench.store, bench.settings.compared) == list(ended.verdicts), "as the store has it"
-    assert verdicts_of(bench.store, bench.settings.compared + 1) == []
+    assert compared_verdicts(bench.store, bench.settings.compared) == list(ended.verdicts), "as the store has it"
+    assert compared_verdicts(bench.store, bench.settings.compared + 1) == []
 
 
 def test_one_lost_device_takes_nothing_from_the_others(bench: Bench):
