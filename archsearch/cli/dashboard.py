@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 from archsearch.cli.exits import CommandError
 from archsearch.cli.output import console
 from archsearch.cli.run import place_options
-from archsearch.cli.studies import ADHOC_STUDY, DATABASE, RESERVED, existing, latest, open_store
+from archsearch.cli.studies import ADHOC_STUDY, DATABASE, RESERVED, by_last_write, existing, latest, open_store
 from archsearch.errors import StoreError
 from archsearch.store import Store
 
@@ -41,11 +41,7 @@ class Library:
 
     def names(self) -> Sequence[str]:
         """Names of studies that can be ranked, the one written to last first."""
-        if self._store is not None:
-            with Store.open(self._store, create=False) as database:
-                return [study.name for study in reversed(database.studies()) if study.name not in RESERVED]
-        found = [path.parent for path in self._runs.glob(f"*/{DATABASE}") if path.parent.name not in RESERVED]
-        return [folder.name for folder in sorted(found, key=_written, reverse=True)]
+        return by_last_write(store=self._store, runs=self._runs)
 
     def open(self, name: str) -> Source:
         """One of them, the same each time.
@@ -109,10 +105,6 @@ def dashboard_command(
 def _read_ahead(library: Library, name: str) -> None:
     with suppress(Exception):  # which the page shows when it asks
         library.open(name).snapshot()
-
-
-def _written(folder: Path) -> float:
-    return max(path.stat().st_mtime for path in folder.glob(f"{DATABASE}*"))
 
 
 def _listen(port: int | None) -> socket.socket:

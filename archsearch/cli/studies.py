@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from functools import lru_cache
 from pathlib import Path
 
 from archsearch.cli.exits import CommandError
@@ -56,26 +57,51 @@ def known_blocks(*, store: str | None, runs: Path) -> Store | None:
     return open_store(BLOCKS_STUDY, store=store, runs=runs, create=False)
 
 
+def by_last_write(*, store: str | None, runs: Path) -> list[str]:
+    """Names of the studies that can be ranked, the one written to last first.
+
+    Raises:
+        StoreError: The one store cannot be read; a study in a folder of its own that cannot has its file's time.
+    """
+    if store is not None:
+        with Store.open(store, create=False) as database:
+            written = database.written_unix()
+        return sorted(written.keys() - RESERVED.keys(), key=lambda name: (written[name], name), reverse=True)
+    found = [path for path in runs.glob(f"*/{DATABASE}") if path.parent.name not in RESERVED]
+    found.sort(key=lambda path: (_written_unix(path, _state(path)), path.parent.name), reverse=True)
+    return [path.parent.name for path in found]
+
+
+def _state(database: Path) -> tuple[tuple[int, int], ...]:
+    """Changes whenever something is written; files that are not there, or hold nothing yet, are left out."""
+    found = (path.stat() for path in (database, database.with_name(f"{DATABASE}-wal")) if path.exists())
+    return tuple((file.st_mtime_ns, file.st_size) for file in found if file.st_size)
+
+
+@lru_cache(maxsize=4096)
+def _written_unix(database: Path, _state: tuple[tuple[int, int], ...]) -> float:
+    """What the store says: whoever looks at a study touches its files too, so their times say little."""
+    try:
+        with Store.open(database, create=False) as store:
+            return max(store.written_unix().values(), default=0.0)
+    except StoreError:
+        return max((at_ns / 1e9 for at_ns, _ in _state), default=0.0)
+
+
 def latest(*, store: str | None, runs: Path) -> str:
     """Name of the study that was written to last.
 
     Raises:
         CommandError: There is none.
     """
+    names = by_last_write(store=store, runs=runs)
+    if names:
+        return names[0]
+    where = str(runs)
     if store is not None:
-        database = Store.open(store, create=False)
-        names = [record.name for record in database.studies() if record.name not in RESERVED]
-        database.close()
-        if not names:
-            raise CommandError(f"no study in {database.where} yet", hint="archsearch run --devices devices.yaml")
-        return names[-1]
-    found = sorted(
-        (path for path in runs.glob(f"*/{DATABASE}") if path.parent.name not in RESERVED),
-        key=lambda path: max(p.stat().st_mtime for p in path.parent.glob(f"{DATABASE}*")),
-    )
-    if not found:
-        raise CommandError(f"no study in {runs} yet", hint="archsearch run --devices devices.yaml")
-    return found[-1].parent.name
+        with Store.open(store, create=False) as database:
+            where = database.where
+    raise CommandError(f"no study in {where} yet", hint="archsearch run --devices devices.yaml")
 
 
 def existing(name: str, *, store: str | None, runs: Path) -> Store:

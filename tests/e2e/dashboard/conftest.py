@@ -26,7 +26,6 @@ def chromium() -> Iterator[Browser]:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a study of two devices, and variants of it that are odd."""
     folder = tmp_path_factory.mktemp("looked") / "runs"
-    make(folder, "two", candidates=30, devices=DEVICES)
     make(folder, "one", candidates=1)
     make(folder, "half", candidates=8, devices=DEVICES)
     edit(folder, "half", "DELETE FROM measurements WHERE device = ? AND trial > 3", DEVICES[1])
@@ -43,6 +42,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     edit(folder, "missing", "UPDATE measurements SET status = 'failed', result = NULL WHERE role != 'candidate'")
     with Store.open(make_folder(folder, "empty")) as store:
         store.create_study("empty", json.loads(config_of(folder, "one")))
+    make(folder, "two", candidates=30, devices=DEVICES)
     return folder
 
 

@@ -67,6 +67,20 @@ def test_the_version_of_a_study_changes_with_what_is_added_to_it(store):
     assert len(set(seen)) == 3
 
 
+def test_when_a_study_was_written_to_is_told_by_what_was_stored_last(store):
+    store.create_study("made", {})
+    store.create_study("measured", {})
+    made = store.written_unix()
+    assert made == {study.name: study.created_unix for study in store.studies()}
+    later = made["made"] + 1000
+    for number, at in enumerate((later - 1, later)):
+        store.add_measurement(record(number, study="measured", created_unix=at))
+    store.add_measurement(record(2, study="s", created_unix=1.5))  # of a clock that was wrong
+    assert store.written_unix() == made | {"measured": later}
+    store.add_event("made", "run_started", {})
+    assert made["made"] <= store.written_unix()["made"] < later
+
+
 def test_a_study_is_made_once_and_keeps_its_settings(store):
     assert store.create_study("s", {"seed": 2}).config == {"seed": 1}
 
