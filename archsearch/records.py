@@ -23,6 +23,8 @@ from search_space.layout_file import read_stored
 
 REUSED = "reused"
 """Kind of event: a study took over a measurement that another study in the same store had made."""
+_TAKEN_AS = ("role", "trial", "name", "label")
+"""What it says beside the job."""
 
 
 def to_record(
@@ -150,10 +152,7 @@ def load_measurements(store: Store, study: str, known: Sequence[Measurement] = (
     Raises:
         StoreError: They cannot be read, or are damaged.
     """
-    pools: dict[str, str] = {}
-    for _, _, event in store.events(study, RUN_STARTED):
-        pools |= event.get(POOLS, {})
-    taken = {event["job_id"]: event for _, _, event in store.events(study, REUSED)}
+    pools, taken = _pools(store, study), _taken_over(store, study)
     jobs = store.job_ids(study, also=tuple(taken))
     found = {measurement.job_id: measurement for measurement in known}
     outlines = store.outlines([job for job in jobs if job not in found])
@@ -168,6 +167,27 @@ def load_measurements(store: Store, study: str, known: Sequence[Measurement] = (
     with suppress(StoreError):  # one that may only be read, or that another process writes to: made again next time
         store.add_summaries(made)
     return [_as_study_has_it(found[job], taken.get(job), pools) for job in jobs]
+
+
+def _pools(store: Store, study: str) -> dict[str, str]:
+    """By device, the group that the last run knew it in."""
+    pools: dict[str, str] = {}
+    for _, _, event in store.events(study, RUN_STARTED):
+        named = event.get(POOLS, {})
+        if not isinstance(named, Mapping):
+            raise StoreError(f"study {study!r}: the groups of devices that a run noted are damaged")
+        pools |= named
+    return pools
+
+
+def _taken_over(store: Store, study: str) -> dict[str, Mapping[str, Any]]:
+    """By job, under what role and names a measurement of another study was taken over."""
+    taken: dict[str, Mapping[str, Any]] = {}
+    for _, _, event in store.events(study, REUSED):
+        if not isinstance(event.get("job_id"), str) or not event.keys() >= set(_TAKEN_AS):
+            raise StoreError(f"study {study!r}: the note of a measurement taken over from another study is damaged")
+        taken[event["job_id"]] = event
+    return taken
 
 
 def _outlined(store: Store, outline: Outline, layouts: Mapping[str, Layout]) -> Measurement:
@@ -189,7 +209,7 @@ def _as_study_has_it(
     """With the role and names that it was taken over under, and the group of its device."""
     wanted: dict[str, Any] = {}
     if taken is not None:
-        wanted = {name: taken[name] for name in ("role", "trial", "name", "label")}
+        wanted = {name: taken[name] for name in _TAKEN_AS}
     pool = pools.get(measurement.device)
     if pool is not None:
         wanted["group"] = "" if pool == measurement.device else pool

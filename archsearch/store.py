@@ -17,12 +17,13 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.engine import URL, Connection, Engine, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from archsearch import store_tables as t
 from archsearch.errors import StoreError
 from archsearch.owners import STALE_S, owner_id, owner_is_dead
+from archsearch.store_address import DAMAGED_HINT, URL_HINT, database_url, hint_for
 from archsearch.store_records import (
     Check,
     Claim,
@@ -49,8 +50,6 @@ SCHEMA_VERSION = 1
 _CREATION_LOCK = 0x61726368
 _AT_ONCE = 1000
 """Ids that one query names: far below what any engine takes."""
-_URL_HINT = "sqlite:///path/to/file.db or postgresql://user@host/name"
-_DAMAGED_HINT = "restore the file from a copy; `sqlite3 FILE .recover` may save most of it"
 
 
 class Store:
@@ -72,7 +71,7 @@ class Store:
         Raises:
             StoreError: It cannot be opened, is no archsearch store, or is of another version.
         """
-        url = _url(where)
+        url = database_url(where)
         if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
             raise StoreError("--store is an SQLite URL without a file", hint="sqlite:///path/to/file.db")
         shown = url.render_as_string(hide_password=True)
@@ -93,7 +92,7 @@ class Store:
                 f"no driver for {shown}: {error}", hint="pip install 'archsearch[postgresql]' for PostgreSQL"
             ) from error
         except (SQLAlchemyError, TypeError, ValueError) as error:
-            raise StoreError(f"{shown} is no usable database URL", hint=_URL_HINT) from error
+            raise StoreError(f"{shown} is no usable database URL", hint=URL_HINT) from error
         if sqlite:
             sa.event.listen(engine, "connect", prepare_sqlite)
             sa.event.listen(engine, "begin", begin_sqlite)
@@ -452,38 +451,11 @@ class Store:
             yield
         except DBAPIError as error:
             lines = str(error.orig or error).strip().splitlines() or [type(error).__name__]
-            raise StoreError(f"store {self.where}: {lines[0]}", hint=_hint(lines[0])) from error
+            raise StoreError(f"store {self.where}: {lines[0]}", hint=hint_for(lines[0])) from error
         except SQLAlchemyError as error:
             raise StoreError(f"store {self.where}: {str(error).splitlines()[0]}") from error
         except (ValueError, zlib.error) as error:  # of JSON, of text
-            raise StoreError(f"store {self.where} holds damaged data: {error}", hint=_DAMAGED_HINT) from error
-
-
-def _url(where: str | Path) -> URL:
-    if isinstance(where, Path) or "://" not in where:
-        return URL.create("sqlite", database=str(where))
-    try:
-        url = make_url(where)
-    except (ArgumentError, ValueError) as error:
-        raise StoreError("--store is no database URL", hint=_URL_HINT) from error
-    return url.set(drivername="postgresql+psycopg") if url.drivername in ("postgresql", "postgres") else url
-
-
-def _hint(text: str) -> str | None:
-    lowered = text.lower()
-    for sign, hint in (
-        ("i/o error", "look at the disk: room, quota, cable; what was stored before is intact"),
-        ("full", "make room on the disk; what was stored before is intact"),
-        ("not a database", "another path for --store; this file is not an SQLite database"),
-        ("malformed", "restore the file from a copy; `sqlite3 FILE .recover` may save most of it"),
-        ("readonly", "a folder that you may write to, with --store or --runs"),
-        ("unable to open", "a folder that exists and that you may write to"),
-        ("locked", "wait until the other process is done"),
-        ("connection", "check that the database server runs and the URL is right"),
-    ):
-        if sign in lowered:
-            return hint
-    return None
+            raise StoreError(f"store {self.where} holds damaged data: {error}", hint=DAMAGED_HINT) from error
 
 
 def _put_layout(connection: Connection, layout_id: str, code: str, layout: Mapping[str, Any]) -> None:

@@ -66,13 +66,21 @@ def still(studies: OpenStudies, search: str, theme: ThemeName, width: int, heigh
         width: In pixels.
         height: In pixels.
     """
-    view = _known(read_view(search))
+    try:
+        figure = _still(studies, _known(read_view(search)), theme)
+    except Exception:  # noqa: BLE001 - whatever a store raises: `opened` says it on the page
+        figure = None
+    if figure is None:
+        return f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}"/>'
+    return svg(figure, width=width, height=height)
+
+
+def _still(studies: OpenStudies, view: View, theme: ThemeName) -> Figure | None:
     study = _study(studies.names(), view)
     if study is None or not (snapshot := studies.boards(study).snapshot(view.context)).rows:
-        return f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}"/>'
+        return None
     _, drawn = _place(view, study, snapshot, studies.source(study).version())
-    figure, *_unused = _front(studies, drawn, view, view.theme if view.theme != "auto" else theme)
-    return svg(figure, width=width, height=height)
+    return _front(studies, drawn, view, view.theme if view.theme != "auto" else theme)[0]
 
 
 def _put(made: Component, props: Props) -> None:

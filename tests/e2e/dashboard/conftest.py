@@ -42,6 +42,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     edit(folder, "missing", "UPDATE measurements SET status = 'failed', result = NULL WHERE role != 'candidate'")
     with Store.open(make_folder(folder, "empty")) as store:
         store.create_study("empty", json.loads(config_of(folder, "one")))
+    make(folder, "damaged", candidates=1)
+    (folder / "damaged" / "study.db").write_bytes(b"no database")
     make(folder, "two", candidates=30, devices=DEVICES)
     return folder
 

@@ -63,6 +63,17 @@ def test_odd_studies_are_shown_as_they_are(chromium: Browser, server: Server, st
     seen.page.context.close()
 
 
+def test_a_study_that_cannot_be_read_is_told_on_a_page_that_works(chromium: Browser, server: Server):
+    seen = screen(chromium)
+    seen.page.goto(f"{server.address}?study=damaged")
+    expect(seen.page.locator("#alert")).to_contain_text("file is not a database")
+    choose(seen, "study", "one")
+    seen.page.wait_for_url("**study=one**")
+    expect(seen.page.locator("#counts")).to_contain_text(f"{DEVICES[0]}, prompt")
+    seen.well()
+    seen.page.context.close()
+
+
 def test_another_study_is_a_choice_away(look: Screen):
     choose(look, "study", "one")
     look.page.wait_for_url("**study=one**")

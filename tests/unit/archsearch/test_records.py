@@ -67,6 +67,16 @@ def test_a_study_sees_its_own_and_what_it_took_over(store: Store):
     assert [m.job_id for m in load_measurements(store, "other")] == ["theirs", "not-taken"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "event"), [(REUSED, {}), (REUSED, {"job_id": 3, "role": ADHOC}), (RUN_STARTED, {POOLS: ["local"]})]
+)
+def test_damaged_notes_of_a_study_are_told(store: Store, kind: str, event: dict[str, object]):
+    keep(store, measurement(1))
+    store.add_event("s", kind, event)
+    with pytest.raises(StoreError, match=r"study 's'.* damaged"):
+        load_measurements(store, "s")
+
+
 def test_a_damaged_result_is_told_with_its_job(store: Store):
     keep(store, measurement(1, job_id="bad-one"), raw=json.dumps({"format": 1}).encode())
     with pytest.raises(StoreError, match="bad-one is damaged"):
