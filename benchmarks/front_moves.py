@@ -34,9 +34,11 @@ from regression_noise import KINDS, Sample, sample
 from reports.front_noise import NightNoise
 from reports.front_verdicts import FrontKind, FrontVerdict, replay_front
 from reports.fronts import dominates
+from reports.gate import CONFIRMED
+from reports.nights import Night
 from reports.study_fronts import FrontNight, Reading, Said, Scope, StudyFront
 from reports.values import Value
-from reports.verdicts import replay
+from reports.verdicts import Verdict, replay
 
 DEVIATIONS = (0.01, 0.02, 0.03)
 STEPS = (0.10, 0.15, 0.30)
@@ -76,8 +78,8 @@ class Pool:
     def stepped(self, row: int, step: float, at: int) -> Pool:
         """One series up to the night after the one on which a step comes."""
         shift = step * (np.arange(at + 2) >= at)
-        first, fresh = (levels[row : row + 1, : at + 2] + shift for levels in (self.drawn.first, self.drawn.fresh))
-        return judged(Sample(first=first, fresh=fresh, within=self.drawn.within))
+        first, *fresh = (levels[row : row + 1, : at + 2] + shift for levels in (self.drawn.first, *self.drawn.fresh))
+        return judged(Sample(first=first, fresh=tuple(fresh), within=self.drawn.within))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,20 +100,37 @@ def judged(drawn: Sample) -> Pool:
     """Series with what the gate knew of each on each night before it, and what it said of it."""
     tables = [np.zeros(drawn.first.shape) for _ in range(4)]
     for at in range(len(drawn.first)):
-        whole = made(drawn.first[at].tolist(), drawn.fresh[at].tolist(), drawn.within)
+        whole = made(drawn.first[at].tolist(), [levels[at].tolist() for levels in drawn.fresh], drawn.within)
         noise = NightNoise()
         for night, (_, (verdict,)) in enumerate(replay([whole])):
-            one, seen = whole.nights[night], verdict
-            if not verdict.alarm:  # no fresh run was taken
-                nights = (*whole.nights[:night], replace(one, confirmation=None), *whole.nights[night + 1 :])
-                seen = replace(verdict, series=replace(whole, nights=nights))
-            reading = noise.reading(seen)
+            asked = taken(whole.nights[night], verdict)
+            nights = (*whole.nights[:night], asked, *whole.nights[night + 1 :])
+            reading = noise.reading(replace(verdict, series=replace(whole, nights=nights)))
             assert reading is not None
             found = math.log(reading.value.value / LEVEL_MS), reading.noise, reading.changed, reading.pending
             for table, number in zip(tables, found, strict=True):
                 table[at, night] = number
     levels, scatter, changed, pending = tables
     return Pool(drawn=drawn, levels=levels, noise=scatter, changed=changed, pending=pending)
+
+
+def taken(night: Night, verdict: Verdict) -> Night:
+    """A night with the fresh runs that were asked for: none without an alarm, none after one that denies it."""
+    first, fresh, baseline = night.first.value, night.confirmations, verdict.baseline
+    if not verdict.alarm:
+        return replace(night, confirmations=())
+    assert first is not None
+    assert baseline is not None
+    assert verdict.threshold is not None
+    side = 1 if first.value > baseline else -1
+    enough = CONFIRMED * math.log1p(verdict.threshold)
+    count = 1
+    for run in fresh[:-1]:
+        assert run.value is not None
+        if side * math.log(run.value.value / baseline) <= enough:
+            break
+        count += 1
+    return replace(night, confirmations=fresh[:count])
 
 
 def true_costs(rng: np.random.Generator) -> np.ndarray:

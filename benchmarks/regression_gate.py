@@ -4,15 +4,15 @@ Simulates series on which nothing happens (`regression_noise` says how) and prin
 deviation, the share of series (unless said otherwise):
 
 - FAIL: that failed at least once, falsely. FASTER: with a falsely established improvement.
-- WARN: that warned at least once, falsely. fresh: nights, of all, on which a fresh run was asked for.
+- WARN: that warned at least once, falsely. fresh: nights, of all, on which fresh runs were asked for.
 - +5%, +10%, +20%: of which a step by that much was a FAIL by its second night. The step comes on a night drawn between
   the 21st and the last but one; what had falsely failed before and still did counts as found.
 - MDC: the median of the minimum detectable change that was printed the night before; found: a step by exactly what was
   printed for that series was a FAIL by its second night (95% is promised for normal noise).
 - points: with a change point, falsely. at +10%: with a change point within two nights of a step by 10% that has at
   least a week behind it.
-- MAD rule: FAIL and +10% for median and scaled MAD of the last 14 good nights, alarm beyond max(4%, 3.5 MADs), a fresh
-  run beyond that too, two nights in a row.
+- MAD rule: FAIL and +10% for median and scaled MAD of the last 14 good nights, alarm beyond max(4%, 3.5 MADs), one
+  fresh run beyond that too, two nights in a row.
 - bare: with a night that was more than 5% above the night before, which is all that this rule asks.
 
 Every series is judged alone: with an anchor beside it what the device does to both would be told apart as well.
@@ -43,6 +43,8 @@ FIRST_STEP = 20
 """Index of the first night on which a step may come."""
 DAY_S = 86400.0
 LEVEL_MS = 12.0
+Levels = Sequence[float]
+"""Of the nights of a series, in logarithms."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,16 +91,16 @@ class MadRule:
         return self._streak > 1
 
 
-def made(first: Sequence[float], fresh: Sequence[float], within: float) -> Series:
-    """A series of these nights, each with a fresh run, which is looked at where the first one raises an alarm."""
+def made(first: Levels, fresh: Sequence[Levels], within: float) -> Series:
+    """A series of these nights, each with fresh runs, which are looked at where the first run raises an alarm."""
 
     def run(level: float) -> Run:
         value = LEVEL_MS * math.exp(level)
         return Run(value=Value(value=value, low=value * (1 - 1.96 * within), high=value * (1 + 1.96 * within)))
 
     nights = [
-        Night(time=DAY_S * index, first=run(a), confirmation=run(b))
-        for index, (a, b) in enumerate(zip(first, fresh, strict=True))
+        Night(time=DAY_S * index, first=run(level), confirmations=tuple(map(run, others)))
+        for index, (level, *others) in enumerate(zip(first, *fresh, strict=True))
     ]
     return Series(
         key="s", device="d", label="s", quantity="decode_ms", direction="min", nights=tuple(nights)
@@ -121,7 +123,7 @@ def cell(kind: str, deviation: float, *, series: int, nights: int, seed: int) ->
 
 def _row(drawn: Sample, index: int, at: int, at_history: int) -> tuple[float, ...]:
     """Of one series; see `cell` for the order."""
-    first, fresh = drawn.first[index].tolist(), drawn.fresh[index].tolist()
+    first, fresh = drawn.first[index].tolist(), [levels[index].tolist() for levels in drawn.fresh]
     whole = made(first, fresh, drawn.within)
     verdicts = [verdict for _, (verdict,) in replay([whole])]
     fail = any(v.level is Level.FAIL for v in verdicts)
@@ -133,19 +135,19 @@ def _row(drawn: Sample, index: int, at: int, at_history: int) -> tuple[float, ..
 
     def found(step: float) -> bool:
         shift = math.log1p(step)
-        moved = [[*levels[:at], *(level + shift for level in levels[at : at + 2])] for levels in (first, fresh)]
-        last = [verdict for _, (verdict,) in replay([made(*moved, drawn.within)])][-2:]
+        moved = [[*levels[:at], *(level + shift for level in levels[at : at + 2])] for levels in (first, *fresh)]
+        last = [verdict for _, (verdict,) in replay([made(moved[0], moved[1:], drawn.within)])][-2:]
         return any(v.kind is Kind.SLOWER and v.level is Level.FAIL for v in last)
 
     stepped = [level + math.log1p(0.1) * (night >= at_history) for night, level in enumerate(first)]
     points = [point.time / DAY_S for point in change_points(made(stepped, fresh, drawn.within))]
     rule, mad = MadRule(), []
     for night in range(len(first)):
-        mad.append(rule.night(first[night], fresh[night]))
+        mad.append(rule.night(first[night], fresh[0][night]))
     rule, mad_step = MadRule(), []
     for night in range(at + 2):
         step = math.log1p(0.1) * (night >= at)
-        mad_step.append(rule.night(first[night] + step, fresh[night] + step))
+        mad_step.append(rule.night(first[night] + step, fresh[0][night] + step))
     return (
         fail, faster, warned, asked / len(first), found(detectable), detectable, bool(change_points(whole)),
         any(abs(point - at_history) <= 2 for point in points), any(mad), any(mad_step[-2:]),

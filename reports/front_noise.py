@@ -2,7 +2,7 @@
 
 The gate's threshold T is how far a night lies from the nights before it. Beside another layout and beside a study of
 long ago a slow drift counts too. So noise is the larger of T and of the same multiple of how far the good nights so far
-lie from their own median: 2.6 S (1 + 7/n), S their 90% quantile over 1.645.
+lie from their own median: 2.75 S (1 + 7/n), with S of these as the gate has it.
 
 Until the gate knows a series its noise is `UNKNOWN_NOISE` times its smallest effect.
 

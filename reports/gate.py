@@ -5,22 +5,25 @@ more is): a change by a factor is as large upwards as downwards, and units do no
 
 Good nights are those with a number and without an alarm.
 Baseline: median of the last `WINDOW` good nights, or what somebody pinned.
-Deviations: of each night its distance from the median of the good nights before it. They are what the gate itself sees
-    on nights without a change, so they hold, in the proportions of this series, scatter within and between nights,
-    drift, how the median lags behind it, and the error of that median.
-Spread: S = q / 1.645 with q the 90% quantile of the last `MEMORY` absolute deviations: the standard deviation where
-    noise is normal. A tenth of the nights may be outliers, and a second mode of a fifth of the nights is seen.
-Threshold: T = max(minimum effect, 2.6 S (1 + 7/n)) with n deviations: (1 + 7/n) is for the error of a quantile of few.
+Deviations: of each night its distance from the median of the good nights before it; of a night whose alarm came to
+    nothing, that of the run nearest to it. They are what the gate itself sees on nights without a change, so they hold,
+    in the proportions of this series, scatter within and between nights, drift, how the median lags behind it, and the
+    error of that median.
+Spread: S, the lesser of two quantiles of the last `MEMORY` absolute deviations, 87.5% over 1.534 and 98% over 2.326.
+    Where noise is normal either is the standard deviation. An eighth of the nights may be outliers, and do not touch
+    the first; of a second mode, on a seventh of the nights or more, the first alone would say too much, since beyond it
+    there is nothing.
+Threshold: T = max(minimum effect, 2.75 S (1 + 7/n)) with n deviations: (1 + 7/n) is for the error of a quantile of few.
     A baseline of m nights, fewer than w = `WINDOW` after an acceptance or other settings, widens S by
     sqrt((1 + pi/2m) / (1 + pi/2w)), pi/2m being the variance of a median of m.
-Alarm: tonight's effect is beyond T. Confirmed: a fresh run of the same night is beyond 2/3 T on the same side. The
-    first run was picked for being large, so the second one is not asked for as much.
-Established: the second night in a row with a confirmed alarm, when the smaller effects of both nights agree within
-    1.25 T; else the third. A step has one level, and neighbours who disturb two nights seldom do it alike.
-Detectable: T + 2.3 S, the step that is established by its second night with 95% probability if noise is normal.
+Alarm: tonight's effect is beyond T. Confirmed: two fresh runs of the same night, one after the other, are both beyond
+    `CONFIRMED` T on the same side. The first run was picked for being large, so the fresh ones are not asked for as
+    much. Two, since a neighbour who disturbs a run often stays for the next one.
+Established: the second night in a row with a confirmed alarm.
+Detectable: T + 2.5 S, the step that is established by its second night with 95% probability if noise is normal.
 Back: an established change stays until somebody accepts it, or until it is below T/2 on one night or below T on two.
 
-The rule that this comes from takes S = 1.4826 MAD of the last 14 good nights, T = max(4%, 3.5 S), asks the fresh run
+The rule that this comes from takes S = 1.4826 MAD of the last 14 good nights, T = max(4%, 3.5 S), asks one fresh run
 for T and two nights for nothing else. A MAD of 14 nights is off by a fifth as often as not, is blind to a second mode,
 sees a slow device as a quiet one, and forgets after two weeks what noise the series has: simulated, it both misses
 more and fails more unchanged series. ``benchmarks/regression_gate.py`` prints both.
@@ -34,7 +37,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from copy import copy
 from statistics import median
 from typing import Final
@@ -52,19 +55,18 @@ FIRST_DEVIATIONS: Final = 10
 settings changed before that."""
 MEMORY: Final = 60
 """Deviations behind a spread."""
-CONFIRMED: Final = 2 / 3
-"""Share of the threshold that a fresh run must reach."""
-AGREEMENT: Final = 1.25
-"""Share of the threshold by which the effects of two nights may differ."""
+CONFIRMATIONS: Final = 2
+"""Fresh runs that decide on an alarm."""
+CONFIRMED: Final = 0.85
+"""Share of the threshold that each of them must reach."""
 VAGUE: Final = 3.0
 """How many times wider than usual the interval of a night is that says nothing. With three processes an interval is
 that wide by chance on one night of 500."""
 
-_QUANTILE = 0.9
-_OF_NORMAL = 1.6449
-_MULTIPLE = 2.6
+_QUANTILES = ((0.875, 1.5341), (0.98, 2.3263))  # of absolute deviations, and each over S where they are normal
+_MULTIPLE = 2.75
 _SMALL = 7.0
-_POWER = 2.3
+_POWER = 2.5
 _MEDIAN_ERROR = math.pi / 2
 _LARGEST = 700.0  # of a logarithm whose number is finite
 
@@ -158,13 +160,13 @@ class Gate:
             return None
         of_nights = len(self._levels)
         known = len(self._deviations)
-        spread = min(_LARGEST / 10, _quantile(sorted(map(abs, self._deviations)), _QUANTILE) / _OF_NORMAL)
+        spread = _spread(self._deviations)
         if self._pinned is None:
             baseline = median(self._levels)
             spread *= math.sqrt((1 + _MEDIAN_ERROR / of_nights) / (1 + _MEDIAN_ERROR / WINDOW))
         else:
             baseline = self._pinned
-        threshold = max(self._floor, _MULTIPLE * spread * (1 + _SMALL / known))
+        threshold = max(self._floor, _threshold(spread, known))
         return Limits(
             baseline=baseline, spread=spread, threshold=threshold, detectable=threshold + _POWER * spread,
             nights=of_nights,
@@ -184,16 +186,16 @@ class Gate:
         usual = median(self._widths) if self._widths else math.inf
         if width > VAGUE * usual and width > max(limits.threshold, abs(effect)):
             return Look(night=night, level=level, limits=limits, effect=effect, vague=True)
-        stands = self._stands(effect, limits)
+        levels = [self._level(run) for run in night.confirmations]
         side = 0 if abs(effect) <= limits.threshold else 1 if effect > 0 else -1
-        fresh_level = self._level(night.confirmation) if night.confirmation is not None else None
-        fresh = None if fresh_level is None else fresh_level - limits.baseline
         confirmed = None
-        if side and fresh is not None:
-            confirmed = fresh * side > CONFIRMED * limits.threshold
+        if side:
+            enough = limits.baseline + side * CONFIRMED * limits.threshold
+            confirmed = _all(levels[:CONFIRMATIONS], lambda fresh: (fresh - enough) * side > 0)
         return Look(
-            night=night, level=level, limits=limits, effect=effect, side=side, fresh=fresh, confirmed=confirmed,
-            stands=stands,
+            night=night, level=level, limits=limits, effect=effect, side=side,
+            fresh=tuple(fresh - limits.baseline for fresh in levels if fresh is not None), confirmed=confirmed,
+            stands=self._stands(effect, limits),
         )  # fmt: skip
 
     def good(self, look: Look) -> None:
@@ -207,7 +209,7 @@ class Gate:
     def passing(self, look: Look) -> None:
         """The alarm was not confirmed: the night ends what was, and is remembered as noise."""
         self._end()
-        self._deviations.append(look.effect)
+        self._deviations.append(look.nearest_effect)
 
     def device_wide(self, look: Look) -> None:
         """The device moved: the night tells nothing of the series itself."""
@@ -224,11 +226,8 @@ class Gate:
             self._end()
         if self._since is None:
             self._since = look.night.time
-        self._streak.append(look.smaller_effect)
-        agree = len(self._streak) > 1 and (
-            abs(self._streak[-1] - self._streak[-2]) <= AGREEMENT * look.limits.threshold
-        )
-        if agree or len(self._streak) > 2:
+        self._streak.append(look.nearest_effect)
+        if len(self._streak) > 1:
             self._established = look.side
 
     def lingers(self, look: Look) -> None:
@@ -260,8 +259,24 @@ class Gate:
 
 def spread_noise(deviations: Sequence[float]) -> float:
     """The threshold that deviations ask for, whatever a minimum effect is; see the module."""
-    spread = _quantile(sorted(map(abs, deviations)), _QUANTILE) / _OF_NORMAL
-    return _MULTIPLE * spread * (1 + _SMALL / len(deviations))
+    return _threshold(_spread(deviations), len(deviations))
+
+
+def _threshold(spread: float, known: int) -> float:
+    return _MULTIPLE * spread * (1 + _SMALL / known)
+
+
+def _spread(deviations: Collection[float]) -> float:
+    ordered = sorted(map(abs, deviations))
+    return min(_LARGEST / 10, *(_quantile(ordered, share) / of_normal for share, of_normal in _QUANTILES))
+
+
+def _all(levels: Sequence[float | None], reach: Callable[[float], bool]) -> bool | None:
+    """Whether all of the fresh runs that decide reach a level; None while that is not known."""
+    found = [None if level is None else reach(level) for level in levels]
+    if False in found:
+        return False
+    return True if found.count(True) == CONFIRMATIONS else None
 
 
 def _quantile(ordered: list[float], share: float) -> float:

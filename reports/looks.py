@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import fmean
 
 from reports.nights import Night, Run
 
@@ -16,7 +17,7 @@ class Limits:
         baseline: The level.
         spread: S.
         threshold: T.
-        detectable: T + 2.3 S.
+        detectable: T + 2.5 S.
         nights: Good nights behind the baseline.
     """
 
@@ -35,11 +36,11 @@ class Look:
         night: The night, which has a number.
         level: Logarithm of its cost.
         limits: None while the series is learned.
-        effect: Distance from the baseline; 0 while the series is learned.
+        effect: Distance of the first run from the baseline; 0 while the series is learned.
         side: 1 when dearer beyond the threshold, -1 when cheaper, 0 without an alarm.
         vague: The interval is several times as wide as usual and holds the baseline: the night says nothing.
-        fresh: Distance of the fresh run from the baseline, None without one that has a number.
-        confirmed: Whether the fresh run confirms the alarm; None without an alarm or without the run.
+        fresh: Distances of the fresh runs that have a number.
+        confirmed: Whether the fresh runs confirm the alarm; None without an alarm, or while they do not decide it.
         stands: 1 or -1 when a change that was established before stands tonight: its side.
     """
 
@@ -49,7 +50,7 @@ class Look:
     effect: float = 0.0
     side: int = 0
     vague: bool = False
-    fresh: float | None = None
+    fresh: tuple[float, ...] = ()
     confirmed: bool | None = None
     stands: int = 0
 
@@ -61,14 +62,12 @@ class Look:
     @property
     def mean_effect(self) -> float:
         """Of tonight's runs."""
-        return self.effect if self.fresh is None else (self.effect + self.fresh) / 2
+        return fmean((self.effect, *self.fresh))
 
     @property
-    def smaller_effect(self) -> float:
-        """Of tonight's runs, the one nearer to the baseline, 0 if they lie on both sides of it."""
-        if self.fresh is None:
-            return self.effect
-        return self.side * max(0.0, min(self.effect * self.side, self.fresh * self.side))
+    def nearest_effect(self) -> float:
+        """Of tonight's runs, the one nearest to the baseline: what they all agree on."""
+        return min((self.effect, *self.fresh), key=abs)
 
 
 def half_width(run: Run) -> float:

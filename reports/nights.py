@@ -64,27 +64,27 @@ class Night:
         time: Seconds since 1970 at which the night's run began: one number for all series of the run, by which the
             anchor's night is found.
         first: The night's measurement.
-        confirmation: The fresh run that was taken at once because the first one raised an alarm; None when none was.
+        confirmations: Fresh runs that were taken later in the night because the first one raised an alarm, in order.
         environment: What may explain a change, by name: versions of system, runtime and agent, governor, power mode.
         minimum_effect: Smallest relative change that was worth an alarm that night; None: as the series has it.
     """
 
     time: float
     first: Run
-    confirmation: Run | None = None
+    confirmations: tuple[Run, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     minimum_effect: float | None = None
 
 
 def number_of(night: Night) -> Value | None:
-    """A night's number: of its first run, and of the fresh one where that was taken (their geometric mean)."""
-    first, fresh = night.first, night.confirmation
-    if first.fitness != "number" or first.value is None:
+    """A night's number: the geometric mean of its first run and of fresh ones that have a number."""
+    one = night.first.value
+    if night.first.fitness != "number" or one is None:
         return None
-    if fresh is None or fresh.fitness != "number" or fresh.value is None:
-        return first.value
-    factor = math.sqrt(fresh.value.value / first.value.value)
-    one = first.value
+    fresh = [run.value.value for run in night.confirmations if run.fitness == "number" and run.value is not None]
+    if not fresh:
+        return one
+    factor = math.exp(sum(math.log(value / one.value) for value in fresh) / (1 + len(fresh)))
     return Value(value=one.value * factor, low=one.low * factor, high=one.high * factor)
 
 

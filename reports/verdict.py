@@ -9,8 +9,8 @@
 | device-wide | WARN | a confirmed alarm, and most anchors moved to that side too: by that much less the threshold |
 | AMBIGUOUS | fine | there is a number, and nothing can be said: the series is learned; the alarm was not confirmed; |
 | | | the interval is several times as wide as usual; or only a change beyond what SAME asks for would be seen |
-| AMBIGUOUS | WARN | an alarm whose fresh run was not taken or has no number; too few nights, a clock having jumped or |
-| | | the device's settings having changed |
+| AMBIGUOUS | WARN | an alarm whose fresh runs were not taken or have no number; too few nights, a clock having jumped |
+| | | or the device's settings having changed |
 | INVALID | FAIL | wrong output, or a number that no measurement can have |
 | NO-DATA | WARN | no number tonight |
 | NO-DATA | FAIL | of a series that had good nights: out of memory, infeasible or timed out, two nights in a row |
@@ -74,8 +74,9 @@ class Verdict:
         nights_in_row: Nights of the present alarms that were confirmed and the series' own, or that had a result
             without a number; counted until the change is established.
         established: Whether the change is one that stays until it is accepted or goes back.
-        alarm: Whether the night's first run alone was an alarm that a fresh run had to decide on.
-        wants_confirmation: It still has to: take a fresh run at once, put it into the night and judge again.
+        alarm: Whether the night's first run alone was an alarm that fresh runs had to decide on.
+        wants_confirmation: They still have to: take a fresh run of the same night, put it after those that the night
+            has, and judge again.
         accepted: Whose word the baseline is, if anybody's.
     """
 

@@ -69,11 +69,8 @@ def unconfirmed(look: Look, gate: Gate, effect: float) -> str:
     first = gate.cost_factor(look.effect) - 1
     alarm = f"{first:+.1%} against {_baseline(_limits(look), gate)}, beyond {_limit(look, gate)}"
     if look.confirmed is None:
-        run = look.night.confirmation
-        missing = "a fresh run is wanted" if run is None else f"the fresh run has no number{_because(run.reason)}"
-        return f"{alarm}; {missing}"
-    fresh = 0.0 if look.fresh is None else gate.cost_factor(look.fresh) - 1
-    return f"{alarm}, but a fresh run says {fresh:+.1%}: not confirmed ({effect:+.1%} together)"
+        return f"{alarm}; {_lacking(look)}"
+    return f"{alarm}, but {_fresh(look, gate)}: not confirmed ({effect:+.1%} together)"
 
 
 def device_wide(look: Look, gate: Gate, effect: float, anchor: float) -> str:
@@ -99,16 +96,14 @@ def alarm(look: Look, gate: Gate, effect: float, *, silent: bool, moved: float |
     threshold = _limit(look, gate)
     beyond = f"beyond {threshold}" if look.side else f"within {threshold} and not yet back"
     text = f"{effect:+.1%} against {_baseline(limits, gate)}, {beyond}"
-    if look.confirmed and look.fresh is not None:
-        text += f"; a fresh run says {gate.cost_factor(look.fresh) - 1:+.1%}"
+    if look.confirmed:
+        text += f"; {_fresh(look, gate)}"
     if moved is not None:
         text += f"; the device's anchor moved by {gate.cost_factor(moved) - 1:+.1%}, which explains a part"
     elif silent:
         text += "; the device's anchor says nothing tonight, so it may be the device"
     if gate.established:
         return f"{text}; stays until it is accepted or goes back"
-    if gate.streak > 1:
-        return f"{text}; last night's change was another one"
     return f"{text}; the first night"
 
 
@@ -161,6 +156,20 @@ def _baseline(limits: Limits, gate: Gate) -> str:
 def _limit(look: Look, gate: Gate) -> str:
     """The threshold on the side of the night, as a change of the quantity: +20% up is -16.7% down."""
     return f"{gate.cost_factor(math.copysign(_limits(look).threshold, look.effect)) - 1:+.1%}"
+
+
+def _fresh(look: Look, gate: Gate) -> str:
+    """What tonight's fresh runs say."""
+    said = [f"{gate.cost_factor(effect) - 1:+.1%}" for effect in look.fresh]
+    return f"a fresh run says {said[0]}" if len(said) == 1 else f"fresh runs say {', '.join(said)}"
+
+
+def _lacking(look: Look) -> str:
+    """What an alarm waits for."""
+    silent = next((run for run in look.night.confirmations if run.fitness != "number"), None)
+    if silent is not None:
+        return f"the fresh run has no number{_because(silent.reason)}"
+    return "a fresh run is wanted" if not look.fresh else "another fresh run is wanted"
 
 
 def _seen(limits: Limits, gate: Gate) -> str:

@@ -2,7 +2,8 @@
 
 Times are there twice: as text in local time (``night``, ``since``) and as seconds since 1970 (``night_unix``,
 ``since_unix``).
-``value`` is the night's number, the geometric mean of its ``first`` run and of the ``fresh`` one, where one was taken.
+``value`` is the night's number, the geometric mean of its ``first`` run and of the fresh ones, where some were taken;
+``fresh`` is the first of these, ``fresh2`` the second.
 Changes and thresholds are relative: 0.05 is 5% more. A number that none is (NaN, infinite) is None, as JSON needs it.
 """
 
@@ -30,6 +31,7 @@ LEVELS: Final = (Level.FAIL, Level.WARN, Level.FINE)
 def verdict_row(verdict: Verdict) -> dict[str, Any]:
     """Everything of a verdict that a program may want, by stable names."""
     series, night, accepted = verdict.series, night_of(verdict), verdict.accepted
+    fresh = (*(() if night is None else night.confirmations), None, None)
     return {
         "series": series_id(series),
         "key": series.key,
@@ -51,7 +53,8 @@ def verdict_row(verdict: Verdict) -> dict[str, Any]:
         **_run("first", None if night is None else night.first),
         "status": None if night is None else night.first.status,
         "reason": None if night is None else night.first.reason,
-        **_run("fresh", None if night is None else night.confirmation),
+        **_run("fresh", fresh[0]),
+        **_run("fresh2", fresh[1]),
         **_value("change", verdict.effect),
         "threshold": _finite(verdict.threshold),
         "detectable": _finite(verdict.detectable),

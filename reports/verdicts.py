@@ -8,7 +8,7 @@ An anchor that moved excuses nothing when the device's settings (`reports.nights
 good night: half the threads make all slower, the anchor too, and that is what was changed and not the device. A
 series that is young begins to learn anew with other settings, which is a WARN: its level would be one of both.
 
-Nights that say nothing (NO-DATA, INVALID, device-wide, a wide interval, an alarm without its fresh run) neither count
+Nights that say nothing (NO-DATA, INVALID, device-wide, a wide interval, an alarm without its fresh runs) neither count
 as nights of an alarm nor end it. Anchors that moved while nothing else of their device did are judged as any series.
 
 Clocks: the night that is judged is the latest by its time. Nights dated after it are left out, and the verdict says so:
@@ -36,8 +36,8 @@ __all__ = ["TOO_NOISY", "Kind", "Level", "Verdict", "judge", "replay"]
 def judge(series: Sequence[Series], *, at: float | None = None) -> tuple[Verdict, ...]:
     """Verdicts on one night, one for each series, in their order.
 
-    Series of several devices may be given together. Judge first what was measured, take fresh runs of those that want
-    one (`Verdict.wants_confirmation`), and judge again.
+    Series of several devices may be given together. Judge first what was measured, take a fresh run of those that want
+    one (`Verdict.wants_confirmation`), and judge again, until none does.
 
     Args:
         series: With their nights up to the one that is judged.
@@ -187,7 +187,7 @@ def _verdict(one: _Tonight, anchors: _Anchors) -> Verdict:
             track.failed = False
         return _made(
             one, Kind.AMBIGUOUS, Level.WARN if missing_run else Level.FINE, why,
-            wants_confirmation=missing_run and look.night.confirmation is None,
+            wants_confirmation=missing_run and len(look.fresh) == len(look.night.confirmations),
         )  # fmt: skip
     moved_with_it = anchors.side == side and side * (look.mean_effect - anchors.effect) <= look.limits.threshold
     if moved_with_it and not reasons.settings(track.last_good, look.night):

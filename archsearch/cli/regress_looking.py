@@ -117,7 +117,7 @@ def _print_nights(past: Sequence[History], output_format: str) -> None:
         "night": lambda row: row["night"],
         "verdict": _verdict,
         "value": _measured,
-        "fresh": lambda row: _number(row["fresh"]),
+        "fresh": lambda row: ", ".join(_number(row[name]) for name in ("fresh", "fresh2") if row[name] is not None),
         "change": _change,
         "baseline": lambda row: _number(row["baseline"]),
         "alarm": lambda row: _percent(row["threshold"]),

@@ -22,6 +22,7 @@ from archsearch.regress.series_key import SeriesKey
 from archsearch.regress.taking import Taker, Telling
 from profiler.errors import TransportError
 from profiler.jobs import Protocol as Effort
+from reports.gate import CONFIRMATIONS
 
 NIGHT_PROTOCOL: Final = Effort(min_processes=3, max_processes=5, min_repeats=3, max_repeats=6, time_budget_s=20.0)
 """Several processes: what they differ by is most of what nights differ by."""
@@ -29,8 +30,9 @@ CLOSING_PROTOCOL: Final = replace(NIGHT_PROTOCOL, max_processes=3, max_repeats=3
 """Of the anchor after a block: did it move?"""
 AGAIN_AT_MOST: Final = 2
 """How often a block is measured again because the anchors moved over it."""
-_FRESH_RUNS: Final = 4
-"""Rounds of fresh runs; one that was taken is not wanted again, so that this is never reached."""
+_FRESH_ROUNDS: Final = 2 * CONFIRMATIONS
+"""Rounds of fresh runs at most. What raises an alarm takes part in `CONFIRMATIONS` of them; what the anchors of the
+first rounds bring to light may take part in later ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,15 +127,16 @@ class DeviceNight:
         return rounds(noted)[number].trouble
 
     def _confirm(self) -> None:
-        """Take fresh runs of what wants one, beside fresh runs of the anchors, until nothing does."""
-        for _ in range(_FRESH_RUNS):
+        """Take fresh runs of what wants one, beside fresh runs of the anchors, round by round until nothing does."""
+        for number in range(_FRESH_ROUNDS):
             wanted = self._wanted()
             items = [item for item in self._settings.items if item.asked in wanted and not item.anchor]
             if not wanted:
                 return
             some = [*self._settings.anchors, *items]
             names = ", ".join(item.name for item in items) or "the anchor"
-            self._telling.say(f"{self._name}: an alarm; a fresh run decides: {names}")
+            said = "it stands; another fresh run decides" if number else "an alarm; fresh runs decide"
+            self._telling.say(f"{self._name}: {said}: {names}")
             self._telling.expect(self._name, len(some))
             for item in some:
                 self._measure(item, "confirmation", 0, NIGHT_PROTOCOL)

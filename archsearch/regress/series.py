@@ -39,14 +39,14 @@ class _Growing:
     key: SeriesKey
     minimum_effect: float = 0.04
     first: dict[float, Run] = field(default_factory=dict)
-    fresh: dict[float, Run] = field(default_factory=dict)
+    fresh: dict[float, tuple[Run, ...]] = field(default_factory=dict)
     environments: dict[float, Mapping[str, str]] = field(default_factory=dict)
     effects: dict[float, float] = field(default_factory=dict)
 
     def nights(self) -> tuple[Night, ...]:
         return tuple(
             Night(
-                time=time, first=self.first[time], confirmation=self.fresh.get(time),
+                time=time, first=self.first[time], confirmations=self.fresh.get(time, ()),
                 environment=self.environments.get(time, {}), minimum_effect=self.effects.get(time),
             )
             for time in sorted(self.first)
@@ -101,7 +101,7 @@ def _take(growing: dict[SeriesKey, _Growing], one: Counted) -> None:
             key = _key(note, measurement, view, name)
             series = growing.setdefault(key, _Growing(key))
             if note.part == "confirmation":
-                series.fresh[note.night] = run
+                series.fresh[note.night] = (*series.fresh.get(note.night, ()), run)
                 series.first.setdefault(note.night, Run(status=MISSING, reason=_NOT_REACHED))
             else:
                 series.first[note.night] = run

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 DAY_S = 86_400.0
 _BESIDE = 0.22
-"""How far right of its night a fresh run is drawn, in nights."""
+"""How far right of its night a fresh run is drawn, in nights; the next one as far from that."""
 _MARGIN_PX = 14
 _POINT_PX = 17
 """Height of a row of change points."""
@@ -177,17 +177,22 @@ def _point_marks(figure: Figure, points: Sequence[ChangePoint], nights: Sequence
 
 
 def _fresh_runs(figure: Figure, series: Series, nights: Sequence[Night], gap: float, ink: Theme) -> None:
-    some = [night for night in nights if night.confirmation is not None and night.confirmation.fitness == "number"]
-    runs = [night.confirmation for night in some if night.confirmation is not None]
+    some = [
+        (night.time + _BESIDE * gap * at, night, run)
+        for night in nights
+        for at, run in enumerate(night.confirmations, start=1)
+        if run.fitness == "number"
+    ]
+    runs = [run for _, _, run in some]
     if not some:
         return
     figure.add_scatter(
-        x=[moment(night.time + _BESIDE * gap, seconds=True) for night in some], y=[_value(run) for run in runs],
+        x=[moment(at, seconds=True) for at, _, _ in some], y=[_value(run) for run in runs],
         mode="markers", name="fresh run", error_y=_bars(runs, ink.faint),
         marker={"symbol": "circle-open", "size": 6, "color": ink.text, "line": {"width": 1.2}},
         text=[
             f"fresh run of the night {moment(night.time)}<br>{safe(measured_text(series, run.value))}"
-            for night, run in zip(some, runs, strict=True)
+            for _, night, run in some
         ],
         hovertemplate="%{text}<extra></extra>",
     )  # fmt: skip

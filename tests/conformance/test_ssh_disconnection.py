@@ -20,6 +20,7 @@ pytestmark = pytest.mark.skipif(SSHD is None, reason="needs OpenSSH's sshd (Debi
 @pytest.fixture
 def cable(server: Sshd) -> Iterator[Cable]:
     with Cable(server.port) as cable:
+        cable.bytes_per_s = 10e6  # so that what is broken on its way is not there before a busy machine breaks it
         yield cable
 
 

@@ -36,6 +36,7 @@ from archsearch.regress.judged import last_night
 from archsearch.regress.series_key import SeriesKey
 from archsearch.store import Store
 from reports.formatting import moment
+from reports.gate import CONFIRMATIONS
 from reports.nights import Night, Series
 from reports.verdicts import judge
 from tests.unit.archsearch.regress import nights as written
@@ -57,7 +58,7 @@ def stored(item: str, *last: float | None, **options: str) -> Series:
     nights = tuple(
         Night(
             time=FIRST + at * DAY, first=run(value, status="ok" if value is not None else "lost"),
-            confirmation=run(value), environment={"os": "old" if at < 20 else "new"},
+            confirmations=(run(value),) * 2, environment={"os": "old" if at < 20 else "new"},
         )
         for at, value in enumerate(values)
     )  # fmt: skip
@@ -181,7 +182,8 @@ def test_nights_of_a_real_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
             environment = {"kernel": "6.1" if number < 20 else "6.2"}
             written.block(store, time_s, decode_ms=value, environment=environment)
             if number >= 20:
-                written.write(store, time_s, part="confirmation", decode_ms=value)
+                for _ in range(CONFIRMATIONS):
+                    written.write(store, time_s, part="confirmation", decode_ms=value)
     rows = json.loads(said("history", "local tiny* decode_ms", "-f", "json", *where))
     assert [(row["kind"], row["level"]) for row in rows[-2:]] == [("SLOWER", "WARN"), ("SLOWER", "FAIL")]
     assert rows[20]["environment_changes"] == {"kernel": ["6.1", "6.2"]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -17,11 +18,11 @@ def test_nights_have_the_stated_deviation(kind):
     assert math.sqrt(drawn.first.var(axis=1).mean()) == pytest.approx(0.02, rel=0.08)
 
 
-def test_a_fresh_run_shares_the_day_and_not_the_rest():
+def test_fresh_runs_share_the_day_and_not_the_rest():
     drawn = regression_noise.sample("independent", 0.02, series=2000, nights=60, seed=1)
-    together = np.corrcoef(drawn.first.ravel(), drawn.fresh.ravel())[0, 1]
-    assert together == pytest.approx(regression_noise.DAY, abs=0.01)
-    assert (drawn.first - drawn.fresh).std() == pytest.approx(drawn.within * 2**0.5, rel=0.02)
+    for one, other in combinations((drawn.first, *drawn.fresh), 2):
+        assert np.corrcoef(one.ravel(), other.ravel())[0, 1] == pytest.approx(regression_noise.DAY, abs=0.01)
+        assert (one - other).std() == pytest.approx(drawn.within * 2**0.5, rel=0.02)
 
 
 @pytest.mark.parametrize(("kind", "lag_one"), [("independent", 0.0), ("correlated", 0.8 * 0.7), ("bimodal", 0.0)])
@@ -36,7 +37,10 @@ def test_spikes_are_as_frequent_as_stated():
     drawn = regression_noise.sample("spiky", 1e-4, series=1000, nights=60, seed=1)
     hit = drawn.first > 0.05
     assert hit.mean() == pytest.approx(regression_noise.SPIKES, rel=0.1)
-    assert (drawn.fresh[hit] > 0.05).mean() == pytest.approx(regression_noise.PERSISTENCE, abs=0.05)
+    stays = drawn.fresh[0] > 0.05
+    assert stays[hit].mean() == pytest.approx(regression_noise.PERSISTENCE, abs=0.05)
+    assert (drawn.fresh[1] > 0.05)[stays].mean() == pytest.approx(regression_noise.PERSISTENCE, abs=0.05)
+    assert not (drawn.fresh[1] > 0.05)[~stays].any()
 
 
 def test_a_row_is_the_same_every_time_and_holds_what_it_must():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from reports.nights import Night, Run, Series
@@ -20,15 +20,16 @@ def run(value: float | None, *, half: float = 0.01, status: str = "ok", reason: 
     return Run(value=found, status=status, reason=reason)
 
 
-def night(index: float, value: float | None, fresh: float | None = None, **options: Any) -> Night:
-    """The night of that number; `fresh` is the fresh run's value."""
+def night(index: float, value: float | None, fresh: float | Sequence[float] | None = None, **options: Any) -> Night:
+    """The night of that number; `fresh` is what both fresh runs say, or what each of them says."""
     environment = options.pop("environment", {})
-    confirmation = None if fresh is None else run(fresh)
-    return Night(time=index * DAY, first=run(value, **options), confirmation=confirmation, environment=environment)
+    both = () if fresh is None else (fresh, fresh) if isinstance(fresh, float) else fresh
+    fresh_runs = tuple(run(each) for each in both)
+    return Night(time=index * DAY, first=run(value, **options), confirmations=fresh_runs, environment=environment)
 
 
 def nights(values: Iterable[float | None], first: int = 0) -> tuple[Night, ...]:
-    """One after the other; each has a fresh run that says the same."""
+    """One after the other; each has fresh runs that say the same."""
     return tuple(night(first + index, value, value) for index, value in enumerate(values))
 
 
@@ -38,7 +39,7 @@ def series(*given: Night, key: str = "s", **options: Any) -> Series:
 
 
 def tonight(*values: float | None, **options: Any) -> Verdict:
-    """After twenty quiet nights, each of these with a fresh run that says the same."""
+    """After twenty quiet nights, each of these with fresh runs that say the same."""
     (verdict,) = judge([series(*nights([*QUIET, *values]), **options)])
     return verdict
 

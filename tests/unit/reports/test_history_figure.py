@@ -155,7 +155,9 @@ def test_numbers_that_none_are_do_no_harm():
     odd = [
         Night(time=30 * DAY, first=Run(value=Value(value=math.nan, low=math.nan, high=math.nan))),
         Night(time=31 * DAY, first=Run(value=Value(value=10.0, low=math.nan, high=math.inf))),
-        Night(time=32 * DAY, first=Run(value=Value(value=-1.0, low=-2.0, high=0.0)), confirmation=Run(status="lost")),
+        Night(
+            time=32 * DAY, first=Run(value=Value(value=-1.0, low=-2.0, high=0.0)), confirmations=(Run(status="lost"),)
+        ),
         Night(time=33 * DAY, first=Run(value=Value(value=10.0, low=11.0, high=9.0))),
     ]
     figure = drawn(past(*nights(QUIET), *odd))

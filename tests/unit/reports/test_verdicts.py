@@ -118,9 +118,16 @@ class TestASeries:
         found = each_night(*nights(QUIET))
         assert found == [(Kind.AMBIGUOUS, Level.FINE)] * 14 + [(Kind.SAME, Level.FINE)] * 6
 
-    def test_a_second_night_that_changes_otherwise_waits_for_the_third(self):
-        assert said(tonight(11.0, 13.0)) == (Kind.SLOWER, Level.WARN)
-        assert said(tonight(11.0, 13.0, 12.0)) == (Kind.SLOWER, Level.FAIL)
+    def test_the_second_night_is_a_fail_however_large_the_change_is(self):
+        assert said(tonight(11.0, 13.0)) == (Kind.SLOWER, Level.FAIL)
+
+    def test_neither_outliers_nor_a_second_mode_make_the_limits_wider_than_they_must_be(self):
+        spread = {"quiet": tonight(10.0).threshold}
+        outliers, modes = [10.0, 10.1, 9.9, 10.05, 9.95, 10.0, 10.1, 9.9, 10.05, 13.0] * 5, [10.0, 10.5, 10.0] * 15
+        for name, values in (("outliers", outliers), ("modes", modes)):
+            spread[name] = judge([series(*nights(values))])[0].threshold
+        assert spread["outliers"] < 2 * spread["quiet"] < 0.13
+        assert 0.05 < spread["modes"] < 1.5 * 0.05
 
     def test_a_series_that_is_too_noisy_is_never_called_the_same(self):
         rng = random.Random(0)
@@ -136,29 +143,48 @@ class TestASeries:
         assert all(kind is not Kind.SLOWER for kind, _ in each_night(*nights(modes)))
 
 
-class TestTheFreshRun:
-    def test_an_alarm_wants_one(self):
+class TestFreshRuns:
+    def test_an_alarm_wants_two_one_after_the_other(self):
         verdict = judge([series(*nights(QUIET), night(20, 11.0))])[0]
         assert said(verdict) == (Kind.AMBIGUOUS, Level.WARN)
         assert verdict.wants_confirmation
         assert verdict.alarm
+        assert verdict.why.endswith("; a fresh run is wanted")
+        half = judge([series(*nights(QUIET), night(20, 11.0, [11.0]))])[0]
+        assert said(half) == (Kind.AMBIGUOUS, Level.WARN)
+        assert half.wants_confirmation
+        assert half.why.endswith("; another fresh run is wanted")
         assert not judge([series(*nights(QUIET), night(20, 10.1))])[0].wants_confirmation
 
-    def test_it_decides(self):
-        denied = judge([series(*nights(QUIET), night(20, 11.0, 10.1))])[0]
+    @pytest.mark.parametrize(
+        ("fresh", "says"), [([10.1], "a fresh run says +1.0%"), ([11.0, 10.1], "fresh runs say +10.0%, +1.0%")]
+    )
+    def test_each_of_them_can_deny_it(self, fresh: list[float], says: str):
+        denied = judge([series(*nights(QUIET), night(20, 11.0, fresh))])[0]
         assert said(denied) == (Kind.AMBIGUOUS, Level.FINE)
         assert not denied.wants_confirmation
-        assert "a fresh run says +1.0%: not confirmed" in denied.why
-        confirmed = judge([series(*nights(QUIET), night(20, 11.0, 10.8))])[0]
-        assert said(confirmed) == (Kind.SLOWER, Level.WARN)
-        assert confirmed.effect.value == pytest.approx(math.sqrt(1.1 * 1.08) - 1)
+        assert f"{says}: not confirmed" in denied.why
 
-    def test_one_that_failed_leaves_it_open_and_is_not_asked_for_again(self):
-        open_ = Night(time=20 * DAY, first=run(11.0), confirmation=run(None, status="timeout", reason="600 s"))
-        verdict = judge([series(*nights(QUIET), open_)])[0]
+    def test_together_they_confirm_it(self):
+        confirmed = judge([series(*nights(QUIET), night(20, 11.0, [10.8, 10.9]))])[0]
+        assert said(confirmed) == (Kind.SLOWER, Level.WARN)
+        assert "; fresh runs say +8.0%, +9.0%; the first night" in confirmed.why
+        assert confirmed.effect.value == pytest.approx((1.1 * 1.08 * 1.09) ** (1 / 3) - 1)
+
+    @pytest.mark.parametrize("before", [(), (run(11.0),)])
+    def test_one_that_failed_leaves_it_open_and_is_not_asked_for_again(self, before: tuple[Run, ...]):
+        failed = run(None, status="timeout", reason="600 s")
+        verdict = judge(
+            [series(*nights(QUIET), Night(time=20 * DAY, first=run(11.0), confirmations=(*before, failed)))]
+        )[0]
         assert said(verdict) == (Kind.AMBIGUOUS, Level.WARN)
         assert not verdict.wants_confirmation
         assert "no number (600 s)" in verdict.why
+
+    def test_an_alarm_that_came_to_nothing_widens_no_limits(self):
+        disturbed = [night(20 + index, 13.0, [10.0]) for index in range(5)]
+        after = judge([series(*nights(QUIET), *disturbed, night(25, 10.0))])[0]
+        assert after.threshold == pytest.approx(tonight(10.0).threshold, rel=0.2)
 
     def test_an_established_change_needs_none(self):
         verdict = judge([series(*nights([*QUIET, 11.0, 11.0]), night(22, 11.0))])[0]
@@ -166,7 +192,7 @@ class TestTheFreshRun:
         assert not verdict.wants_confirmation
 
     def test_a_spike_between_two_nights_is_no_change(self):
-        spikes = (*nights([*QUIET, 12.0, 10.0]), night(22, 12.0, 10.0), *nights([10.0, 12.0], 23))
+        spikes = (*nights([*QUIET, 12.0, 10.0]), night(22, 12.0, [10.0]), *nights([10.0, 12.0], 23))
         assert each_night(*spikes)[-5:] == [
             (Kind.SLOWER, Level.WARN), (Kind.SAME, Level.FINE), (Kind.AMBIGUOUS, Level.FINE), (Kind.SAME, Level.FINE),
             (Kind.SLOWER, Level.WARN),
@@ -368,11 +394,11 @@ class TestTime:
 
 
 values = st.floats(0.9, 1.1)
-histories = st.lists(st.tuples(values, values), min_size=1, max_size=45)
+histories = st.lists(st.tuples(values, st.lists(values, max_size=3)), min_size=1, max_size=45)
 
 
 def made(pairs, scale=1.0, **options):
-    given = [night(index, scale * first, scale * fresh) for index, (first, fresh) in enumerate(pairs)]
+    given = [night(at, scale * first, [scale * each for each in fresh]) for at, (first, fresh) in enumerate(pairs)]
     return series(*given, **options)
 
 
@@ -402,7 +428,10 @@ def test_the_order_of_insertion_does_not_matter(pairs, seed):
 
 @given(pairs=histories)
 def test_a_quantity_and_its_inverse_are_judged_alike(pairs):
-    cost, speed = made(pairs), made([(1 / first, 1 / fresh) for first, fresh in pairs], direction="max")
+    cost, speed = (
+        made(pairs),
+        made([(1 / first, [1 / each for each in fresh]) for first, fresh in pairs], direction="max"),
+    )
     kinds = [[said(verdict) for _, (verdict,) in replay([one])] for one in (cost, speed)]
     assert kinds[0] == kinds[1]
 
@@ -430,7 +459,7 @@ def test_no_number_breaks_it(given):
         return Run(value=found, status=status)
 
     found = [
-        Night(time=index * DAY, first=any_run(value, end, status), confirmation=any_run(fresh, None))
+        Night(time=index * DAY, first=any_run(value, end, status), confirmations=(any_run(fresh, None),) * (index % 4))
         for index, (value, fresh, end, status) in enumerate(given)
     ]
     verdicts = [verdict for _, (verdict,) in replay([series(*nights(QUIET, -20), *found)])]

@@ -192,9 +192,9 @@ def test_a_fresh_run_counts_as_much_as_the_first():
     first = Run(value=Value(value=4.0, low=3.0, high=5.0))
     assert number_of(OfSeries(time=0.0, first=first)) == first.value
     fresh = Run(value=exact(1.0))
-    assert number_of(OfSeries(time=0.0, first=first, confirmation=fresh)) == Value(value=2.0, low=1.5, high=2.5)
-    assert number_of(OfSeries(time=0.0, first=first, confirmation=Run(status="timeout"))) == first.value
-    assert number_of(OfSeries(time=0.0, first=Run(status="timeout"), confirmation=fresh)) is None
+    assert number_of(OfSeries(time=0.0, first=first, confirmations=(fresh,))) == Value(value=2.0, low=1.5, high=2.5)
+    assert number_of(OfSeries(time=0.0, first=first, confirmations=(Run(status="timeout"),))) == first.value
+    assert number_of(OfSeries(time=0.0, first=Run(status="timeout"), confirmations=(fresh,))) is None
 
 
 def suite(tmp_path: Path) -> list[Item]:

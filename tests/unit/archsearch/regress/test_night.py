@@ -24,6 +24,7 @@ from archsearch.store import MeasurementRecord, Store
 from profiler.installed import AgentFile
 from profiler.runner import DeviceSession
 from profiler.testing import Fault, lose
+from reports.gate import CONFIRMATIONS
 from reports.verdict import Verdict
 from tests.e2e.regress_nights import add_earlier
 from tests.unit.archsearch.lab import Lab, Log
@@ -122,15 +123,16 @@ def test_the_anchor_comes_first_and_last_and_the_rest_in_an_order_of_the_night(n
     assert {verdict.kind for verdict in nights.verdicts()} == {"AMBIGUOUS"}
 
 
-def test_a_device_that_moved_is_device_wide_after_a_fresh_run_of_all(nights: Nights):
+def test_a_device_that_moved_is_device_wide_after_fresh_runs_of_all(nights: Nights):
     nights.run()
     add_earlier(nights.store, 15)
     nights.lab.add("a", decode_ms=1.5)
     nights.run(night=1.8e9 + 86_400)
-    assert [part.split()[-2] for part in nights.parts()][5:] == ["confirmation"] * 4
+    assert [part.split()[-2] for part in nights.parts()][5:] == ["confirmation"] * 4 * CONFIRMATIONS
     assert {verdict.kind for verdict in nights.verdicts()} == {"device-wide"}
     assert not any(verdict.wants_confirmation for verdict in nights.verdicts())
-    assert nights.told.has("a fresh run decides")
+    assert nights.told.has("a: an alarm; fresh runs decide: one, two, three")
+    assert nights.told.has("a: it stands; another fresh run decides: one, two, three")
 
 
 def test_a_block_over_which_the_anchor_moved_is_measured_again_at_most_twice(

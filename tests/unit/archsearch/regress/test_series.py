@@ -171,13 +171,14 @@ def test_of_series_that_followed_each_other_the_latest_is_missed(nights: Store):
     assert (len(old.nights), len(new.nights)) == (1, 2)
 
 
-def test_a_fresh_run_belongs_to_its_night(nights: Store):
+def test_fresh_runs_belong_to_their_night_in_their_order(nights: Store):
     block(nights, night(0), decode_ms=1.0)
-    write(nights, night(0), part="confirmation", decode_ms=1.5)
-    write(nights, night(0), part="confirmation", item="anchor", anchor=True)
-    for series in (of(nights)[0], of(nights, anchor=True)[0]):
-        assert len(series.nights) == 1
-        assert series.nights[0].confirmation is not None
+    for decode_ms in (1.5, 1.25):
+        write(nights, night(0), part="confirmation", decode_ms=decode_ms)
+        write(nights, night(0), part="confirmation", item="anchor", anchor=True)
+    for series, values in ((of(nights)[0], [1.5, 1.25]), (of(nights, anchor=True)[0], [1.0, 1.0])):
+        [one] = series.nights
+        assert [run.value.value for run in one.confirmations if run.value] == pytest.approx(values, rel=1e-3)
 
 
 def test_until_a_night(nights: Store):
