@@ -82,7 +82,7 @@ def device_wide(look: Look, gate: Gate, effect: float, anchor: float) -> str:
     )
 
 
-def alarm(look: Look, gate: Gate, effect: float, *, silent: bool, moved: float | None) -> str:
+def alarm(look: Look, gate: Gate, effect: float, *, silent: bool, anchor: float | None, with_it: bool) -> str:
     """Of a confirmed alarm, or an established change.
 
     Args:
@@ -90,7 +90,8 @@ def alarm(look: Look, gate: Gate, effect: float, *, silent: bool, moved: float |
         gate: The series, this night taken in.
         effect: Relative change of the quantity.
         silent: There are anchors and they say nothing.
-        moved: Effect of the anchors where they moved to the same side, by less.
+        anchor: Effect of the device's anchors where they moved to the same side; None for an anchor itself.
+        with_it: That is all of the change, but the device's settings are others, too.
     """
     limits = _limits(look)
     threshold = _limit(look, gate)
@@ -98,8 +99,9 @@ def alarm(look: Look, gate: Gate, effect: float, *, silent: bool, moved: float |
     text = f"{effect:+.1%} against {_baseline(limits, gate)}, {beyond}"
     if look.confirmed:
         text += f"; {_fresh(look, gate)}"
-    if moved is not None:
-        text += f"; the device's anchor moved by {gate.cost_factor(moved) - 1:+.1%}, which explains a part"
+    if anchor is not None:
+        meaning = "with other settings as well" if with_it else "which explains a part"
+        text += f"; the device's anchor moved by {gate.cost_factor(anchor) - 1:+.1%}, {meaning}"
     elif silent:
         text += "; the device's anchor says nothing tonight, so it may be the device"
     if gate.established:

@@ -200,7 +200,8 @@ def _verdict(one: _Tonight, anchors: _Anchors) -> Verdict:
     silent = anchors.exist and not anchors.known
     track.failed = side > 0 and gate.established > 0 and (track.failed or not silent)
     level = Level.FINE if side < 0 else Level.FAIL if track.failed else Level.WARN
-    why = reasons.alarm(look, gate, effect, silent=silent, moved=anchors.effect if anchors.side == side else None)
+    anchor = anchors.effect if anchors.side == side and not track.series.anchor else None
+    why = reasons.alarm(look, gate, effect, silent=silent, anchor=anchor, with_it=moved_with_it)
     return _made(one, Kind.SLOWER if side > 0 else Kind.FASTER, level, why)
 
 
