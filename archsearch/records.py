@@ -174,7 +174,7 @@ def _pools(store: Store, study: str) -> dict[str, str]:
     pools: dict[str, str] = {}
     for _, _, event in store.events(study, RUN_STARTED):
         named = event.get(POOLS, {})
-        if not isinstance(named, Mapping):
+        if not isinstance(named, Mapping) or not all(isinstance(name, str) for name in named.values()):
             raise StoreError(f"study {study!r}: the groups of devices that a run noted are damaged")
         pools |= named
     return pools
@@ -184,7 +184,9 @@ def _taken_over(store: Store, study: str) -> dict[str, Mapping[str, Any]]:
     """By job, under what role and names a measurement of another study was taken over."""
     taken: dict[str, Mapping[str, Any]] = {}
     for _, _, event in store.events(study, REUSED):
-        if not isinstance(event.get("job_id"), str) or not event.keys() >= set(_TAKEN_AS):
+        role, trial, name, label = (event.get(one, ...) for one in _TAKEN_AS)
+        texts = all(isinstance(one, str) for one in (event.get("job_id"), role, label))
+        if not texts or not isinstance(trial, int | None) or not isinstance(name, str | None):
             raise StoreError(f"study {study!r}: the note of a measurement taken over from another study is damaged")
         taken[event["job_id"]] = event
     return taken

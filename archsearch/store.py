@@ -138,15 +138,13 @@ class Store:
 
     def written_unix(self) -> dict[str, float]:
         """When each study was last written to: its newest measurement or event, or else when it was made."""
-        written = dict(self._read(sa.select(t.studies), lambda record: (str(record.name), float(record.created_unix))))
+        written: dict[str, float] = {}
         for table in (t.measurements, t.events):
-            newest = sa.select(sa.func.max(table.c.sequence)).group_by(
-                table.c.study
-            )  # an index knows it: no row is read
+            newest = sa.select(sa.func.max(table.c.sequence)).group_by(table.c.study)
             query = sa.select(table.c.study, table.c.created_unix).where(table.c.sequence.in_(newest))
             for name, at in self._read(query, lambda record: (str(record.study), float(record.created_unix))):
                 written[name] = max(at, written.get(name, at))
-        return written
+        return {study.name: written.get(study.name, study.created_unix) for study in self.studies()}
 
     def layout_texts(self, ids: Sequence[str]) -> dict[str, str]:
         """The canonical forms of these layouts, as JSON, by id."""

@@ -7,8 +7,8 @@ deviation, the share of series (unless said otherwise):
 - WARN: that warned at least once, falsely. fresh: nights, of all, on which fresh runs were asked for.
 - +5%, +10%, +20%: of which a step by that much was a FAIL by its second night. The step comes on a night drawn between
   the 21st and the last but one; what had falsely failed before and still did counts as found.
-- MDC: the median of the minimum detectable change that was printed the night before; found: a step by exactly what was
-  printed for that series was a FAIL by its second night (95% is promised for normal noise).
+- MDC: the median of the minimum detectable change that was printed on the night of the step; found: a step by exactly
+  what was printed for that series was a FAIL by its second night (95% is promised for normal noise).
 - points: with a change point, falsely. at +10%: with a change point within two nights of a step by 10% that has at
   least a week behind it.
 - MAD rule: FAIL and +10% for median and scaled MAD of the last 14 good nights, alarm beyond max(4%, 3.5 MADs), one

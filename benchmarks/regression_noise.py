@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reports.gate import CONFIRMATIONS
+from reports.nights import FRESH_RUNS
 
 KINDS = ("independent", "correlated", "drifting", "spiky", "bimodal", "bimodal in runs")
 DAY = 0.8
@@ -63,7 +63,7 @@ def sample(kind: str, deviation: float, *, series: int, nights: int, seed: int) 
     rng = np.random.default_rng([seed, KINDS.index(kind), round(1e6 * deviation)])
     shape = (series, nights)
     size, within = deviation * DAY**0.5, deviation * (1 - DAY) ** 0.5
-    spikes = [np.zeros(shape)] * (1 + CONFIRMATIONS)
+    spikes = [np.zeros(shape)] * (1 + FRESH_RUNS)
     if kind == "independent":
         day = rng.normal(0, size, shape)
     elif kind == "correlated":
@@ -73,7 +73,7 @@ def sample(kind: str, deviation: float, *, series: int, nights: int, seed: int) 
     elif kind == "spiky":
         day = size * rng.standard_t(4, shape) / 2**0.5  # whose variance is 2
         spikes = [np.where(rng.random(shape) < SPIKES, np.log1p(rng.uniform(0.1, 0.3, shape)), 0.0)]
-        for _ in range(CONFIRMATIONS):
+        for _ in range(FRESH_RUNS):
             spikes.append(np.where(rng.random(shape) < PERSISTENCE, spikes[-1], 0.0))
     else:
         rarer = rng.uniform(0.2, 0.5, (series, 1))

@@ -10,9 +10,10 @@ Deviations: of each night its distance from the median of the good nights before
     in the proportions of this series, scatter within and between nights, drift, how the median lags behind it, and the
     error of that median.
 Spread: S, the lesser of two quantiles of the last `MEMORY` absolute deviations, 87.5% over 1.534 and 98% over 2.326.
-    Where noise is normal either is the standard deviation. An eighth of the nights may be outliers, and do not touch
-    the first; of a second mode, on a seventh of the nights or more, the first alone would say too much, since beyond it
+    Of many normal ones either is the standard deviation. An eighth of the nights may be outliers, and do not touch the
+    first; of a second mode, on a seventh of the nights or more, the first alone would say too much, since beyond it
     there is nothing.
+Scatter: the first of them, by (1 + 3/n) wider with n deviations, since of few it is too small: what intervals are of.
 Threshold: T = max(minimum effect, 2.75 S (1 + 7/n)) with n deviations: (1 + 7/n) is for the error of a quantile of few.
     A baseline of m nights, fewer than w = `WINDOW` after an acceptance or other settings, widens S by
     sqrt((1 + pi/2m) / (1 + pi/2w)), pi/2m being the variance of a median of m.
@@ -25,8 +26,8 @@ Back: an established change stays until somebody accepts it, or until it is belo
 
 The rule that this comes from takes S = 1.4826 MAD of the last 14 good nights, T = max(4%, 3.5 S), asks one fresh run
 for T and two nights for nothing else. A MAD of 14 nights is off by a fifth as often as not, is blind to a second mode,
-sees a slow device as a quiet one, and forgets after two weeks what noise the series has: simulated, it both misses
-more and fails more unchanged series. ``benchmarks/regression_gate.py`` prints both.
+sees a slow device as a quiet one, and forgets after two weeks what noise the series has: simulated, where it misses
+less it fails several times as many unchanged series. ``benchmarks/regression_gate.py`` prints both.
 
 Alarms never become part of the baseline. Those that were not confirmed, or were gone the next night, become deviations
 (this series does that); those of an established change do not. A change in steps below T is followed by the baseline
@@ -37,7 +38,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from copy import copy
 from statistics import median
 from typing import Final
@@ -55,10 +56,8 @@ FIRST_DEVIATIONS: Final = 10
 settings changed before that."""
 MEMORY: Final = 60
 """Deviations behind a spread."""
-CONFIRMATIONS: Final = 2
-"""Fresh runs that decide on an alarm."""
 CONFIRMED: Final = 0.85
-"""Share of the threshold that each of them must reach."""
+"""Share of the threshold that each fresh run must reach."""
 VAGUE: Final = 3.0
 """How many times wider than usual the interval of a night is that says nothing. With three processes an interval is
 that wide by chance on one night of 500."""
@@ -66,6 +65,7 @@ that wide by chance on one night of 500."""
 _QUANTILES = ((0.875, 1.5341), (0.98, 2.3263))  # of absolute deviations, and each over S where they are normal
 _MULTIPLE = 2.75
 _SMALL = 7.0
+_FEW = 3.0
 _POWER = 2.5
 _MEDIAN_ERROR = math.pi / 2
 _LARGEST = 700.0  # of a logarithm whose number is finite
@@ -160,16 +160,18 @@ class Gate:
             return None
         of_nights = len(self._levels)
         known = len(self._deviations)
-        spread = _spread(self._deviations)
+        few = 1.0
         if self._pinned is None:
             baseline = median(self._levels)
-            spread *= math.sqrt((1 + _MEDIAN_ERROR / of_nights) / (1 + _MEDIAN_ERROR / WINDOW))
+            few = math.sqrt((1 + _MEDIAN_ERROR / of_nights) / (1 + _MEDIAN_ERROR / WINDOW))
         else:
             baseline = self._pinned
+        spreads = _spreads(self._deviations)
+        spread = few * min(spreads)
         threshold = max(self._floor, _threshold(spread, known))
         return Limits(
-            baseline=baseline, spread=spread, threshold=threshold, detectable=threshold + _POWER * spread,
-            nights=of_nights,
+            baseline=baseline, spread=spread, scatter=few * spreads[0] * (1 + _FEW / known), threshold=threshold,
+            detectable=threshold + _POWER * spread, nights=of_nights,
         )  # fmt: skip
 
     def look(self, night: Night) -> Look:
@@ -186,15 +188,19 @@ class Gate:
         usual = median(self._widths) if self._widths else math.inf
         if width > VAGUE * usual and width > max(limits.threshold, abs(effect)):
             return Look(night=night, level=level, limits=limits, effect=effect, vague=True)
-        levels = [self._level(run) for run in night.confirmations]
+        levels = [self._level(run) for run in night.confirmations[: night.fresh_runs]]
+        effects = [None if one is None else one - limits.baseline for one in levels]
         side = 0 if abs(effect) <= limits.threshold else 1 if effect > 0 else -1
         confirmed = None
         if side:
-            enough = limits.baseline + side * CONFIRMED * limits.threshold
-            confirmed = _all(levels[:CONFIRMATIONS], lambda fresh: (fresh - enough) * side > 0)
+            reached = [one is not None and one * side > CONFIRMED * limits.threshold for one in effects]
+            if any(one is not None and not there for one, there in zip(effects, reached, strict=True)):
+                confirmed = False
+            elif sum(reached) == night.fresh_runs:
+                confirmed = True
         return Look(
             night=night, level=level, limits=limits, effect=effect, side=side,
-            fresh=tuple(fresh - limits.baseline for fresh in levels if fresh is not None), confirmed=confirmed,
+            fresh=tuple(one for one in effects if one is not None), confirmed=confirmed,
             stands=self._stands(effect, limits),
         )  # fmt: skip
 
@@ -259,24 +265,16 @@ class Gate:
 
 def spread_noise(deviations: Sequence[float]) -> float:
     """The threshold that deviations ask for, whatever a minimum effect is; see the module."""
-    return _threshold(_spread(deviations), len(deviations))
+    return _threshold(min(_spreads(deviations)), len(deviations))
 
 
 def _threshold(spread: float, known: int) -> float:
     return _MULTIPLE * spread * (1 + _SMALL / known)
 
 
-def _spread(deviations: Collection[float]) -> float:
+def _spreads(deviations: Collection[float]) -> list[float]:
     ordered = sorted(map(abs, deviations))
-    return min(_LARGEST / 10, *(_quantile(ordered, share) / of_normal for share, of_normal in _QUANTILES))
-
-
-def _all(levels: Sequence[float | None], reach: Callable[[float], bool]) -> bool | None:
-    """Whether all of the fresh runs that decide reach a level; None while that is not known."""
-    found = [None if level is None else reach(level) for level in levels]
-    if False in found:
-        return False
-    return True if found.count(True) == CONFIRMATIONS else None
+    return [min(_LARGEST / 10, _quantile(ordered, share) / of_normal) for share, of_normal in _QUANTILES]
 
 
 def _quantile(ordered: list[float], share: float) -> float:

@@ -16,6 +16,7 @@ class Limits:
     Attributes:
         baseline: The level.
         spread: S.
+        scatter: The standard deviation of what nights differ by, for intervals.
         threshold: T.
         detectable: T + 2.5 S.
         nights: Good nights behind the baseline.
@@ -23,6 +24,7 @@ class Limits:
 
     baseline: float
     spread: float
+    scatter: float
     threshold: float
     detectable: float
     nights: int
@@ -39,7 +41,7 @@ class Look:
         effect: Distance of the first run from the baseline; 0 while the series is learned.
         side: 1 when dearer beyond the threshold, -1 when cheaper, 0 without an alarm.
         vague: The interval is several times as wide as usual and holds the baseline: the night says nothing.
-        fresh: Distances of the fresh runs that have a number.
+        fresh: Distances of those of the fresh runs that decide which have a number.
         confirmed: Whether the fresh runs confirm the alarm; None without an alarm, or while they do not decide it.
         stands: 1 or -1 when a change that was established before stands tonight: its side.
     """

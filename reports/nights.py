@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from statistics import geometric_mean
 from typing import Literal
 
 from reports.objectives import Direction
@@ -20,6 +21,8 @@ Fitness = Literal["number", "absent", "wrong"]
 OK = "ok"
 INVALID = "invalid"
 """The status of a run whose output was wrong, whatever its speed."""
+FRESH_RUNS = 2
+"""Fresh runs of one night that decide on an alarm."""
 RESULTS_WITHOUT_NUMBER = frozenset({"infeasible", "out_of_memory", "timeout"})
 """Statuses that say something of what was measured and not of the way to the device: it no longer fits, or no longer
 ends in time."""
@@ -65,6 +68,7 @@ class Night:
             anchor's night is found.
         first: The night's measurement.
         confirmations: Fresh runs that were taken later in the night because the first one raised an alarm, in order.
+        fresh_runs: How many of them decide.
         environment: What may explain a change, by name: versions of system, runtime and agent, governor, power mode.
         minimum_effect: Smallest relative change that was worth an alarm that night; None: as the series has it.
     """
@@ -72,6 +76,7 @@ class Night:
     time: float
     first: Run
     confirmations: tuple[Run, ...] = ()
+    fresh_runs: int = FRESH_RUNS
     environment: Mapping[str, str] = field(default_factory=dict)
     minimum_effect: float | None = None
 
@@ -84,7 +89,7 @@ def number_of(night: Night) -> Value | None:
     fresh = [run.value.value for run in night.confirmations if run.fitness == "number" and run.value is not None]
     if not fresh:
         return one
-    factor = math.exp(sum(math.log(value / one.value) for value in fresh) / (1 + len(fresh)))
+    factor = geometric_mean([one.value, *fresh]) / one.value
     return Value(value=one.value * factor, low=one.low * factor, high=one.high * factor)
 
 

@@ -8,8 +8,9 @@ from typing import Final
 
 from reports.change_points import SEGMENT, ChangePoint
 from reports.formatting import change_text, moment
-from reports.gate import CONFIRMATIONS, FIRST_DEVIATIONS, FIRST_NIGHTS, WINDOW
+from reports.gate import CONFIRMED, FIRST_DEVIATIONS, FIRST_NIGHTS, WINDOW
 from reports.lost_devices import LostDevices, night_time, untold
+from reports.nights import FRESH_RUNS
 from reports.verdict import Verdict
 from reports.verdict_summary import counts_text
 
@@ -17,9 +18,9 @@ NOTES: Final = (
     "Every number of a night comes from fresh processes; ± and bars are its 95% interval over them.",
     f"The baseline is the median of the last {WINDOW} good nights, or a value that somebody pinned. The band around it "
     "is what counts as no alarm: it follows how much this series scatters from night to night.",
-    f"An alarm is confirmed by {CONFIRMATIONS} fresh runs of the same night, one after the other; without them "
-    "there is no FAIL. SLOWER (or bigger) is WARN on its first night and FAIL from the second on, until it goes back "
-    "or somebody accepts it (archsearch regress accept).",
+    f"An alarm is confirmed by {FRESH_RUNS} fresh runs of the same night, one after the other, if each reaches "
+    f"{CONFIRMED:.0%} of the threshold; without them there is no FAIL. SLOWER (or bigger) is WARN on its first night "
+    "and FAIL from the second on, until it goes back or somebody accepts it (archsearch regress accept).",
     "device-wide: most anchors of the device moved too, so it is the device (system update, power mode, heat) and need "
     "not be what is measured on it.",
     "AMBIGUOUS: there is a number, and nothing can be said. INVALID: wrong output, whatever its speed. NO-DATA: no "

@@ -49,28 +49,28 @@ def vague(look: Look) -> str:
 def noisy(look: Look, gate: Gate) -> str:
     """Of a series in which nothing that matters would be seen."""
     limits = _limits(look)
-    scatter = f"±{1.96 * limits.spread:.0%}"
+    scatter = f"±{1.96 * limits.scatter:.0%}"
     return f"no alarm, but nights scatter by {scatter}: only a change above {_seen(limits, gate)} would be seen"
 
 
 def quiet(look: Look, gate: Gate, *, went_back: bool) -> str:
     """Of a night without an alarm."""
     limits = _limits(look)
-    effect = gate.cost_factor(look.mean_effect) - 1
+    first = gate.cost_factor(look.effect) - 1
     ends = sorted(gate.cost_factor(side * limits.threshold) - 1 for side in (-1, 1))
     return (
-        f"{'it went back: ' if went_back else ''}{effect:+.1%}, within {ends[0]:+.1%} and {ends[1]:+.1%} of "
-        f"{_baseline(limits, gate)}; a change of {_seen(limits, gate)} would be seen"
+        f"{'it went back: ' if went_back else ''}{first:+.1%}, within {ends[0]:+.1%} and {ends[1]:+.1%} of "
+        f"{_baseline(limits, gate)}{_together(look, gate)}; a change of {_seen(limits, gate)} would be seen"
     )
 
 
-def unconfirmed(look: Look, gate: Gate, effect: float) -> str:
+def unconfirmed(look: Look, gate: Gate) -> str:
     """Of an alarm that is not confirmed."""
     first = gate.cost_factor(look.effect) - 1
     alarm = f"{first:+.1%} against {_baseline(_limits(look), gate)}, beyond {_limit(look, gate)}"
     if look.confirmed is None:
         return f"{alarm}; {_lacking(look)}"
-    return f"{alarm}, but {_fresh(look, gate)}: not confirmed ({effect:+.1%} together)"
+    return f"{alarm}, but {_fresh(look, gate)}: not confirmed"
 
 
 def device_wide(look: Look, gate: Gate, effect: float, anchor: float) -> str:
@@ -82,13 +82,12 @@ def device_wide(look: Look, gate: Gate, effect: float, anchor: float) -> str:
     )
 
 
-def alarm(look: Look, gate: Gate, effect: float, *, silent: bool, anchor: float | None, with_it: bool) -> str:
+def alarm(look: Look, gate: Gate, *, silent: bool, anchor: float | None, with_it: bool) -> str:
     """Of a confirmed alarm, or an established change.
 
     Args:
         look: The night.
         gate: The series, this night taken in.
-        effect: Relative change of the quantity.
         silent: There are anchors and they say nothing.
         anchor: Effect of the device's anchors where they moved to the same side; None for an anchor itself.
         with_it: That is all of the change, but the device's settings are others, too.
@@ -96,9 +95,8 @@ def alarm(look: Look, gate: Gate, effect: float, *, silent: bool, anchor: float 
     limits = _limits(look)
     threshold = _limit(look, gate)
     beyond = f"beyond {threshold}" if look.side else f"within {threshold} and not yet back"
-    text = f"{effect:+.1%} against {_baseline(limits, gate)}, {beyond}"
-    if look.confirmed:
-        text += f"; {_fresh(look, gate)}"
+    first = gate.cost_factor(look.effect) - 1
+    text = f"{first:+.1%} against {_baseline(limits, gate)}, {beyond}{_together(look, gate)}"
     if anchor is not None:
         meaning = "with other settings as well" if with_it else "which explains a part"
         text += f"; the device's anchor moved by {gate.cost_factor(anchor) - 1:+.1%}, {meaning}"
@@ -164,6 +162,11 @@ def _fresh(look: Look, gate: Gate) -> str:
     """What tonight's fresh runs say."""
     said = [f"{gate.cost_factor(effect) - 1:+.1%}" for effect in look.fresh]
     return f"a fresh run says {said[0]}" if len(said) == 1 else f"fresh runs say {', '.join(said)}"
+
+
+def _together(look: Look, gate: Gate) -> str:
+    """What they and the first run come to, where there are any."""
+    return f"; {_fresh(look, gate)} ({gate.cost_factor(look.mean_effect) - 1:+.1%} together)" if look.fresh else ""
 
 
 def _lacking(look: Look) -> str:

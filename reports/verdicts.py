@@ -181,13 +181,13 @@ def _verdict(one: _Tonight, anchors: _Anchors) -> Verdict:
     effect = gate.cost_factor(look.mean_effect) - 1
     if not look.stands and look.confirmed is not True:
         missing_run = look.confirmed is None
-        why = reasons.unconfirmed(look, gate, effect)
+        why = reasons.unconfirmed(look, gate)
         if not missing_run:
             gate.passing(look)
             track.failed = False
         return _made(
             one, Kind.AMBIGUOUS, Level.WARN if missing_run else Level.FINE, why,
-            wants_confirmation=missing_run and len(look.fresh) == len(look.night.confirmations),
+            wants_confirmation=missing_run and len(look.fresh) == len(look.night.confirmations) < look.night.fresh_runs,
         )  # fmt: skip
     moved_with_it = anchors.side == side and side * (look.mean_effect - anchors.effect) <= look.limits.threshold
     if moved_with_it and not reasons.settings(track.last_good, look.night):
@@ -201,7 +201,7 @@ def _verdict(one: _Tonight, anchors: _Anchors) -> Verdict:
     track.failed = side > 0 and gate.established > 0 and (track.failed or not silent)
     level = Level.FINE if side < 0 else Level.FAIL if track.failed else Level.WARN
     anchor = anchors.effect if anchors.side == side and not track.series.anchor else None
-    why = reasons.alarm(look, gate, effect, silent=silent, anchor=anchor, with_it=moved_with_it)
+    why = reasons.alarm(look, gate, silent=silent, anchor=anchor, with_it=moved_with_it)
     return _made(one, Kind.SLOWER if side > 0 else Kind.FASTER, level, why)
 
 
@@ -239,7 +239,7 @@ def _made(one: _Tonight, kind: Kind, level: Level, why: str, *, wants_confirmati
     if limits is None and look is None:
         limits = gate.limits()
     if look is not None and look.limits is not None:
-        half = max(1.96 * look.limits.spread, look.own_error)
+        half = max(1.96 * look.limits.scatter, look.own_error)
         ends = [gate.cost_factor(look.mean_effect + shift) - 1 for shift in (-half, 0.0, half)]
         effect = Value(low=min(ends), value=ends[1], high=max(ends))
     alarmed = kind in (Kind.SLOWER, Kind.FASTER, Kind.DEVICE_WIDE)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
 from archsearch.cli.exits import CommandError
 from archsearch.errors import StoreError
 from archsearch.store import Store
+from archsearch.store_glance import written_unix
 
 DATABASE = "study.db"
 ADHOC_STUDY = "measure"
@@ -60,32 +63,16 @@ def known_blocks(*, store: str | None, runs: Path) -> Store | None:
 def by_last_write(*, store: str | None, runs: Path) -> list[str]:
     """Names of the studies that can be ranked, the one written to last first.
 
+    A study in a folder of its own that cannot be read counts as of the time of its file.
+
     Raises:
-        StoreError: The one store cannot be read; a study in a folder of its own that cannot has its file's time.
+        StoreError: The one store cannot be read.
     """
     if store is not None:
         with Store.open(store, create=False) as database:
-            written = database.written_unix()
-        return sorted(written.keys() - RESERVED.keys(), key=lambda name: (written[name], name), reverse=True)
-    found = [path for path in runs.glob(f"*/{DATABASE}") if path.parent.name not in RESERVED]
-    found.sort(key=lambda path: (_written_unix(path, _state(path)), path.parent.name), reverse=True)
-    return [path.parent.name for path in found]
-
-
-def _state(database: Path) -> tuple[tuple[int, int], ...]:
-    """Changes whenever something is written; files that are not there, or hold nothing yet, are left out."""
-    found = (path.stat() for path in (database, database.with_name(f"{DATABASE}-wal")) if path.exists())
-    return tuple((file.st_mtime_ns, file.st_size) for file in found if file.st_size)
-
-
-@lru_cache(maxsize=4096)
-def _written_unix(database: Path, _state: tuple[tuple[int, int], ...]) -> float:
-    """What the store says: whoever looks at a study touches its files too, so their times say little."""
-    try:
-        with Store.open(database, create=False) as store:
-            return max(store.written_unix().values(), default=0.0)
-    except StoreError:
-        return max((at_ns / 1e9 for at_ns, _ in _state), default=0.0)
+            return _ranked(database)
+    found = {path.parent.name: _written_unix(path, _state(path)) for path in runs.glob(f"*/{DATABASE}")}
+    return _last_first(found)
 
 
 def latest(*, store: str | None, runs: Path) -> str:
@@ -94,14 +81,39 @@ def latest(*, store: str | None, runs: Path) -> str:
     Raises:
         CommandError: There is none.
     """
-    names = by_last_write(store=store, runs=runs)
-    if names:
-        return names[0]
-    where = str(runs)
-    if store is not None:
+    names, where = [], str(runs)
+    if store is None:
+        names = by_last_write(store=store, runs=runs)
+    else:
         with Store.open(store, create=False) as database:
-            where = database.where
-    raise CommandError(f"no study in {where} yet", hint="archsearch run --devices devices.yaml")
+            names, where = _ranked(database), database.where
+    if not names:
+        raise CommandError(f"no study in {where} yet", hint="archsearch run --devices devices.yaml")
+    return names[0]
+
+
+def _ranked(database: Store) -> list[str]:
+    return _last_first(database.written_unix())
+
+
+def _last_first(written: Mapping[str, float]) -> list[str]:
+    return sorted(written.keys() - RESERVED.keys(), key=lambda name: (written[name], name), reverse=True)
+
+
+def _state(database: Path) -> tuple[tuple[int, int], ...]:
+    """Changes whenever something is written; files that are not there, or hold nothing yet, are left out."""
+    found = []
+    for path in (database, database.with_name(f"{DATABASE}-wal")):
+        with suppress(OSError):  # a reader who leaves takes the log away
+            file = path.stat()
+            found.append((file.st_mtime_ns, file.st_size))
+    return tuple(one for one in found if one[1])
+
+
+@lru_cache(maxsize=4096)
+def _written_unix(database: Path, state: tuple[tuple[int, int], ...]) -> float:
+    written = written_unix(database)
+    return written if written is not None else max((at_ns / 1e9 for at_ns, _ in state), default=0.0)
 
 
 def existing(name: str, *, store: str | None, runs: Path) -> Store:

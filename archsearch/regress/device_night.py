@@ -22,7 +22,7 @@ from archsearch.regress.series_key import SeriesKey
 from archsearch.regress.taking import Taker, Telling
 from profiler.errors import TransportError
 from profiler.jobs import Protocol as Effort
-from reports.gate import CONFIRMATIONS
+from reports.nights import FRESH_RUNS
 
 NIGHT_PROTOCOL: Final = Effort(min_processes=3, max_processes=5, min_repeats=3, max_repeats=6, time_budget_s=20.0)
 """Several processes: what they differ by is most of what nights differ by."""
@@ -30,9 +30,6 @@ CLOSING_PROTOCOL: Final = replace(NIGHT_PROTOCOL, max_processes=3, max_repeats=3
 """Of the anchor after a block: did it move?"""
 AGAIN_AT_MOST: Final = 2
 """How often a block is measured again because the anchors moved over it."""
-_FRESH_ROUNDS: Final = 2 * CONFIRMATIONS
-"""Rounds of fresh runs at most. What raises an alarm takes part in `CONFIRMATIONS` of them; what the anchors of the
-first rounds bring to light may take part in later ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,8 +124,8 @@ class DeviceNight:
         return rounds(noted)[number].trouble
 
     def _confirm(self) -> None:
-        """Take fresh runs of what wants one, beside fresh runs of the anchors, round by round until nothing does."""
-        for number in range(_FRESH_ROUNDS):
+        """Take fresh runs of what wants one, beside fresh runs of the anchors, round by round."""
+        for number in range(FRESH_RUNS):
             wanted = self._wanted()
             items = [item for item in self._settings.items if item.asked in wanted and not item.anchor]
             if not wanted:
@@ -152,7 +149,7 @@ class DeviceNight:
         note = Note(
             night=settings.night, suite=settings.suite, item=item.name, identity=item.identity, anchor=item.anchor,
             part=part, round=number, quantities=settings.quantities, minimum_effect=item.minimum_effect,
-            archsearch=settings.archsearch,
+            archsearch=settings.archsearch, fresh_runs=FRESH_RUNS,
         )  # fmt: skip
         suffix = _SUFFIX[part] if item.anchor or part == "confirmation" else ""
         label = f"{item.name}{suffix}"

@@ -45,6 +45,7 @@ class Note:
         quantities: What is judged of it.
         minimum_effect: Smallest relative change that is worth an alarm.
         archsearch: Version of this program.
+        fresh_runs: How many fresh runs decide on an alarm of its night; one where an older note does not say it.
     """
 
     night: float
@@ -57,6 +58,7 @@ class Note:
     quantities: tuple[str, ...]
     minimum_effect: float
     archsearch: str
+    fresh_runs: int
 
     def to_json(self) -> dict[str, Any]:
         """As the record holds it."""
@@ -74,10 +76,12 @@ class Note:
                 "identity": str(notes["identity"]), "anchor": bool(notes["anchor"]), "part": notes["part"],
                 "round": int(notes["round"]), "quantities": tuple(map(str, notes["quantities"])),
                 "minimum_effect": float(notes["minimum_effect"]), "archsearch": str(notes["archsearch"]),
+                "fresh_runs": int(notes.get("fresh_runs", 1)),
             })  # fmt: skip
         except (KeyError, TypeError, ValueError, OverflowError):
             return None
-        return note if math.isfinite(note.night) and 0 < note.minimum_effect < math.inf else None
+        sound = math.isfinite(note.night) and 0 < note.minimum_effect < math.inf and note.fresh_runs > 0
+        return note if sound else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

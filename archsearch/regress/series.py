@@ -19,7 +19,7 @@ from archsearch.regress.series_key import SeriesKey
 from archsearch.store import Store
 from profiler.stats import Interval
 from profiler.workloads import Point
-from reports.nights import OK, Acceptance, Night, Run, Series
+from reports.nights import FRESH_RUNS, OK, Acceptance, Night, Run, Series
 from reports.values import Value
 from search_space.layout import by_kind
 
@@ -42,12 +42,14 @@ class _Growing:
     fresh: dict[float, tuple[Run, ...]] = field(default_factory=dict)
     environments: dict[float, Mapping[str, str]] = field(default_factory=dict)
     effects: dict[float, float] = field(default_factory=dict)
+    fresh_runs: dict[float, int] = field(default_factory=dict)
 
     def nights(self) -> tuple[Night, ...]:
         return tuple(
             Night(
                 time=time, first=self.first[time], confirmations=self.fresh.get(time, ()),
                 environment=self.environments.get(time, {}), minimum_effect=self.effects.get(time),
+                fresh_runs=self.fresh_runs.get(time, FRESH_RUNS),
             )
             for time in sorted(self.first)
         )  # fmt: skip
@@ -106,6 +108,7 @@ def _take(growing: dict[SeriesKey, _Growing], one: Counted) -> None:
             else:
                 series.first[note.night] = run
                 series.environments[note.night] = _environment(note, measurement)
+                series.fresh_runs[note.night] = note.fresh_runs
                 series.minimum_effect = series.effects[note.night] = note.minimum_effect
 
 

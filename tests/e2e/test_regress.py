@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from reports.gate import CONFIRMATIONS
+from reports.nights import FRESH_RUNS
 from tests.e2e.conftest import Cli, Done, wait_until
 from tests.e2e.regress_nights import add_earlier, first_night, night
 
@@ -114,7 +114,7 @@ def test_nothing_changed_then_a_slower_lowering_then_it_is_accepted(nights: Cli)
     assert row["night_unix"] == row["since_unix"]
     at = row["night_unix"]
     parts = [record.info["notes"]["part"] for record in nights.measurements("regress")]
-    assert parts.count("confirmation") >= 2 * CONFIRMATIONS, "of the anchor too"
+    assert parts.count("confirmation") >= 2 * FRESH_RUNS, "of the anchor too"
 
     shown = nights("regress", "accept", "*windows* ttft_ms", "--reason", "bands are wrong there", "--format", "json")
     [accepted] = shown.json()

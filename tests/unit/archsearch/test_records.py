@@ -68,8 +68,13 @@ def test_a_study_sees_its_own_and_what_it_took_over(store: Store):
 
 
 @pytest.mark.parametrize(
-    ("kind", "event"), [(REUSED, {}), (REUSED, {"job_id": 3, "role": ADHOC}), (RUN_STARTED, {POOLS: ["local"]})]
-)
+    ("kind", "event"),
+    [
+        (REUSED, {}), (REUSED, {"job_id": 3, "role": ADHOC}),
+        (REUSED, {"job_id": "a", "role": ADHOC, "trial": "x", "name": None, "label": "l"}),
+        (RUN_STARTED, {POOLS: ["local"]}), (RUN_STARTED, {POOLS: {"local": ["a"]}}),
+    ],
+)  # fmt: skip
 def test_damaged_notes_of_a_study_are_told(store: Store, kind: str, event: dict[str, object]):
     keep(store, measurement(1))
     store.add_event("s", kind, event)

@@ -36,8 +36,7 @@ from archsearch.regress.judged import last_night
 from archsearch.regress.series_key import SeriesKey
 from archsearch.store import Store
 from reports.formatting import moment
-from reports.gate import CONFIRMATIONS
-from reports.nights import Night, Series
+from reports.nights import FRESH_RUNS, Night, Series
 from reports.verdicts import judge
 from tests.unit.archsearch.regress import nights as written
 from tests.unit.reports.nightly import DAY, QUIET, run
@@ -182,7 +181,7 @@ def test_nights_of_a_real_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
             environment = {"kernel": "6.1" if number < 20 else "6.2"}
             written.block(store, time_s, decode_ms=value, environment=environment)
             if number >= 20:
-                for _ in range(CONFIRMATIONS):
+                for _ in range(FRESH_RUNS):
                     written.write(store, time_s, part="confirmation", decode_ms=value)
     rows = json.loads(said("history", "local tiny* decode_ms", "-f", "json", *where))
     assert [(row["kind"], row["level"]) for row in rows[-2:]] == [("SLOWER", "WARN"), ("SLOWER", "FAIL")]

@@ -75,8 +75,9 @@ def test_when_a_study_was_written_to_is_told_by_what_was_stored_last(store):
     later = made["made"] + 1000
     for number, at in enumerate((later - 1, later)):
         store.add_measurement(record(number, study="measured", created_unix=at))
-    store.add_measurement(record(2, study="s", created_unix=1.5))  # of a clock that was wrong
-    assert store.written_unix() == made | {"measured": later}
+    store.add_measurement(record(2, study="s", created_unix=1.5))  # it was made under a clock that was ahead
+    store.add_event("nobody", "run_started", {})
+    assert store.written_unix() == made | {"measured": later, "s": 1.5}
     store.add_event("made", "run_started", {})
     assert made["made"] <= store.written_unix()["made"] < later
 

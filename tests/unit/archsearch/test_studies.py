@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,17 @@ def test_what_is_written_while_a_study_is_open_counts(runs: Path):
     with Store.open(runs / "old" / "study.db", create=False) as running:
         running.add_measurement(record("more", study="old", created_unix=time.time() + 1000))
         assert by_last_write(store=None, runs=runs) == ["old", "new", "middle"]
+
+
+def test_a_study_that_is_being_written_to_is_not_waited_for_nor_changed(runs: Path):
+    with closing(sqlite3.connect(runs / "old" / "study.db")) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        (runs / "empty").mkdir()
+        (runs / "empty" / "study.db").touch()
+        begun = time.monotonic()
+        assert by_last_write(store=None, runs=runs) == ["new", "middle", "old", "empty"]
+        assert time.monotonic() - begun < 20, "a writer may hold it for thirty seconds"
+    assert (runs / "empty" / "study.db").stat().st_size == 0
 
 
 def test_a_study_that_cannot_be_read_is_listed_all_the_same(runs: Path):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from reports.nights import Acceptance, Night, Run
 from reports.values import Value
+from reports.verdict_rows import verdict_row
 from reports.verdicts import Kind, Level, judge, replay
 from tests.unit.reports.nightly import DAY, QUIET, close, night, nights, run, series, tonight
 
@@ -168,8 +169,24 @@ class TestFreshRuns:
     def test_together_they_confirm_it(self):
         confirmed = judge([series(*nights(QUIET), night(20, 11.0, [10.8, 10.9]))])[0]
         assert said(confirmed) == (Kind.SLOWER, Level.WARN)
-        assert "; fresh runs say +8.0%, +9.0%; the first night" in confirmed.why
+        assert confirmed.why.startswith("+10.0% against")
+        assert "; fresh runs say +8.0%, +9.0% (+9.0% together); the first night" in confirmed.why
         assert confirmed.effect.value == pytest.approx((1.1 * 1.08 * 1.09) ** (1 / 3) - 1)
+
+    def test_a_night_that_asked_for_one_is_decided_by_one(self):
+        asked = [replace(one, fresh_runs=1) for one in (night(20, 11.0, [11.0]), night(21, 11.0, [11.0]))]
+        assert each_night(*nights(QUIET), *asked)[-2:] == [(Kind.SLOWER, Level.WARN), (Kind.SLOWER, Level.FAIL)]
+
+    def test_of_more_runs_the_first_decide(self):
+        more = night(20, 11.0, [11.0, 11.0, 9.0])
+        found = each_night(*nights(QUIET), more, night(21, 11.0, 11.0))
+        assert found[-2:] == [(Kind.SLOWER, Level.WARN), (Kind.SLOWER, Level.FAIL)]
+
+    def test_what_was_taken_beside_another_s_alarm_is_told_apart(self):
+        quiet = judge([series(*nights(QUIET), night(20, 10.1, [10.9, 10.9]))])[0]
+        assert said(quiet) == (Kind.SAME, Level.FINE)
+        assert quiet.why.startswith("+1.0%, within -")
+        assert "; fresh runs say +9.0%, +9.0% (+6.3% together); a change of" in quiet.why
 
     @pytest.mark.parametrize("before", [(), (run(11.0),)])
     def test_one_that_failed_leaves_it_open_and_is_not_asked_for_again(self, before: tuple[Run, ...]):
@@ -464,4 +481,4 @@ def test_no_number_breaks_it(given):
     ]
     verdicts = [verdict for _, (verdict,) in replay([series(*nights(QUIET, -20), *found)])]
     assert len(verdicts) == 20 + len(given)
-    assert all(verdict.why for verdict in verdicts)
+    assert all(verdict.why and verdict_row(verdict) for verdict in verdicts)

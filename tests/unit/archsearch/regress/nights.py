@@ -12,6 +12,7 @@ from archsearch.regress.notes import LOST, NIGHT, STUDY, Asked, Note, Part, Plan
 from archsearch.store import Store
 from profiler.jobs import MeasurementKey
 from profiler.workloads import Point
+from reports.nights import FRESH_RUNS
 from search_space.layout import Layout
 from tests.unit.archsearch.samples import ANCHOR_LAYOUT, LAYOUT, measurement, result
 
@@ -54,6 +55,7 @@ def write(
     anchor: bool | None = None,
     points: tuple[Point, ...] = (POINT,),
     of: Layout | None = None,
+    fresh_runs: int = FRESH_RUNS,
 ) -> None:
     """One measurement of a night."""
     is_anchor = part in ("before", "after") if anchor is None else anchor
@@ -62,6 +64,7 @@ def write(
     note = Note(
         night=time, suite="s", item=item, identity=identity or layout.layout_id, anchor=is_anchor, part=part,
         round=round, quantities=quantities, minimum_effect=minimum_effect, archsearch="0.1.0",
+        fresh_runs=fresh_runs,
     )  # fmt: skip
     ran = result(ttft_ms, decode_ms, points=len(points)) if status == "ok" else None
     made = measurement(

@@ -25,7 +25,7 @@ from archsearch.regress.notes import STUDY
 from archsearch.regress.series import load_series
 from archsearch.regress.series_key import SeriesKey
 from archsearch.store import Store
-from reports.gate import CONFIRMATIONS
+from reports.nights import FRESH_RUNS
 from reports.verdict import Verdict
 from reports.verdict_rows import verdict_row
 from tests.unit.archsearch.regress.nights import block, conditions, lost, night, plan, write
@@ -64,7 +64,7 @@ def verdict(store: Store, number: int = GOOD, *, anchor: bool = False, quantity:
 def both(store: Store, number: int, *, anchor_ms: float = 1.0, **item: Any) -> None:
     """A night with fresh runs of all."""
     block(store, night(number), anchor_ms=anchor_ms, **item)
-    for _ in range(CONFIRMATIONS):
+    for _ in range(FRESH_RUNS):
         write(store, night(number), part="confirmation", **item)
         write(store, night(number), part="confirmation", item="anchor", anchor=True, decode_ms=anchor_ms)
 
@@ -78,7 +78,7 @@ def test_nothing_changed(store: Store):
 
 def test_fewer_threads_are_slower_and_named(store: Store):
     block(store, night(GOOD), decode_ms=1.6, under=conditions(threads=1))
-    for _ in range(CONFIRMATIONS):
+    for _ in range(FRESH_RUNS):
         assert verdict(store).wants_confirmation
         write(store, night(GOOD), part="confirmation", decode_ms=1.6, under=conditions(threads=1))
     found = verdict(store)
@@ -98,9 +98,9 @@ def test_fewer_threads_are_slower_and_named(store: Store):
 def test_fewer_threads_are_slower_though_the_anchor_has_fewer_too(store: Store):
     fewer = conditions(threads=1)
     for number in (GOOD, GOOD + 1):
-        for part in ("before", "after", *["confirmation"] * CONFIRMATIONS):
+        for part in ("before", "after", *["confirmation"] * FRESH_RUNS):
             write(store, night(number), part=part, item="anchor", anchor=True, decode_ms=1.6, under=fewer)
-        for part in ("item", *["confirmation"] * CONFIRMATIONS):
+        for part in ("item", *["confirmation"] * FRESH_RUNS):
             write(store, night(number), part=part, decode_ms=1.6, under=fewer)
     for anchor in (False, True):
         found = verdict(store, GOOD + 1, anchor=anchor)
@@ -122,7 +122,7 @@ def test_an_anchor_that_was_replaced_still_tells_of_its_nights(store: Store):
     for part in ("before", "after"):
         write(store, night(last), part=part, item="another", anchor=True, identity="f" * 16)
     write(store, night(last), decode_ms=1.3)
-    for _ in range(CONFIRMATIONS):
+    for _ in range(FRESH_RUNS):
         write(store, night(last), part="confirmation", decode_ms=1.3)
     found = verdict(store, last)
     assert (found.kind, found.level) == ("SLOWER", "WARN"), found.why

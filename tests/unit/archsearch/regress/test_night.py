@@ -24,7 +24,7 @@ from archsearch.store import MeasurementRecord, Store
 from profiler.installed import AgentFile
 from profiler.runner import DeviceSession
 from profiler.testing import Fault, lose
-from reports.gate import CONFIRMATIONS
+from reports.nights import FRESH_RUNS
 from reports.verdict import Verdict
 from tests.e2e.regress_nights import add_earlier
 from tests.unit.archsearch.lab import Lab, Log
@@ -128,7 +128,7 @@ def test_a_device_that_moved_is_device_wide_after_fresh_runs_of_all(nights: Nigh
     add_earlier(nights.store, 15)
     nights.lab.add("a", decode_ms=1.5)
     nights.run(night=1.8e9 + 86_400)
-    assert [part.split()[-2] for part in nights.parts()][5:] == ["confirmation"] * 4 * CONFIRMATIONS
+    assert [part.split()[-2] for part in nights.parts()][5:] == ["confirmation"] * 4 * FRESH_RUNS
     assert {verdict.kind for verdict in nights.verdicts()} == {"device-wide"}
     assert not any(verdict.wants_confirmation for verdict in nights.verdicts())
     assert nights.told.has("a: an alarm; fresh runs decide: one, two, three")

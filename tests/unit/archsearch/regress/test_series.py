@@ -193,11 +193,29 @@ def test_a_note_that_is_none_is_passed_over(nights: Store):
     assert Note.read({}) is None
     good = Note(
         night=1.0, suite="s", item="i", identity="x", anchor=False, part="item", round=0, quantities=("a",),
-        minimum_effect=0.04, archsearch="1",
+        minimum_effect=0.04, archsearch="1", fresh_runs=2,
     )  # fmt: skip
     assert Note.read(good.to_json()) == good
-    for damage in ({"part": "x"}, {"night": None}, {"quantities": "a"}, {"minimum_effect": 0}, {"round": "one"}):
+    for damage in (
+        {"part": "x"},
+        {"night": None},
+        {"quantities": "a"},
+        {"minimum_effect": 0},
+        {"round": "one"},
+        {"fresh_runs": 0},
+    ):
         assert Note.read({**good.to_json(), **damage}) is None
+
+
+def test_nights_from_before_a_second_fresh_run_was_asked_for_are_decided_by_one():
+    made = Note(
+        night=1.0, suite="s", item="i", identity="x", anchor=False, part="item", round=0, quantities=("a",),
+        minimum_effect=0.04, archsearch="1", fresh_runs=2,
+    ).to_json()  # fmt: skip
+    del made["fresh_runs"]
+    note = Note.read(made)
+    assert note is not None
+    assert note.fresh_runs == 1
 
 
 texts = st.text(max_size=8)
