@@ -80,8 +80,9 @@ class StudySource:
         """Runs that have begun and not ended, and whose process lives."""
         begun = {str(data.get("owner")): (at, data) for at, _, data in self._store.events(self._name, RUN_STARTED)}
         for at, _, data in self._store.events(self._name, RUN_ENDED):
-            if at >= begun.get(str(data.get("owner")), (at + 1, {}))[0]:
-                del begun[str(data.get("owner"))]
+            owner = str(data.get("owner"))
+            if at >= begun.get(owner, (at + 1, {}))[0]:
+                del begun[owner]
         alive = [data for owner, (at, data) in begun.items() if not owner_is_dead(owner, at)]
         if not alive:
             return ""

@@ -23,7 +23,7 @@ from sqlalchemy.exc import DBAPIError, NoSuchModuleError, SQLAlchemyError
 from archsearch import store_tables as t
 from archsearch.errors import StoreError
 from archsearch.owners import STALE_S, owner_id, owner_is_dead
-from archsearch.store_address import DAMAGED_HINT, URL_HINT, database_url, hint_for
+from archsearch.store_address import DAMAGED_HINT, URL_HINT, database_url, hint_for, shown_address
 from archsearch.store_records import (
     Check,
     Claim,
@@ -74,10 +74,9 @@ class Store:
         url = database_url(where)
         if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
             raise StoreError("--store is an SQLite URL without a file", hint="sqlite:///path/to/file.db")
-        shown = url.render_as_string(hide_password=True)
+        shown = shown_address(url)
         sqlite = url.get_backend_name() == "sqlite"
         if sqlite:
-            shown = str(url.database)
             path = Path(shown)
             if not create and not path.exists():
                 raise StoreError(f"there is no store at {path}")

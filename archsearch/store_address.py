@@ -28,6 +28,11 @@ def database_url(where: str | Path) -> URL:
     return url.set(drivername="postgresql+psycopg") if url.drivername in ("postgresql", "postgres") else url
 
 
+def shown_address(url: URL) -> str:
+    """For people: a file's path, or the URL without its password."""
+    return str(url.database) if url.get_backend_name() == "sqlite" else url.render_as_string(hide_password=True)
+
+
 def hint_for(text: str) -> str | None:
     """What to try, by what a database engine said; None where that is all there is to say."""
     lowered = text.lower()

@@ -188,19 +188,18 @@ class Gate:
         usual = median(self._widths) if self._widths else math.inf
         if width > VAGUE * usual and width > max(limits.threshold, abs(effect)):
             return Look(night=night, level=level, limits=limits, effect=effect, vague=True)
-        levels = [self._level(run) for run in night.confirmations[: night.fresh_runs]]
-        effects = [None if one is None else one - limits.baseline for one in levels]
+        levels = map(self._level, night.confirmations[: night.fresh_runs])
+        fresh = tuple(one - limits.baseline for one in levels if one is not None)
         side = 0 if abs(effect) <= limits.threshold else 1 if effect > 0 else -1
         confirmed = None
         if side:
-            reached = [one is not None and one * side > CONFIRMED * limits.threshold for one in effects]
-            if any(one is not None and not there for one, there in zip(effects, reached, strict=True)):
+            reached = [one * side > CONFIRMED * limits.threshold for one in fresh]
+            if False in reached:
                 confirmed = False
-            elif sum(reached) == night.fresh_runs:
+            elif len(reached) == night.fresh_runs:
                 confirmed = True
         return Look(
-            night=night, level=level, limits=limits, effect=effect, side=side,
-            fresh=tuple(one for one in effects if one is not None), confirmed=confirmed,
+            night=night, level=level, limits=limits, effect=effect, side=side, fresh=fresh, confirmed=confirmed,
             stands=self._stands(effect, limits),
         )  # fmt: skip
 

@@ -82,11 +82,12 @@ class Night:
 
 
 def number_of(night: Night) -> Value | None:
-    """A night's number: the geometric mean of its first run and of fresh ones that have a number."""
+    """A night's number: the geometric mean of its first run and of the deciding fresh runs that have a number."""
     one = night.first.value
     if night.first.fitness != "number" or one is None:
         return None
-    fresh = [run.value.value for run in night.confirmations if run.fitness == "number" and run.value is not None]
+    deciding = night.confirmations[: night.fresh_runs]
+    fresh = [run.value.value for run in deciding if run.fitness == "number" and run.value is not None]
     if not fresh:
         return one
     factor = geometric_mean([one.value, *fresh]) / one.value

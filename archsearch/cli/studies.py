@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 from archsearch.cli.exits import CommandError
 from archsearch.errors import StoreError
 from archsearch.store import Store
+from archsearch.store_address import database_url, shown_address
 from archsearch.store_glance import written_unix
 
 DATABASE = "study.db"
@@ -70,9 +70,10 @@ def by_last_write(*, store: str | None, runs: Path) -> list[str]:
     """
     if store is not None:
         with Store.open(store, create=False) as database:
-            return _ranked(database)
-    found = {path.parent.name: _written_unix(path, _state(path)) for path in runs.glob(f"*/{DATABASE}")}
-    return _last_first(found)
+            written = database.written_unix()
+    else:
+        written = {path.parent.name: _written_unix(path, _state(path)) for path in runs.glob(f"*/{DATABASE}")}
+    return sorted(written.keys() - RESERVED.keys(), key=lambda name: (written[name], name), reverse=True)
 
 
 def latest(*, store: str | None, runs: Path) -> str:
@@ -81,23 +82,11 @@ def latest(*, store: str | None, runs: Path) -> str:
     Raises:
         CommandError: There is none.
     """
-    names, where = [], str(runs)
-    if store is None:
-        names = by_last_write(store=store, runs=runs)
-    else:
-        with Store.open(store, create=False) as database:
-            names, where = _ranked(database), database.where
+    names = by_last_write(store=store, runs=runs)
     if not names:
+        where = runs if store is None else shown_address(database_url(store))
         raise CommandError(f"no study in {where} yet", hint="archsearch run --devices devices.yaml")
     return names[0]
-
-
-def _ranked(database: Store) -> list[str]:
-    return _last_first(database.written_unix())
-
-
-def _last_first(written: Mapping[str, float]) -> list[str]:
-    return sorted(written.keys() - RESERVED.keys(), key=lambda name: (written[name], name), reverse=True)
 
 
 def _state(database: Path) -> tuple[tuple[int, int], ...]:
@@ -112,6 +101,7 @@ def _state(database: Path) -> tuple[tuple[int, int], ...]:
 
 @lru_cache(maxsize=4096)
 def _written_unix(database: Path, state: tuple[tuple[int, int], ...]) -> float:
+    """Of a study in a folder of its own; asked once for each state of its files."""
     written = written_unix(database)
     return written if written is not None else max((at_ns / 1e9 for at_ns, _ in state), default=0.0)
 
